@@ -1,0 +1,151 @@
+"""Statistics of a detector's curve: of the weight of anomalous and normal items at or above every threshold.
+
+Image scores and bootstrap replicates share these formulas. The first axis runs over the distinct scores from high to
+low; further axes (replicates) are carried along.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, Real
+
+from medfsad_bench.errors import MetricError
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Cumulative counts (or weights) over falling thresholds.
+
+    Attributes:
+        true_positives: Weight of anomalous items whose score reaches threshold t.
+        false_positives: Weight of normal items whose score reaches threshold t.
+        positives: Weight of all anomalous items, above 0.
+        negatives: Weight of all normal items, above 0.
+    """
+
+    true_positives: Real[np.ndarray, "t *replicates"]
+    false_positives: Real[np.ndarray, "t *replicates"]
+    positives: Real[np.ndarray, "*replicates"]
+    negatives: Real[np.ndarray, "*replicates"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The order of the scores and where a run of equal scores ends; what all weightings of one detector share."""
+
+    order: Int64[np.ndarray, " n"]
+    ends: Int64[np.ndarray, " t"]
+    anomalous: Bool[np.ndarray, " n"]
+
+
+def ranking(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> Ranking:
+    """Sort the scores from high to low and find the distinct ones.
+
+    Raises:
+        MetricError: If a score is not finite, a class is missing, or the lengths differ.
+    """
+    _check(scores, anomalous)
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order]
+    ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+    return Ranking(order, ends, anomalous[order])
+
+
+def weigh(ranked: Ranking, weights: Real[np.ndarray, "n *replicates"]) -> Curve:
+    """The curve under a weight per item, or under several at once.
+
+    Raises:
+        MetricError: If a weighting leaves a class without weight.
+    """
+    falling = weights[ranked.order].astype(np.float64, copy=False)
+    label = ranked.anomalous.reshape(-1, *[1] * (weights.ndim - 1))
+    true_positives = np.cumsum(falling * label, axis=0)
+    false_positives = np.cumsum(falling * ~label, axis=0)
+    positives, negatives = np.asarray(true_positives[-1]), np.asarray(false_positives[-1])
+    if not (np.all(positives > 0) and np.all(negatives > 0)):
+        raise MetricError("The weights leave a class empty; every weighting needs anomalous and normal items.")
+    return Curve(true_positives[ranked.ends], false_positives[ranked.ends], positives, negatives)
+
+
+def curve(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> Curve:
+    """The unweighted curve of one detector."""
+    return weigh(ranking(scores, anomalous), np.ones(len(scores)))
+
+
+def auroc(c: Curve) -> Float[np.ndarray, "*replicates"]:
+    """Area under the ROC curve: P(anomalous above normal) + ½ P(equal) (Mann and Whitney 1947)."""
+    before = np.zeros_like(c.true_positives[:1])
+    left = np.concatenate([before, c.true_positives[:-1]])
+    step = np.diff(c.false_positives, axis=0, prepend=before)
+    return np.asarray((step * (c.true_positives + left)).sum(axis=0) / (2 * c.positives * c.negatives))
+
+
+def average_precision(c: Curve) -> Float[np.ndarray, "*replicates"]:
+    """Sum over thresholds of precision × gain in recall; no interpolation."""
+    gain = np.diff(c.true_positives, axis=0, prepend=np.zeros_like(c.true_positives[:1]))
+    flagged = c.true_positives + c.false_positives
+    precision = np.divide(c.true_positives, flagged, out=np.zeros(flagged.shape), where=flagged > 0)
+    return np.asarray((gain * precision).sum(axis=0) / c.positives)
+
+
+def fpr_at_tpr(c: Curve, *, tpr: float = 0.95) -> Float[np.ndarray, "*replicates"]:
+    """Smallest false-positive rate among the thresholds whose true-positive rate is at least `tpr`."""
+    first = np.argmax(c.true_positives / c.positives >= tpr, axis=0)
+    at = np.take_along_axis(c.false_positives, np.asarray(first)[None], axis=0)[0]
+    return np.asarray(at / c.negatives)
+
+
+def sensitivity_at_specificity(c: Curve, *, specificity: float = 0.95) -> Float[np.ndarray, "*replicates"]:
+    """Largest true-positive rate among the thresholds whose specificity is at least `specificity`."""
+    allowed = (c.negatives - c.false_positives) / c.negatives >= specificity
+    return np.asarray(np.where(allowed, c.true_positives, 0).max(axis=0) / c.positives)
+
+
+def f1_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
+    """Largest F1 (Dice) over all thresholds: an oracle, since it picks the threshold by the labels."""
+    return np.asarray((2 * c.true_positives / (c.positives + c.true_positives + c.false_positives)).max(axis=0))
+
+
+def balanced_accuracy_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
+    """Largest mean of sensitivity and specificity over all thresholds, flagging nothing included: an oracle."""
+    gain = c.true_positives / c.positives - c.false_positives / c.negatives
+    return np.asarray(0.5 + 0.5 * np.maximum(gain.max(axis=0), 0))
+
+
+STATISTICS: Mapping[str, Callable[[Curve], Float[np.ndarray, "*replicates"]]] = MappingProxyType(
+    {
+        "auroc": auroc,
+        "average_precision": average_precision,
+        "fpr_at_tpr95": fpr_at_tpr,
+        "sensitivity_at_specificity95": sensitivity_at_specificity,
+        "f1_max_oracle": f1_max,
+        "balanced_accuracy_max_oracle": balanced_accuracy_max,
+    }
+)
+
+
+def statistic(metric: str) -> Callable[[Curve], Float[np.ndarray, "*replicates"]]:
+    """Look up a statistic by the name that rows use.
+
+    Raises:
+        MetricError: If there is no such name; the message lists those there are.
+    """
+    if metric not in STATISTICS:
+        raise MetricError(f"Unknown metric {metric!r}; expected one of {', '.join(STATISTICS)}.")
+    return STATISTICS[metric]
+
+
+def _check(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " m"]) -> None:
+    if len(scores) != len(anomalous):
+        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label a score.")
+    if not np.isfinite(scores).all():
+        index = int(np.argmin(np.isfinite(scores)))
+        raise MetricError(f"Score {index} is {scores[index]}; every score has to be finite.")
+    if not anomalous.any() or anomalous.all():
+        found, lacking = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
+        raise MetricError(
+            f"All {len(anomalous)} items are {found}; the figure needs {lacking} ones too. Leave it out where a class "
+            "is missing."
+        )

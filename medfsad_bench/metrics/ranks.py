@@ -1,0 +1,105 @@
+"""What every exact pixel figure is made of: where the anomalous pixels stand among the normal ones.
+
+    1 split      normal pixels of all images are pooled; anomalous ones keep their region
+    2 count      the normals are sorted once; per anomalous pixel: how many lie above it, and at or above it
+
+A figure then costs a pass over the anomalous pixels, which are few. Scores that only normal pixels have are never
+needed as thresholds: there every figure can but fall.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32, Int64
+
+from medfsad_bench.errors import MetricError
+
+Maps = Float[np.ndarray, "_ _ _"] | Sequence[Float[np.ndarray, "_ _"]]
+Masks = Bool[np.ndarray, "_ _ _"] | Sequence[Bool[np.ndarray, "_ _"]]
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int8)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRanks:
+    """Anomalous pixels by falling score, each with its place among the normal ones.
+
+    Attributes:
+        scores: Score of an anomalous pixel.
+        normals_above: Normal pixels with a higher score.
+        normals_reached: Normal pixels with a score at least as high.
+        regions: Region of the pixel, counted over all images from 0.
+        region_images: Image of a region.
+        normals: Number of normal pixels in all images.
+    """
+
+    scores: Float[np.ndarray, " p"]
+    normals_above: Int64[np.ndarray, " p"]
+    normals_reached: Int64[np.ndarray, " p"]
+    regions: Int32[np.ndarray, " p"]
+    region_images: Int64[np.ndarray, " r"]
+    normals: int
+
+
+def pixel_ranks(maps: Maps, masks: Masks) -> PixelRanks:
+    """Rank the anomalous pixels of all images among the normal pixels of all images.
+
+    Raises:
+        MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
+    """
+    check_maps(maps, masks)
+    normal = np.concatenate([image[~mask] for image, mask in zip(maps, masks, strict=True)])
+    anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
+    _check_classes(anomalous, normal)
+    regions, region_images = label_regions(masks)
+    order = np.argsort(-anomalous, kind="stable")
+    falling = anomalous[order]
+    normal.sort()
+    return PixelRanks(
+        falling,
+        len(normal) - np.searchsorted(normal, falling, side="right"),
+        len(normal) - np.searchsorted(normal, falling, side="left"),
+        regions[order],
+        region_images,
+        len(normal),
+    )
+
+
+def label_regions(masks: Masks) -> tuple[Int32[np.ndarray, " p"], Int64[np.ndarray, " r"]]:
+    """Region of every anomalous pixel (row by row, image by image) and image of every region; 8-neighbourhood."""
+    from scipy.ndimage import label
+
+    pixels, images, first = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
+    for index, mask in enumerate(masks):
+        if mask.any():
+            labels, count = label(mask, structure=_EIGHT_NEIGHBOURS)
+            pixels.append((labels[mask] + (first - 1)).astype(np.int32))
+            images.append(np.full(count, index))
+            first += count
+    return np.concatenate(pixels), np.concatenate(images)
+
+
+def check_maps(maps: Maps, masks: Masks) -> None:
+    """Refuse maps that don't fit their masks or hold a pixel that isn't finite.
+
+    Raises:
+        MetricError: The first fault found, with the image's index.
+    """
+    if len(maps) != len(masks):
+        raise MetricError(f"{len(maps)} maps came with {len(masks)} masks; expected one mask a map.")
+    for index, (image, mask) in enumerate(zip(maps, masks, strict=True)):
+        if image.shape != mask.shape:
+            raise MetricError(
+                f"Map {index} is {image.shape}, its mask {mask.shape}; enlarge the map, never shrink the mask."
+            )
+        if not np.isfinite(image).all():
+            raise MetricError(f"Map {index} holds a value that isn't finite; every pixel needs a finite score.")
+
+
+def _check_classes(anomalous: Float[np.ndarray, " p"], normal: Float[np.ndarray, " m"]) -> None:
+    if not (len(anomalous) and len(normal)):
+        missing = "normal" if len(anomalous) else "anomalous"
+        raise MetricError(
+            f"The masks hold no {missing} pixel, so pixel figures are undefined; leave them out of the row."
+        )
