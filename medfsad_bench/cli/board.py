@@ -1,0 +1,67 @@
+"""`medfsad leaderboard`: rows become a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medfsad_bench.cli.console import out
+from medfsad_bench.errors import ResultsError
+
+_FORMATS = ("table", "md", "json")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(leaderboard)
+
+
+def leaderboard(
+    runs: Annotated[Path | None, typer.Option(help="Folder of runs; without it, the accepted rows.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="table, md or json.")] = "table",
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write leaderboard.md or .json into.")
+    ] = None,
+    accept: Annotated[list[Path] | None, typer.Option(help="Validate a run and add its row to the results.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of accepted rows.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or LEADERBOARD.md stale.")
+    ] = False,
+) -> None:
+    """Show the leaderboard: AUROC with intervals per method, target and K; ranks within one benchmark and K."""
+    from medfsad_bench import leaderboard as board
+    from medfsad_bench.resources import resource_dir
+
+    accepted = results or resource_dir("leaderboard") / "results"
+    if format_ not in _FORMATS:
+        raise ResultsError(f"--format {format_!r} is unknown; there are {', '.join(_FORMATS)}.")
+    for folder in accept or []:
+        row = board.accept(folder, accepted)
+        out.print(f"accepted {row.run_id}")
+    if accept:
+        return
+    rows = board.rows_in_runs(runs) if runs is not None else board.rows_in_results(accepted)
+    if check:
+        faults = board.check(accepted)
+        for fault in faults:
+            out.print(fault)
+        raise typer.Exit(1 if faults else 0)
+    groups = board.groups(rows)
+    if not rows:
+        raise ResultsError(
+            f"{runs or accepted} holds no finished rows. Expected runs with a row.json; `medfsad run` makes them."
+        )
+    if format_ == "table":
+        for table in board.as_tables(groups):
+            out.print(table)
+        return
+    text = board.as_markdown(groups) if format_ == "md" else board.as_json(rows, groups)
+    if out_file is None:
+        out.file.write(text)
+        return
+    out_file.mkdir(parents=True, exist_ok=True)
+    path = out_file / ("leaderboard.md" if format_ == "md" else "leaderboard.json")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
+    out.print(f"wrote {path}")

@@ -1,0 +1,80 @@
+"""`medfsad demo`: the whole path on generated data, offline, on the CPU."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medfsad_bench.cli.console import Bars, err, out, progress_bar
+from medfsad_bench.errors import MedfsadError
+
+_METHODS = ("chance", "patchcore", "d24fad")
+_SETTINGS = {"d24fad": {"steps": 40}}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write everything into.")] = Path("medfsad-demo"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated data and of training.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on in a folder that an earlier demo left.")] = False,
+) -> None:
+    """Generate raw data in the true layouts, then prepare, run three methods, and show the leaderboard."""
+    from medfsad_bench import leaderboard as board
+    from medfsad_bench.cli.run import _run_cells
+    from medfsad_bench.demo import write_demo_sources
+    from medfsad_bench.prepare import PrepareOptions, prepare
+    from medfsad_bench.registry import method_info
+    from medfsad_bench.run.plan import RunOptions, cells, prepared_sets
+    from medfsad_bench.run.runner import Runner
+
+    started = time.monotonic()
+    raw, data, runs = out_dir / "raw", out_dir / "data", out_dir / "runs"
+    _clear(out_dir, keep=keep)
+    with progress_bar() as progress:
+        bars = Bars(progress)
+        if not raw.exists():
+            bars.start("generating raw data", 1)
+            write_demo_sources(
+                raw, seed=seed, on_progress=lambda name, done, total: (bars.at(done, total), bars.note(name))[0]
+            )
+        reports, _ = prepare(raw, PrepareOptions(data, benchmark="demo", workers=workers, size_px=128), watcher=bars)
+        bars.finish()
+        for report in reports:
+            counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
+            err.print(f"prepared {report.name}: {counts}")
+        sets = prepared_sets(data, "demo")
+        for name in _METHODS:
+            info = method_info(name)
+            options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
+            runner = Runner("cpu")
+            _run_cells(runner, cells(info, sets, sets, [4], options), bars)
+    for table in board.as_tables(board.groups(board.rows_in_runs(runs))):
+        out.print(table)
+    out.print(
+        f"Generated images, not patients: these figures say that the path works, nothing about a method. "
+        f"{time.monotonic() - started:.0f} s; files are in {out_dir}."
+    )
+
+
+def _clear(folder: Path, *, keep: bool) -> None:
+    """Start anew in a folder that an earlier demo left; never touch another one."""
+    marker = folder / ".medfsad-demo"
+    if folder.exists() and not folder.is_dir():
+        raise MedfsadError(f"--out {folder} is a file. Expected a folder, new or left by an earlier demo.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not marker.is_file():
+            raise MedfsadError(
+                f"--out {folder} isn't empty and wasn't written by the demo. Expected a new folder; choose another."
+            )
+        if not keep:
+            for name in ("raw", "data", "runs"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()

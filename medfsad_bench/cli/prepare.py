@@ -1,0 +1,133 @@
+"""`medfsad prepare`, `verify`, `inspect`, `export`: everything about prepared files."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
+from medfsad_bench.errors import ManifestError, MedfsadError, SourceError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(prepare)
+    app.command()(verify)
+    app.command()(inspect)
+    app.command()(export)
+
+
+def prepare(
+    source: Annotated[Path, typer.Option(help="Folder of one raw download, or one that holds several.")],
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Where prepared files go.")] = Path("medfsad-data"),
+    size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
+    benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Fault to let through (smaller, near-duplicates, other-files); repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+) -> None:
+    """Prepare raw downloads: recognise, curate, split, and write versioned HDF5."""
+    from medfsad_bench.manifest import benchmark_names
+    from medfsad_bench.prepare import FAULTS, PrepareOptions
+    from medfsad_bench.prepare import prepare as prepare_source
+
+    if benchmark not in (*benchmark_names(), "demo"):
+        raise ManifestError(f"Benchmark {benchmark!r} is unknown; there are {', '.join(benchmark_names())}.")
+    if unknown := sorted(set(allow or []) - set(FAULTS)):
+        raise SourceError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
+    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
+    with progress_bar() as progress:
+        bars = Bars(progress)
+        reports, left = prepare_source(source, options, datasets=dataset or [], watcher=bars)
+        bars.finish()
+    if json_:
+        print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
+        return
+    table = Table(title=f"{benchmark}{' (dry run)' if dry_run else ''}")
+    for column in ("set", "train", "test normal", "test anomalous", "groups train/test", "bad", "notes", "file"):
+        table.add_column(column, justify="right" if column.startswith(("train", "test", "bad")) else "left")
+    for report in reports:
+        counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
+        groups = f"{report.groups.get('train', 0)}/{report.groups.get('test', 0)}"
+        notes = ", ".join(report.allowed) or ("" if not report.findings else f"{len(report.findings)} finding(s)")
+        table.add_row(report.name, *counts, groups, str(len(report.quarantined)), notes, Path(report.path).name)
+    out.print(table)
+    for report in reports:
+        if "smaller" in report.allowed and benchmark != "demo":
+            out.print(
+                f"{report.name}: smaller than the benchmark asks for; file and rows say that it isn't {benchmark}."
+            )
+        if report.licensed and benchmark not in ("demo",):
+            out.print(f"{report.name}: the licence of the images doesn't allow you to pass the prepared file on.")
+    for folder in left:
+        out.print(f"left alone: {folder.name} (no known layout)", style="dim")
+
+
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Prove a prepared file: digests, schema, disjoint groups, episodes. Exit 1 if a check fails."""
+    from medfsad_bench.store import verify_store
+
+    found = {str(path): verify_store(path) for path in files}
+    if json_:
+        print_json(found)
+    else:
+        for path, faults in found.items():
+            out.print(f"{Path(path).name}: " + ("; ".join(faults) if faults else "sound"))
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A prepared file.")],
+    out_png: Annotated[Path | None, typer.Option("--out", help="Write a contact sheet (PNG) here.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what a prepared file holds."""
+    from medfsad_bench.sheet import write_contact_sheet
+    from medfsad_bench.store import Dataset
+
+    dataset = Dataset(file)
+    table = dataset.table
+    counts = table.groupby(["split", "label"]).agg(images=("id", "size"), groups=("group", "nunique"))
+    known = {key: value for key, value in dataset.attributes.items() if key != "manifest"}
+    known |= {
+        "counts": {
+            f"{split} {'anomalous' if label else 'normal'}": {k: int(v) for k, v in row.items()}
+            for (split, label), row in counts.to_dict("index").items()
+        }
+    }
+    known["draws"] = [len(draw) for draw in dataset.episodes]
+    if out_png is not None:
+        write_contact_sheet(dataset, out_png)
+    if json_:
+        print_json(known)
+        return
+    grid = Table(title=file.name, show_header=False)
+    for key, value in known.items():
+        grid.add_row(key, str(value))
+    out.print(grid)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="A prepared file.")],
+    out_csv: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
+) -> None:
+    """Write a prepared file's table (ids, groups, labels, splits, sources) as CSV."""
+    from medfsad_bench.store import Dataset
+
+    if out_csv.is_dir():
+        raise MedfsadError(f"--out {out_csv} is a folder. Expected the name of a CSV file to write.")
+    dataset = Dataset(file)
+    temporary = out_csv.with_name(f".{out_csv.name}.tmp")
+    dataset.table.to_csv(temporary, index=False, lineterminator="\n")
+    temporary.replace(out_csv)
+    out.print(f"wrote {len(dataset.table):,} rows to {out_csv}")

@@ -1,0 +1,185 @@
+"""`medfsad run` and `rescore`: numbers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+from rich.table import Table
+
+from medfsad_bench.cli.console import Bars, err, out, print_json, progress_bar
+from medfsad_bench.errors import MethodError, StoreError
+
+if TYPE_CHECKING:
+    from medfsad_bench.results import Row
+    from medfsad_bench.run.plan import Cell
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(rescore)
+
+
+def run(
+    method: Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.")],
+    shots: Annotated[list[int] | None, typer.Option(min=1, help="K, the number of support images; repeatable.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Data set to test on, or `all`; repeatable.")] = None,
+    draws: Annotated[int, typer.Option(min=1, max=10, help="Support draws.")] = 10,
+    protocol: Annotated[str, typer.Option(help="strict.")] = "strict",
+    hold_out: Annotated[
+        str, typer.Option(help="dataset, organ or modality: what no source may share with the target.")
+    ] = ("dataset"),
+    preset: Annotated[str, typer.Option(help="paper or quick.")] = "paper",
+    backbone: Annotated[str | None, typer.Option(help="Feature network of the method.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="File with the feature network's weights.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training and order.")] = 0,
+    data: Annotated[Path, typer.Option(help="Where prepared files lie.")] = Path("medfsad-data"),
+    benchmark: Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where runs go.")] = Path("medfsad-runs"),
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights to use instead of training.")] = None,
+    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")] = False,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="name=value of the method's config.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Train (where a method trains), adapt to ten support draws, score every test image, write rows."""
+    from medfsad_bench.registry import method_info
+    from medfsad_bench.run.plan import RunOptions, cells, prepared_sets
+    from medfsad_bench.run.runner import Runner
+
+    info = method_info(method)
+    options = RunOptions(
+        runs=runs,
+        draws=draws,
+        seed=seed,
+        protocol=cast(Literal["strict"], _one_of("--protocol", protocol, ("strict",))),
+        hold_out=cast(Literal["dataset", "organ", "modality"], _one_of("--hold-out", hold_out, _HOLD_OUTS)),
+        preset=preset,
+        settings=_settings(settings or [], backbone, weights),
+        device=device,
+        checkpoint=checkpoint,
+        save_maps=save_maps,
+    )
+    sets = prepared_sets(data, benchmark)
+    wanted = target or ["all"]
+    by_name = {dataset.name: dataset for dataset in sets}
+    if unknown := sorted(set(wanted) - set(by_name) - {"all"}):
+        raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
+    targets = sets if "all" in wanted else [by_name[name] for name in wanted]
+    plan = cells(info, targets, sets, shots or [4], options)
+    runner = Runner(device)
+    with progress_bar() as progress:
+        rows = _run_cells(runner, plan, Bars(progress))
+    if json_:
+        print_json([row.dump() for row in rows])
+    else:
+        out.print(rows_table(rows))
+    if not rows:
+        raise StoreError(f"No cell of {method!r} exists: {'; '.join(cell.absent for cell in plan)}.")
+
+
+def rescore(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Recompute the image-level figures of runs from their stored scores. Exit 1 if a row differs."""
+    from medfsad_bench.results import figures_by_disease, image_figures, read_row, read_scores
+
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        row = read_row(folder / "row.json")
+        scores = read_scores(folder / "scores.parquet")
+        primary, secondary = image_figures(scores, seed=row.seed)
+        again = primary | secondary | figures_by_disease(scores)
+        stored = {**row.metrics, **row.secondary}
+        differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
+        found[folder.name] = {
+            "equal": not differ,
+            "differ": differ,
+            "figures": {name: figure.model_dump() for name, figure in again.items()},
+        }
+    if json_:
+        print_json(found)
+    else:
+        for name, result in found.items():
+            verdict = "row and scores agree" if result["equal"] else f"differs in {', '.join(result['differ'])}"
+            out.print(f"{name}: {verdict}")
+    if not all(result["equal"] for result in found.values()):
+        raise typer.Exit(1)
+
+
+_HOLD_OUTS = ("dataset", "organ", "modality")
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise MethodError(f"{option} {value!r} is unknown; there are {', '.join(known)}.")
+    return value
+
+
+def _settings(pairs: list[str], backbone: str | None, weights: Path | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise MethodError(f"--set {pair!r} is no setting. Expected name=value, as in --set epochs=10.")
+        settings[name.strip()] = value
+    if backbone is not None:
+        settings["backbone"] = backbone
+    if weights is not None:
+        settings["weights"] = str(weights)
+    return settings
+
+
+def _run_cells(runner: Any, plan: "list[Cell]", bars: Bars) -> "list[Row]":
+    rows = []
+    for number, cell in enumerate(plan, start=1):
+        title = f"[{number}/{len(plan)}] {cell.info.name} · {cell.target.name} · {cell.shots} shots"
+        if cell.absent:
+            err.print(f"{title}: no such cell ({cell.absent})", style="dim")
+            continue
+        stage = ""
+
+        def show(name: str, done: int, total: int, figures: dict[str, float], title: str = title) -> None:
+            nonlocal stage
+            if name != stage:
+                stage = name
+                bars.start(f"{title}: {name}", total)
+            bars.at(done, total)
+            bars.note(" ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+
+        runner.progress = show
+        row, there = runner.run(cell)
+        bars.finish()
+        auroc = row.metrics["image_auroc"]
+        err.print(f"{title}: AUROC {auroc.value:.3f}{' (done before)' if there else ''}")
+        rows.append(row)
+    return rows
+
+
+def rows_table(rows: "list[Row]") -> Table:
+    """Rows as a table for the terminal."""
+    table = Table()
+    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "pixel AUROC", "AUPRO", "ms/image", "run"):
+        table.add_column(column)
+    for row in rows:
+        metrics = row.metrics
+        auroc = metrics["image_auroc"]
+        table.add_row(
+            row.method,
+            row.target + (" *" if row.allowed else ""),
+            str(row.shots),
+            f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]",
+            f"{metrics['image_average_precision'].value:.3f}",
+            _shown(metrics.get("pixel_auroc")),
+            _shown(metrics.get("pixel_aupro@0.3")),
+            f"{row.score_ms_per_image:.1f}",
+            row.run_id,
+        )
+    if any(row.allowed for row in rows):
+        table.caption = "* not the benchmark: smaller, or with a fault that was allowed"
+    return table
+
+
+def _shown(figure: Any) -> str:
+    return "–" if figure is None else f"{figure.value:.3f}"

@@ -1,0 +1,239 @@
+"""From one raw file to stored pixels: read, map to 8 bits, resize, fingerprint. Runs in worker processes.
+
+Each image is left in a staging folder as soon as it's done, so that a killed `prepare` goes on where it was and no
+pixels travel between processes.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
+from medfsad_bench.readers import (
+    Intensity,
+    Picture,
+    axial_mask,
+    axial_picture,
+    display_range,
+    read_mask,
+    read_picture,
+    read_volume,
+    read_volume_mask,
+    resize_square,
+)
+
+from medfsad_bench.errors import SourceError
+from medfsad_bench.sources import RawImage
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What is done to every image of a set."""
+
+    intensity: Intensity
+    size_px: int
+    staging: Path
+    keep_masks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is known of an image once it has been read. Its pixels lie in the staging folder.
+
+    `problem` is empty, or why the image is quarantined; then the other fields mean nothing.
+    """
+
+    id: str
+    problem: str = ""
+    sha256: str = ""
+    height: int = 0
+    width: int = 0
+    channels: int = 1
+    spacing_mm: tuple[float, float] | None = None
+    window: str = ""
+    transfer_syntax: str = ""
+    header_patient: str = ""
+    warnings: tuple[str, ...] = ()
+    contrast: float = 0.0  # standard deviation of the stored pixels, 0…127.5
+    prints: Fingerprint | None = None
+
+
+def load_images(
+    images: Sequence[RawImage], plan: LoadPlan, *, workers: int, on_done: Callable[[int], None]
+) -> dict[str, Loaded]:
+    """Read all images, with several processes if asked; the result is the same for any number of them.
+
+    Args:
+        images: Raw images; slices of one volume are read together.
+        plan: What to do to each.
+        workers: Number of processes; 1 reads in this one.
+        on_done: Called with the number of images finished since the last call.
+    """
+    files: dict[Path, list[RawImage]] = defaultdict(list)
+    for image in images:
+        files[image.path].append(image)
+    plan.staging.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Loaded] = {}
+    for batch in _mapped(list(files.values()), plan, workers):
+        found.update((item.id, item) for item in batch)
+        on_done(len(batch))
+    return found
+
+
+def staged_pixels(
+    plan: LoadPlan, image_id: str
+) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
+    """Pixels and mask of an image that was loaded."""
+    with np.load(_staged_path(plan, image_id), allow_pickle=False) as file:
+        pixels = file["pixels"]
+        mask = file["mask"] if "mask" in file.files else None
+    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), mask
+
+
+def _mapped(jobs: list[list[RawImage]], plan: LoadPlan, workers: int) -> Iterator[list[Loaded]]:
+    if workers <= 1 or len(jobs) < 2 * workers:
+        yield from (_load_file(job, plan) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        size = max(1, min(32, len(jobs) // (4 * workers)))
+        chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        for future in as_completed([pool.submit(_load_files, chunk, plan) for chunk in chunks]):
+            yield from future.result()
+
+
+def _load_files(jobs: list[list[RawImage]], plan: LoadPlan) -> list[list[Loaded]]:
+    return [_load_file(job, plan) for job in jobs]
+
+
+def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
+    """All images of one file; a file that can't be read is one quarantined line an image."""
+    try:
+        key = _source_key(images[0])
+        if images[0].slice_index is None:
+            return [_load_picture(image, key, plan) for image in images]
+        return _load_slices(images, key, plan)
+    except SourceError as error:
+        return [Loaded(image.id, problem=str(error)) for image in images]
+    except OSError as error:
+        return [Loaded(image.id, problem=f"{image.path.name}: can't be read ({error})") for image in images]
+
+
+def _load_picture(image: RawImage, key: str, plan: LoadPlan) -> Loaded:
+    staged = _staged(plan, image, key)
+    if staged:
+        return staged
+    picture = read_picture(image.path, intensity=plan.intensity)
+    return _finish(image, picture, _mask(image, picture, plan), key, plan)
+
+
+def _load_slices(images: list[RawImage], key: str, plan: LoadPlan) -> list[Loaded]:
+    staged = [_staged(plan, image, key) for image in images]
+    if all(staged):
+        return [item for item in staged if item]
+    volume = read_volume(images[0].path)
+    range_ = display_range(volume, plan.intensity)
+    truth = read_volume_mask(images[0].mask, volume) if images[0].mask and plan.keep_masks else None
+    done = []
+    for image in images:
+        index = image.slice_index or 0
+        picture = axial_picture(volume, index, intensity=plan.intensity, range_=range_)
+        mask = axial_mask(truth, index) if truth is not None else None
+        done.append(_finish(image, picture, mask.astype(np.uint8) if mask is not None else None, key, plan))
+    return done
+
+
+def _mask(image: RawImage, picture: Picture, plan: LoadPlan) -> UInt8[np.ndarray, "h w"] | None:
+    if not plan.keep_masks:
+        return None
+    if image.boxes:
+        return _filled_boxes(image, picture.pixels.shape[:2])
+    if image.mask is None:
+        return None
+    mask = read_mask(image.mask)
+    if mask.shape != picture.pixels.shape[:2]:
+        raise SourceError(
+            f"{image.mask.name}: the mask is {mask.shape[1]} × {mask.shape[0]} px, its image "
+            f"{picture.pixels.shape[1]} × {picture.pixels.shape[0]}. Expected the same size; download both again."
+        )
+    return mask.astype(np.uint8)
+
+
+def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
+    mask = np.zeros(shape, np.uint8)
+    for box in image.boxes:
+        top, left = max(0, round(box.y)), max(0, round(box.x))
+        mask[top : max(0, round(box.y + box.height)), left : max(0, round(box.x + box.width))] = 1
+    return mask
+
+
+def _finish(
+    image: RawImage, picture: Picture, mask: UInt8[np.ndarray, "h w"] | None, key: str, plan: LoadPlan
+) -> Loaded:
+    pixels = resize_square(picture.pixels, plan.size_px)
+    loaded = Loaded(
+        id=image.id,
+        sha256=key,
+        height=picture.pixels.shape[0],
+        width=picture.pixels.shape[1],
+        channels=1 if pixels.ndim == 2 else 3,
+        spacing_mm=picture.spacing_mm,
+        window=picture.window,
+        transfer_syntax=picture.transfer_syntax,
+        header_patient=picture.patient,
+        warnings=picture.warnings,
+        contrast=float(pixels.std()),
+        prints=fingerprint(picture.pixels),
+    )
+    _stage(plan, loaded, pixels, mask if mask is not None and mask.any() else None)
+    return loaded
+
+
+def _source_key(image: RawImage) -> str:
+    """SHA-256 of the image's file, of file and mask where there is one: what the stored pixels come from."""
+    digest = hashlib.sha256(image.path.read_bytes())
+    if image.mask is not None:
+        digest.update(hashlib.sha256(image.mask.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _stage(plan: LoadPlan, loaded: Loaded, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+    known: dict[str, Any] = {k: v for k, v in asdict(loaded).items() if k != "prints"}
+    arrays = {"pixels": pixels, "known": np.frombuffer(json.dumps(known).encode(), np.uint8)}
+    if mask is not None:
+        arrays["mask"] = mask
+    if loaded.prints is not None:
+        arrays |= {f"print_{name}": value for name, value in asdict(loaded.prints).items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+    path = _staged_path(plan, loaded.id)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)
+
+
+def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:
+    path = _staged_path(plan, image.id)
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        known = json.loads(file["known"].tobytes())
+        if known["sha256"] != key:
+            return None
+        prints = {name[6:]: file[name] for name in file.files if name.startswith("print_")}
+    known["spacing_mm"] = tuple(known["spacing_mm"]) if known["spacing_mm"] else None
+    known["warnings"] = tuple(known["warnings"])
+    return Loaded(**known, prints=Fingerprint(**prints))
+
+
+def _staged_path(plan: LoadPlan, image_id: str) -> Path:
+    return plan.staging / f"{hashlib.sha256(image_id.encode()).hexdigest()[:32]}.npz"

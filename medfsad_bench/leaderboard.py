@@ -1,0 +1,247 @@
+"""From rows to a board. Pure but for reading and appending the files of results.
+
+Rows are ranked only against rows of the same benchmark, hold-out, K and knowledge. Rows of the `published` protocol or
+of a contaminated method are shown and never ranked.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.table import Table
+
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.results import Row, figures_by_disease, image_figures, read_row, read_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One method (with its preset) in one group."""
+
+    method: str
+    preset: str
+    rows: dict[str, Row]  # by target
+    mean_auroc: float | None  # over the group's targets; None unless all are there
+    rank: int | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Lines that may be compared with each other."""
+
+    benchmark: str
+    shots: int
+    hold_out: str
+    knowledge: str
+    targets: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def title(self) -> str:
+        """Heading."""
+        extra = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
+        known = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
+        return f"{self.benchmark}, {self.shots} shots{extra}{known}"
+
+
+def rows_in_runs(runs: Path) -> list[Row]:
+    """Rows of all finished runs in a folder.
+
+    Raises:
+        ResultsError: If the folder is missing or a row is damaged.
+    """
+    if not runs.is_dir():
+        raise ResultsError(f"{runs} is no folder. Expected a folder of runs; `medfsad run` writes them.")
+    return [read_row(path) for path in sorted(runs.glob("*/row.json"))]
+
+
+def rows_in_results(results: Path) -> list[Row]:
+    """Accepted rows, of all methods.
+
+    Raises:
+        ResultsError: If a line is damaged.
+    """
+    rows = []
+    for path in sorted(results.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+            try:
+                rows.append(Row.model_validate_json(line))
+            except ValidationError as error:
+                raise ResultsError(
+                    f"{path.name}, line {number}: not a result row ({error.errors()[0]['msg']}). Mend or remove it."
+                ) from error
+    return rows
+
+
+def accept(run: Path, results: Path) -> Row:
+    """Validate a run by recomputing its figures and append its row to `<results>/<method>.jsonl`.
+
+    Raises:
+        ResultsError: If the figures differ from the scores, or the row is there already.
+    """
+    row = read_row(run / "row.json")
+    scores = read_scores(run / "scores.parquet")
+    primary, secondary = image_figures(scores, seed=row.seed)
+    stored = {**row.metrics, **row.secondary}
+    again = {**primary, **secondary, **figures_by_disease(scores)}
+    differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
+    if differ:
+        raise ResultsError(
+            f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
+        )
+    if any(known.run_id == row.run_id for known in rows_in_results(results)):
+        raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{row.method}.jsonl"
+    before = path.read_text("utf-8") if path.is_file() else ""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(before + json.dumps(row.dump(), ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+    return row
+
+
+def check(results: Path) -> list[str]:
+    """What's wrong with the accepted rows: damaged, twice, or the committed page is stale."""
+    rows = rows_in_results(results)
+    seen: set[str] = set()
+    faults = []
+    for row in rows:
+        if row.run_id in seen:
+            faults.append(f"{row.run_id} stands twice")
+        seen.add(row.run_id)
+    page = results.parent / "LEADERBOARD.md"
+    if rows and (not page.is_file() or page.read_text("utf-8") != as_markdown(groups(rows))):
+        faults.append("LEADERBOARD.md is stale; write it anew with `medfsad leaderboard --format md`")
+    return faults
+
+
+def groups(rows: Iterable[Row]) -> list[Group]:
+    """Rows in groups that may be compared, each with its lines ranked by mean AUROC over the targets."""
+    parts: dict[tuple[str, int, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        parts[_benchmark(row), row.shots, row.hold_out, row.knowledge].append(row)
+    return [_group(key, parts[key]) for key in sorted(parts)]
+
+
+def as_tables(found: Sequence[Group]) -> list[Table]:
+    """Groups as tables for the terminal."""
+    tables = []
+    for group in found:
+        table = Table(title=f"{group.title} — image AUROC, mean over draws [95 % interval]")
+        for column in ("rank", "method", *group.targets, "mean"):
+            table.add_column(column, overflow="fold")
+        for line in group.lines:
+            table.add_row(*_cells(line, group.targets))
+        tables.append(table)
+    return tables
+
+
+def as_markdown(found: Sequence[Group]) -> str:
+    """Groups as a Markdown page."""
+    parts = ["# Leaderboard", "", "Image AUROC, mean over support draws with its 95 % bootstrap interval.", ""]
+    for group in found:
+        header = ("rank", "method", *group.targets, "mean")
+        parts += [f"## {group.title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        parts += [f"| {' | '.join(_cells(line, group.targets))} |" for line in group.lines]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def as_json(rows: Sequence[Row], found: Sequence[Group]) -> str:
+    """All rows whole, and the groups by run id."""
+    content: dict[str, Any] = {
+        "rows": [row.dump() for row in rows],
+        "groups": [
+            {
+                "benchmark": group.benchmark,
+                "shots": group.shots,
+                "hold_out": group.hold_out,
+                "knowledge": group.knowledge,
+                "targets": list(group.targets),
+                "lines": [
+                    {
+                        "rank": line.rank,
+                        "method": line.method,
+                        "preset": line.preset,
+                        "mean_image_auroc": line.mean_auroc,
+                        "note": line.note,
+                        "runs": {target: row.run_id for target, row in line.rows.items()},
+                    }
+                    for line in group.lines
+                ],
+            }
+            for group in found
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _benchmark(row: Row) -> str:
+    marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
+    return row.benchmark + marks
+
+
+def _group(key: tuple[str, int, str, str], rows: list[Row]) -> Group:
+    benchmark, shots, hold_out, knowledge = key
+    targets = tuple(sorted({row.target for row in rows}))
+    by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        by_line[_line_key(row)][row.target] = row
+    complete = [_line(mine, targets) for mine in by_line.values()]
+    ordered = sorted(complete, key=lambda line: (line.mean_auroc is None, -(line.mean_auroc or 0), line.method))
+    ranked, place = [], 0
+    for line in ordered:
+        if line.mean_auroc is not None and not line.note:
+            place += 1
+            line = Line(line.method, line.preset, line.rows, line.mean_auroc, place, line.note)
+        ranked.append(line)
+    return Group(benchmark, shots, hold_out, knowledge, targets, tuple(ranked))
+
+
+def _line_key(row: Row) -> tuple[Any, ...]:
+    """What makes two rows the same entry: everything the user chose but the target."""
+    config = {name: value for name, value in row.config.items() if name != "shots"}
+    return (
+        row.method,
+        row.method_version,
+        row.preset,
+        json.dumps(config, sort_keys=True),
+        row.protocol,
+        row.seed,
+        row.draws,
+    )
+
+
+def _line(mine: dict[str, Row], targets: tuple[str, ...]) -> Line:
+    first = next(iter(mine.values()))
+    whole = set(mine) == set(targets)
+    mean = sum(row.metrics["image_auroc"].value for row in mine.values()) / len(mine) if whole else None
+    notes = sorted({_note(row) for row in mine.values()} - {""})
+    return Line(first.method, first.preset, mine, mean, None, ", ".join(notes))
+
+
+def _note(row: Row) -> str:
+    if row.protocol != "strict":
+        return f"protocol: {row.protocol}"
+    return "" if row.ranks else "has seen the target"
+
+
+def _cells(line: Line, targets: Sequence[str]) -> list[str]:
+    shown = [_cell(line.rows.get(target)) for target in targets]
+    name = (
+        line.method + ("" if line.preset == "paper" else f" ({line.preset})") + (f" [{line.note}]" if line.note else "")
+    )
+    mean = "–" if line.mean_auroc is None else f"{line.mean_auroc:.3f}"
+    return [str(line.rank or "–"), name, *shown, mean]
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    figure = row.metrics["image_auroc"]
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

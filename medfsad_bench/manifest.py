@@ -1,0 +1,188 @@
+"""What a data set is: one TOML file per set in `data_manifests/`, of a closed schema.
+
+A typo in a field is an error, not a silently ignored line. Manifests are read by people first: a page each.
+"""
+
+import csv
+import hashlib
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medfsad_bench.errors import ManifestError
+from medfsad_bench.resources import resource_dir
+
+MaskKind = Literal["none", "box", "polygon", "voxel"]
+PIXEL_TRUTH: frozenset[str] = frozenset({"polygon", "voxel"})  # boxes hold normal pixels too: no pixel metric on them
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IntensityRule(_Closed):
+    """How physical values become the 8 bits that are stored: the same for every image of a set."""
+
+    mapping: Literal["display", "window", "percentiles"] = "display"
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+class Labels(_Closed):
+    """Which of the source's class names are normal and which anomalous; any other is left out."""
+
+    normal: tuple[str, ...]
+    anomalous: tuple[str, ...]
+
+
+class SliceRule(_Closed):
+    """Which axial slices of a patient take part.
+
+    A slice counts with a brain area of at least `min_area` of the patient's largest; otherwise its height in the head
+    would tell the classes apart. It is a tumour slice from `min_tumour_voxels` on and normal without any; between the
+    two it is left out. Of a run of slices every `step`-th is looked at.
+    """
+
+    min_area: float = Field(ge=0, le=1)
+    min_tumour_voxels: int = Field(ge=1)
+    step: int = Field(ge=1, default=1)
+
+
+class Split(_Closed):
+    """How many images a benchmark takes of the set, and from which committed list, if there is one."""
+
+    train: int = Field(ge=1)
+    test_normal: int = Field(ge=1)
+    test_anomalous: int = Field(ge=1)
+    ids: str | None = None
+    ids_sha256: str | None = None
+
+    @property
+    def counts(self) -> dict[tuple[str, bool], int]:
+        """Images by (split, anomalous)."""
+        return {("train", False): self.train, ("test", False): self.test_normal, ("test", True): self.test_anomalous}
+
+
+class Manifest(_Closed):
+    """One data set of the benchmark."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    title: str
+    organ: str
+    modality: str
+    disease: str
+    licence: str
+    licensed: bool  # prepared files must not be passed on
+    citation: str
+    url: str
+    obtain: str  # the steps to get the download
+    rule: str  # labels, groups and membership, in words
+    layout: str
+    mask_kind: MaskKind
+    labels: Labels
+    intensity: IntensityRule = IntensityRule()
+    slices: SliceRule | None = None
+    groups: str | None = None  # committed CSV `id,group`, where names and tables tell no patient
+    join_near_duplicates: bool = False  # before the split; otherwise a near-duplicate across it stops `prepare`
+    held_out_with: tuple[str, ...] = ()  # sets that share images or patients with this one
+    benchmarks: dict[str, Split]
+
+    def split(self, benchmark: str) -> Split:
+        """The counts for `benchmark`; the demo's are those of the set's first benchmark, scaled down later."""
+        if benchmark == "demo":
+            return next(iter(self.benchmarks.values()))
+        if benchmark not in self.benchmarks:
+            raise ManifestError(
+                f"Data set {self.name!r} is no part of benchmark {benchmark!r}; "
+                f"its manifest lists {', '.join(sorted(self.benchmarks))}. Choose one of these with --benchmark."
+            )
+        return self.benchmarks[benchmark]
+
+
+class Listed(_Closed):
+    """One line of a committed id list."""
+
+    id: str
+    group: str
+    split: Literal["train", "test"]
+    sha256: str = ""  # empty where the list was made from re-encoded files
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read one manifest.
+
+    Raises:
+        ManifestError: If it isn't TOML or doesn't fit the schema; the message names every field that is off.
+    """
+    try:
+        manifest = Manifest.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path.name}: not a TOML file ({error}). Mend it at that place.") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"{path.name}: the manifest's fields don't fit the schema: {faults}.") from error
+    if manifest.name != path.stem:
+        raise ManifestError(f"{path.name}: the file's name must be the set's name, which is {manifest.name!r}.")
+    return manifest
+
+
+@cache
+def all_manifests() -> dict[str, Manifest]:
+    """Every set that comes with the package, by name."""
+    return {path.stem: load_manifest(path) for path in sorted(resource_dir("data_manifests").glob("*.toml"))}
+
+
+def manifest_text(name: str) -> str:
+    """The manifest as it is written, for the attributes of a prepared file."""
+    return (resource_dir("data_manifests") / f"{name}.toml").read_text("utf-8")
+
+
+def benchmark_names() -> list[str]:
+    """All benchmarks that some manifest takes part in, sorted."""
+    return sorted({name for manifest in all_manifests().values() for name in manifest.benchmarks})
+
+
+def listed_ids(manifest: Manifest, split: Split) -> list[Listed] | None:
+    """The committed membership of a benchmark, or None where the rule decides.
+
+    Raises:
+        ManifestError: If the list's digest isn't the one in the manifest.
+    """
+    if split.ids is None:
+        return None
+    rows = _read_table(split.ids)
+    listed = [Listed.model_validate(row) for row in rows]
+    digest = ids_digest((row.id, row.group, row.split) for row in listed)
+    if split.ids_sha256 != digest:
+        raise ManifestError(
+            f"data_manifests/{split.ids}: the list's digest is {digest}, but {manifest.name}.toml expects "
+            f"{split.ids_sha256}. One of the two was edited; restore the released files."
+        )
+    return listed
+
+
+def known_groups(manifest: Manifest) -> dict[str, str]:
+    """The committed groups by image id; empty where names and tables tell the patient."""
+    if manifest.groups is None:
+        return {}
+    return {row["id"]: row["group"] for row in _read_table(manifest.groups)}
+
+
+def ids_digest(rows: Iterable[tuple[str, str, str]]) -> str:
+    """SHA-256 of the sorted lines `id,group,split`: the digest of a membership, whatever tool wrote the file."""
+    lines = sorted(",".join(row) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _read_table(name: str) -> list[dict[str, str]]:
+    path = resource_dir("data_manifests") / name
+    if not path.is_file():
+        raise ManifestError(f"data_manifests/{name} is missing from this installation; reinstall medfsad.")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

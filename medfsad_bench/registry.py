@@ -1,0 +1,117 @@
+"""Which methods there are, and their configuration. Imports no torch."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from medfsad_bench.errors import MethodError
+from medfsad_bench.info import MethodInfo
+
+GROUP = "medfsad.methods"
+PRESETS = ("paper", "quick")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A method whose package can't be imported: named with its reason, and no obstacle to the others."""
+
+    name: str
+    reason: str
+
+
+@cache
+def all_methods() -> dict[str, MethodInfo | Broken]:
+    """Every installed method by name, found through the entry points of group `medfsad.methods`.
+
+    Raises:
+        MethodError: If two packages claim one name.
+    """
+    found: dict[str, MethodInfo | Broken] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        if point.name in found:
+            raise MethodError(
+                f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
+                "Uninstall one."
+            )
+        found[point.name] = _load(point)
+    return found
+
+
+def method_info(name: str) -> MethodInfo:
+    """The record of one method.
+
+    Raises:
+        MethodError: If it's unknown or can't be imported.
+    """
+    methods = all_methods()
+    if name not in methods:
+        raise MethodError(
+            f"Method {name!r} is not installed; there are {', '.join(sorted(methods))}. "
+            "`medfsad methods` says what each does."
+        )
+    info = methods[name]
+    if isinstance(info, Broken):
+        raise MethodError(f"Method {name!r} can't be imported: {info.reason}. Mend or reinstall its package.")
+    return info
+
+
+def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str, Any] | None = None) -> Any:
+    """A method's configuration: defaults (the paper's values), then the preset, then single settings.
+
+    Args:
+        info: The method.
+        preset: `paper` is the defaults; `quick` is accepted by every method.
+        settings: Field values by name; text is read as the field's type (`lr=1e-4`, `stages=2,3`, `weights=none`).
+
+    Raises:
+        MethodError: If a field is unknown or a value isn't of its type.
+    """
+    if preset not in PRESETS and preset not in info.presets:
+        known = ", ".join(dict.fromkeys((*PRESETS, *info.presets)))
+        raise MethodError(f"Method {info.name!r} has no preset {preset!r}; there are {known}.")
+    fields = {field.name: field for field in dataclasses.fields(info.config)}
+    values = {**info.presets.get(preset, {})}
+    for name, value in (settings or {}).items():
+        if name not in fields:
+            raise MethodError(
+                f"Method {info.name!r} has no setting {name!r}; there are {', '.join(sorted(fields)) or 'none'}."
+            )
+        values[name] = _typed(info.name, name, value, fields[name].type)
+    try:
+        return info.config(**values)
+    except ValueError as error:
+        raise MethodError(f"Method {info.name!r}: the settings don't go together: {error}.") from error
+
+
+def _typed(method: str, name: str, value: Any, type_: Any) -> Any:
+    if isinstance(value, str):
+        text = value.strip()
+        candidates: list[Any] = [None] if text.lower() == "none" else []
+        if "tuple" in str(type_):
+            candidates.append([part.strip() for part in text.strip("()[]").split(",") if part.strip()])
+        candidates.append(text)
+    else:
+        candidates = [value]
+    adapter: TypeAdapter[Any] = TypeAdapter(type_)
+    for candidate in candidates:
+        try:
+            return adapter.validate_python(candidate, strict=False)
+        except ValidationError:
+            continue
+    kind = getattr(type_, "__name__", str(type_))
+    raise MethodError(f"Method {method!r}: setting {name}={value!r} is not of type {kind}. Give a value of that type.")
+
+
+def _load(point: EntryPoint) -> MethodInfo | Broken:
+    try:
+        info = point.load()
+    except Exception as error:  # noqa: BLE001 - whatever a foreign package does on import must not hide the others
+        return Broken(point.name, f"{type(error).__name__}: {error}")
+    if not isinstance(info, MethodInfo) or info.name != point.name:
+        return Broken(point.name, f"{point.value} is no MethodInfo of that name")
+    return info

@@ -1,0 +1,139 @@
+"""The strict protocol: every test image of the target, scored on ten support draws, in shuffled order."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32, Int64
+
+from medfsad_bench.errors import MethodError
+from medfsad_bench.method import Images, Method, Scorer, Scores
+from medfsad_bench.run.context import LocalContext
+from medfsad_bench.run.maps import input_size_maps, pooled, smooth_each
+from medfsad_bench.store import Dataset
+
+
+@dataclass(slots=True)
+class DrawScores:
+    """Scores of one draw, in the order of the target's test rows.
+
+    Attributes:
+        columns: Per query `score` and, where there are maps, `score_mean` and `score_top1`.
+        maps: Smoothed maps at the input size, or None.
+        adapt_s: Time to adapt to the support.
+        score_s: Time to score all queries, the runner's smoothing not counted.
+    """
+
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: Float32[np.ndarray, "n s s"] | None = None
+    adapt_s: float = 0.0
+    score_s: float = 0.0
+
+
+class Target:
+    """The target's images on the device, and the order in which they are shown."""
+
+    def __init__(self, dataset: Dataset, device: torch.device, *, seed: int) -> None:
+        self.dataset = dataset
+        self.rows: Int64[np.ndarray, " n"] = dataset.indices("test")
+        self._device = device
+        self._queries = self._on_device(self.rows)
+        order = np.random.default_rng([seed, 20]).permutation(len(self.rows))
+        self._order = torch.from_numpy(order)
+
+    def support(self, draw: int, shots: int) -> Images:
+        """The first `shots` images of a draw."""
+        return _as_float(self._on_device(self.dataset.episodes[draw][:shots]))
+
+    def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, Images]]:
+        """Positions among the test rows and their images, shuffled so that no batch is of one class."""
+        for positions in self._order.split(batch_size):
+            yield positions, _as_float(self._queries[positions.to(self._device)])
+
+    def _on_device(self, rows: Int64[np.ndarray, " n"]) -> torch.Tensor:
+        images = torch.from_numpy(self.dataset.images(rows)).permute(0, 3, 1, 2).contiguous()
+        return images.to(self._device)
+
+
+def score_draw(
+    method: Method,
+    target: Target,
+    context: LocalContext,
+    *,
+    draw: int,
+    shots: int,
+    batch_size: int,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> DrawScores:
+    """Adapt to one support draw and score every test image.
+
+    Raises:
+        MethodError: If the method returns other than one finite score an image.
+    """
+    result = DrawScores()
+    support = target.support(draw, shots)
+    started = _now(context.device)
+    scorer = method.adapt(support, context)
+    result.adapt_s = _now(context.device) - started
+    parts = [_score_batch(scorer, images, context, result, on_batch) for _, images in target.batches(batch_size)]
+    positions = np.concatenate([p.numpy() for p, _ in target.batches(batch_size)])
+    back = np.argsort(positions)
+    image = [part.image for part in parts if part.image is not None]
+    pixel = [part.pixel for part in parts if part.pixel is not None]
+    if len(image) not in (0, len(parts)) or len(pixel) not in (0, len(parts)):
+        raise MethodError("The method gave image scores or maps for some batches only. Give the same kind for all.")
+    if pixel:
+        size_px = support.shape[-1]
+        result.maps = np.concatenate([smooth_each(input_size_maps(maps, size_px)) for maps in pixel])[back]
+        result.columns = pooled(result.maps)
+    if image:
+        result.columns["score"] = torch.cat(image).double().cpu().numpy()[back]
+    return result
+
+
+def scores_table(target: Target, draws: list[DrawScores]) -> pd.DataFrame:
+    """Scores of all draws, one line a query and draw, with what the metrics need of each query."""
+    table = target.dataset.table.iloc[target.rows]
+    known = {
+        "index": target.rows,
+        "id": table["id"].to_numpy(str),
+        "group": table["group"].to_numpy(str),
+        "anomalous": table["label"].to_numpy(bool),
+        "disease": table["disease"].to_numpy(str),
+    }
+    return pd.concat(
+        [pd.DataFrame({"draw": number, **known, **draw.columns}) for number, draw in enumerate(draws)],
+        ignore_index=True,
+    )
+
+
+def _score_batch(
+    scorer: Scorer, images: Images, context: LocalContext, result: DrawScores, on_batch: Callable[[int], None]
+) -> Scores:
+    started = _now(context.device)
+    scores = scorer(images)
+    result.score_s += _now(context.device) - started
+    for name, values in (("image score", scores.image), ("anomaly map", scores.pixel)):
+        if values is None:
+            continue
+        if len(values) != len(images):
+            raise MethodError(f"The scorer gave {len(values)} {name}s for {len(images)} images. Give one for each.")
+        if not bool(torch.isfinite(values).all()):
+            raise MethodError(
+                f"The scorer gave a {name} that isn't finite. Look for a division by zero or an overflow."
+            )
+    on_batch(len(images))
+    return scores
+
+
+def _as_float(images: torch.Tensor) -> Images:
+    return images.float() / 255
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

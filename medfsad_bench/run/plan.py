@@ -1,0 +1,185 @@
+"""What is to be run: cells of method × target × K, each with a run id that stands for what determines its result."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medfsad_bench.errors import StoreError
+from medfsad_bench.info import MethodInfo
+from medfsad_bench.method import Backbone
+from medfsad_bench.registry import configure
+from medfsad_bench.run.features import weights_digest
+from medfsad_bench.store import Dataset
+
+HoldOut = Literal["dataset", "organ", "modality"]
+Protocol = Literal["strict", "published"]
+SCORING = "1"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the user asked for, the same for all cells."""
+
+    runs: Path
+    draws: int = 10
+    seed: int = 0
+    protocol: Protocol = "strict"
+    hold_out: HoldOut = "dataset"
+    preset: str = "paper"
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    device: str = "auto"
+    checkpoint: Path | None = None
+    save_maps: bool = False
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one target at K shots."""
+
+    info: MethodInfo
+    config: Any
+    weights_digest: str
+    target: Dataset
+    sources: tuple[Dataset, ...]
+    shots: int
+    options: RunOptions
+
+    @property
+    def absent(self) -> str:
+        """Why the cell doesn't exist; empty if it does."""
+        fewest = min((len(draw) for draw in self.target.episodes), default=0)
+        if fewest < self.shots:
+            return f"{self.target.name} has {fewest} training groups, fewer than {self.shots} shots"
+        if self.options.draws > len(self.target.episodes):
+            return (
+                f"{self.target.name} holds {len(self.target.episodes)} support draws, fewer than {self.options.draws}"
+            )
+        if self.info.trains and not self.sources:
+            return f"no other data set to train on beside {self.target.name}"
+        return ""
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What determines the weights that `pretrain` ends with."""
+        canonical = getattr(self.config, "training", None)
+        config = canonical() if callable(canonical) else dataclasses.asdict(self.config)
+        return {
+            "method": self.info.name,
+            "method_version": self.info.version,
+            "config": config,
+            "weights": self.weights_digest,
+            "sources": {source.name: source.attributes["content_digest"] for source in self.sources},
+            "seed": self.options.seed,
+        }
+
+    @property
+    def training_id(self) -> str:
+        """Hash of `training`: checkpoints are reused by it."""
+        return _hash(self.training)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the scores."""
+        return {
+            "training": self.training if self.info.trains else {**self.training, "sources": {}},
+            "config": dataclasses.asdict(self.config),
+            "benchmark": self.target.attributes["benchmark"],
+            "target": self.target.name,
+            "membership_digest": self.target.attributes["membership_digest"],
+            "content_digest": self.target.attributes["content_digest"],
+            "hold_out": self.options.hold_out,
+            "protocol": self.options.protocol,
+            "shots": self.shots,
+            "draws": self.options.draws,
+            "checkpoint": _file_digest(self.options.checkpoint),
+            "scoring": SCORING,
+        }
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run's folder: readable, and a hash of `identity`."""
+        return f"{self.info.name}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
+
+
+def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
+    """All prepared sets of one benchmark.
+
+    Args:
+        data: Folder that `prepare` wrote to, or one benchmark's folder in it.
+        benchmark: Which one; may be None if there is only one.
+
+    Raises:
+        StoreError: If there's none, more than one benchmark to choose from, or two files of one set.
+    """
+    if not data.is_dir():
+        raise StoreError(f"{data} is no folder. Expected prepared files (*.h5) there; `medfsad prepare` writes them.")
+    folders = [data] if any(data.glob("*.h5")) else sorted(f for f in data.iterdir() if any(f.glob("*.h5")))
+    folders = [f for f in folders if benchmark in (None, f.name) or f == data]
+    if len(folders) != 1:
+        found = ", ".join(f.name for f in folders) or "none"
+        raise StoreError(
+            f"{data} holds prepared files of these benchmarks: {found}; expected one"
+            f"{f' named {benchmark!r}' if benchmark else ''}. Choose with --benchmark, or run `medfsad prepare` first."
+        )
+    sets = [Dataset(path) for path in sorted(folders[0].glob("*.h5"))]
+    by_name: dict[str, Dataset] = {}
+    for dataset in sets:
+        if dataset.name in by_name:
+            raise StoreError(
+                f"{folders[0]} holds two files of {dataset.name!r}: {by_name[dataset.name].path.name} and "
+                f"{dataset.path.name}. Move one of them to another folder."
+            )
+        by_name[dataset.name] = dataset
+    return list(by_name.values())
+
+
+def sources_for(target: Dataset, sets: Sequence[Dataset], hold_out: HoldOut) -> tuple[Dataset, ...]:
+    """The sets that a method may be trained on: none that shares images with the target, nor what `hold_out` adds."""
+
+    def held_out(other: Dataset) -> bool:
+        together = json.loads(other.attributes["held_out_with"]), json.loads(target.attributes["held_out_with"])
+        if other.name == target.name or target.name in together[0] or other.name in together[1]:
+            return True
+        return hold_out != "dataset" and other.attributes[hold_out] == target.attributes[hold_out]
+
+    return tuple(other for other in sets if not held_out(other))
+
+
+def cells(
+    info: MethodInfo, targets: Sequence[Dataset], sets: Sequence[Dataset], shots: Sequence[int], options: RunOptions
+) -> list[Cell]:
+    """Every cell asked for, those that can't exist included."""
+    found = []
+    for target in targets:
+        for k in shots:
+            config = _with_shots(info, options, k)
+            sources = sources_for(target, sets, options.hold_out) if info.trains else ()
+            found.append(Cell(info, config, _weights_of(config), target, sources, k, options))
+    return found
+
+
+def _with_shots(info: MethodInfo, options: RunOptions, shots: int) -> Any:
+    config = configure(info, preset=options.preset, settings=options.settings)
+    if any(field.name == "shots" for field in dataclasses.fields(config)):
+        return dataclasses.replace(config, shots=shots)
+    return config
+
+
+def _weights_of(config: Any) -> str:
+    name = getattr(config, "backbone", None)
+    if not name:
+        return ""
+    return weights_digest(Backbone(name, weights=getattr(config, "weights", None)))
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _file_digest(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""

@@ -1,0 +1,262 @@
+"""One cell from beginning to end: train or reuse, score ten draws, write the run's folder.
+
+A finished run isn't done twice; a broken one resumes at its last epoch and its last finished draw; two processes can
+work in one folder, as every run is locked while it's made.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+
+from medfsad_bench import __version__
+from medfsad_bench.errors import MethodError
+from medfsad_bench.method import Method
+from medfsad_bench.results import Row, figures_by_disease, image_figures, mean_figure, read_row, write_json
+from medfsad_bench.run.context import LocalContext
+from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
+from medfsad_bench.run.features import FeatureCache
+from medfsad_bench.run.pixels import PIXEL_METRICS, PixelTruth
+from medfsad_bench.run.plan import Cell
+from medfsad_bench.run.training import Trained, train
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+
+
+class Runner:
+    """Runs cells on one device; the feature cache is shared by all of them."""
+
+    def __init__(self, device: str = "auto", *, progress: Progress = lambda *_: None) -> None:
+        self.device = choose_device(device)
+        self._cache = FeatureCache(self.device)
+        self._progress = progress
+        torch.set_flush_denormal(True)  # a trained student's tiny activations slow a CPU down many times otherwise
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    def run(self, cell: Cell) -> tuple[Row, bool]:
+        """The cell's row, and whether it was there already."""
+        folder = cell.options.runs / cell.run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if (folder / "row.json").is_file():
+                return read_row(folder / "row.json"), True
+            return self._make(cell, folder), False
+
+    def _make(self, cell: Cell, folder: Path) -> Row:
+        log = _Log(folder / "log.jsonl")
+        write_json(folder / "config.json", {"run_id": cell.run_id, **cell.identity})
+        write_json(folder / "environment.json", environment(self.device))
+        context = LocalContext(self.device, cell.options.seed, self._cache)
+        context.on_progress = lambda done, total, figures: self._progress("training", done, total, figures)
+        method = cell.info.build(cell.config)
+        log("training", training_id=cell.training_id if cell.info.trains else "")
+        trained = train(method, cell, context)
+        log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
+        scored = self._score(cell, method, context, folder, log)
+        row = _row(cell, trained, scored, self.device)
+        write_json(folder / "row.json", row.dump())
+        log("done", **{name: figure.value for name, figure in row.metrics.items()})
+        return row
+
+    def _score(self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log") -> "_Scored":
+        target = Target(cell.target, self.device, seed=cell.options.seed)
+        truth = PixelTruth(cell.target, target.rows)
+        total, done = cell.options.draws * len(target.rows), 0
+        scored = _Scored(target=target, truth=truth)
+        for number in range(cell.options.draws):
+            kept = _kept_draw(folder, number)
+            if kept is None:
+                base = number * len(target.rows)
+
+                def advance(count: int, base: int = base) -> None:
+                    nonlocal done
+                    done = max(done, base) + count
+                    self._progress("scoring", done, total, {})
+
+                draw = score_draw(
+                    method,
+                    target,
+                    context,
+                    draw=number,
+                    shots=cell.shots,
+                    batch_size=cell.options.batch_size,
+                    on_batch=advance,
+                )
+                pixel = truth.values(draw.maps) if draw.maps is not None and not truth.absent else {}
+                if cell.options.save_maps and draw.maps is not None:
+                    _save_maps(folder, number, draw.maps, target.rows)
+                kept = _keep_draw(folder, number, draw, pixel)
+                log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
+            scored.add(kept)
+        table = scores_table(target, scored.draws)
+        temporary = folder / ".scores.parquet.tmp"
+        table.to_parquet(temporary, index=False)
+        temporary.replace(folder / "scores.parquet")
+        for number in range(cell.options.draws):
+            (folder / f".draw{number:02d}.npz").unlink(missing_ok=True)
+        scored.table = table
+        return scored
+
+
+class _Scored:
+    """All draws of a cell."""
+
+    def __init__(self, *, target: Target, truth: PixelTruth) -> None:
+        self.target, self.truth = target, truth
+        self.draws: list[DrawScores] = []
+        self.pixel: list[dict[str, float]] = []
+        self.table = pd.DataFrame()
+
+    def add(self, kept: tuple[DrawScores, dict[str, float]]) -> None:
+        self.draws.append(kept[0])
+        if kept[1]:
+            self.pixel.append(kept[1])
+
+
+class _Log:
+    """Appends one JSON line an event."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: str, **known: Any) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **known}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `--device` names; `auto` takes CUDA where there is one.
+
+    Raises:
+        MethodError: If it isn't there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MethodError(
+            f"--device {name!r} can't be used here ({str(error).splitlines()[0]}). Expected auto, cpu, cuda or cuda:N."
+        ) from error
+    return device
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Machine and versions, for whoever wonders about a number later."""
+    names = ("torch", "timm", "numpy", "scipy", "scikit-learn", "pandas", "h5py")
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "packages": {name: importlib.metadata.version(name) for name in names},
+        "medfsad": __version__,
+    }
+
+
+def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) -> Row:
+    primary, secondary = image_figures(scored.table, seed=cell.options.seed)
+    pixel = {
+        name: mean_figure(np.array([draw[name] for draw in scored.pixel])) for name in PIXEL_METRICS if scored.pixel
+    }
+    absent = {} if pixel else dict.fromkeys(PIXEL_METRICS, scored.truth.absent or f"{cell.info.name} gives no maps")
+    attributes = cell.target.attributes
+    test = cell.target.table.iloc[scored.target.rows]
+    queries = len(scored.target.rows)
+    return Row(
+        run_id=cell.run_id,
+        benchmark=attributes["benchmark"],
+        allowed=tuple(json.loads(attributes["allowed"])),
+        protocol=cell.options.protocol,
+        hold_out=cell.options.hold_out,
+        method=cell.info.name,
+        method_version=cell.info.version,
+        preset=cell.options.preset,
+        config=json.loads(json.dumps(cell.identity["config"])),
+        weights_digest=cell.weights_digest,
+        knowledge=cell.info.knowledge,
+        contaminated=cell.target.name in cell.info.has_seen,
+        target=cell.target.name,
+        target_version=attributes["version"],
+        organ=attributes["organ"],
+        modality=attributes["modality"],
+        size_px=attributes["size_px"],
+        membership_digest=attributes["membership_digest"],
+        content_digest=attributes["content_digest"],
+        sources={s.name: s.attributes["membership_digest"] for s in cell.sources},
+        trained_shots=trained.shots,
+        shots=cell.shots,
+        draws=cell.options.draws,
+        seed=cell.options.seed,
+        n_normal=int((test["label"] == 0).sum()),
+        n_anomalous=int((test["label"] == 1).sum()),
+        n_groups=int(test["group"].nunique()),
+        metrics=primary | pixel,
+        secondary=secondary | figures_by_disease(scored.table),
+        absent=absent,
+        pretrain_s=trained.seconds,
+        adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
+        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / queries,
+        peak_memory_mb=_peak_memory_mb(device),
+        device=str(device),
+        package_version=__version__,
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+    )
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _keep_draw(
+    folder: Path, number: int, draw: DrawScores, pixel: dict[str, float]
+) -> tuple[DrawScores, dict[str, float]]:
+    """Leave a finished draw on disk, so that a broken run goes on with the next one; its maps aren't needed again."""
+    path = folder / f".draw{number:02d}.npz"
+    known = json.dumps({"adapt_s": draw.adapt_s, "score_s": draw.score_s, "pixel": pixel})
+    temporary = folder / f".draw{number:02d}.tmp.npz"
+    np.savez(temporary, known=np.frombuffer(known.encode(), np.uint8), **draw.columns)  # type: ignore[arg-type]
+    temporary.replace(path)
+    return DrawScores(draw.columns, None, draw.adapt_s, draw.score_s), pixel
+
+
+def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, dict[str, float]] | None:
+    path = folder / f".draw{number:02d}.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        known = json.loads(file["known"].tobytes())
+        columns = {name: file[name] for name in file.files if name != "known"}
+    return DrawScores(columns, None, known["adapt_s"], known["score_s"]), known["pixel"]
+
+
+def _save_maps(folder: Path, number: int, maps: np.ndarray, rows: np.ndarray) -> None:
+    with h5py.File(folder / "maps.h5", "a") as file:
+        if f"draw{number:02d}" in file:
+            del file[f"draw{number:02d}"]
+        file.create_dataset(
+            f"draw{number:02d}", data=maps, chunks=(1, *maps.shape[1:]), compression="gzip", shuffle=True
+        )
+        if "rows" not in file:
+            file.create_dataset("rows", data=rows)

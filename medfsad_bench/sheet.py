@@ -1,0 +1,60 @@
+"""Contact sheets: a prepared set at a glance, so that a wrong window or a swapped label is seen, not searched for."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from medfsad_bench.store import Dataset
+
+_TILE, _GAP, _TITLE, _COLUMNS = 112, 4, 22, 10
+_ROWS = (("train", 0, "train, normal"), ("test", 0, "test, normal"), ("test", 1, "test, anomalous"))
+
+
+def write_contact_sheet(dataset: Dataset, path: Path) -> None:
+    """Write a PNG with up to 20 images each of training normals, test normals and test anomalous images.
+
+    Images are taken at even steps through the file; the outline of the localisation truth is drawn in red.
+    """
+    bands = [_band(dataset, split, label, title) for split, label, title in _ROWS]
+    width = max(band.width for band in bands)
+    sheet = Image.new("RGB", (width, sum(band.height for band in bands)), "white")
+    top = 0
+    for band in bands:
+        sheet.paste(band, (0, top))
+        top += band.height
+    temporary = path.with_name(f".{path.name}.tmp.png")
+    sheet.save(temporary)
+    temporary.replace(path)
+
+
+def _band(dataset: Dataset, split: str, label: int, title: str) -> Image.Image:
+    table = dataset.table
+    rows = np.flatnonzero(((table["split"] == split) & (table["label"] == label)).to_numpy())
+    picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 2 * _COLUMNS)).astype(int))]
+    lines = max(1, -(-len(picked) // _COLUMNS))
+    size = (_COLUMNS * (_TILE + _GAP) + _GAP, _TITLE + lines * (_TILE + _GAP))
+    band = Image.new("RGB", size, "white")
+    groups = table["group"].iloc[rows].nunique()
+    text = f"{dataset.name}: {title} — {len(rows)} images of {groups} groups"
+    ImageDraw.Draw(band).text((_GAP, 3), text, fill="black", font=ImageFont.load_default(13))
+    for place, (index, image) in enumerate(zip(picked, dataset.images(picked), strict=True)):
+        left = _GAP + place % _COLUMNS * (_TILE + _GAP)
+        band.paste(_tile(image, dataset.mask(int(index))), (left, _TITLE + place // _COLUMNS * (_TILE + _GAP)))
+    return band
+
+
+def _tile(image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "mh mw"]) -> Image.Image:
+    tile = np.array(Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BILINEAR))
+    if mask.any():
+        small = np.array(Image.fromarray(mask).resize((_TILE, _TILE), Image.Resampling.NEAREST))
+        tile[outline(small)] = (255, 40, 40)
+    return Image.fromarray(tile)
+
+
+def outline(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The mask's pixels that touch a pixel outside it (4-neighbourhood)."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner

@@ -1,0 +1,81 @@
+"""One image of a raw download, before anything was read from it."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medfsad_bench.errors import SourceError
+
+RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A bounding box in pixels of the original image; `x` counts columns from the left, `y` rows from the top."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """Where an image lies and what names and tables say of it.
+
+    Attributes:
+        id: Unique in the set and the same in every copy of the download.
+        path: The file with the pixels.
+        label: The source's own class name; the manifest says which are normal.
+        patient: Patient, slide or eye pair as the source knows it; the id where it knows none.
+        disease: What to break results down by; the class name unless the source knows better.
+        split: Where the source itself fixes the side (Camelyon16's slides), else empty.
+        slice_index: Axial slice of a volume, else None.
+        mask: File with the localisation truth, if there is one.
+        boxes: Localisation truth as boxes.
+    """
+
+    id: str
+    path: Path
+    label: str
+    patient: str
+    disease: str = ""
+    split: Literal["", "train", "test"] = ""
+    slice_index: int | None = None
+    mask: Path | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+def rasters(folder: Path) -> list[Path]:
+    """Image files directly in `folder`, sorted by name; empty if there's no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in RASTER_SUFFIXES and p.is_file())
+
+
+def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
+    """Rows of a table that must have `columns`.
+
+    Raises:
+        SourceError: If it can't be read or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            found = tuple(reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path}: can't be read as a CSV table ({error}). Download it again.") from error
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise SourceError(
+            f"{path}: column(s) {', '.join(missing)} not found; the table has {', '.join(found) or 'no header'}. "
+            "Use the table of the original download."
+        )
+    return rows
+
+
+def relative_id(path: Path, root: Path) -> str:
+    """The file's place below `root` without its suffix, with forward slashes."""
+    return path.relative_to(root).with_suffix("").as_posix()
