@@ -1,8 +1,8 @@
 """Pixel level: anomaly maps against masks, at the mask's own resolution, pixels of all images pooled.
 
 Maps and masks are one array (n, h, w) each or sequences of 2-D arrays of any sizes. Every function is exact: all
-distinct scores are thresholds, equal scores are one threshold. To have several figures of the same maps, rank them once with
-`pixel_ranks` and call the functions at the end of this module, which `pixel_figures` does.
+distinct scores are thresholds, equal scores are one threshold. To have several figures of the same maps, rank them once
+with `pixel_ranks` and call the functions at the end of this module, which `pixel_figures` does.
 """
 
 from collections.abc import Mapping
@@ -41,9 +41,9 @@ def aupro_score(maps: Maps, masks: Masks, *, fpr_limit: float = 0.3) -> float:
     """Area under the per-region-overlap curve up to `fpr_limit`, divided by it; in [0, 1].
 
     Every connected region (8-neighbourhood) counts the same, whatever its size; the false-positive rate is over all
-    normal pixels of all images; the curve is linear between the points of neighbouring thresholds, and is cut at the limit by
-    the same line. A pixel reached at false-positive rate f adds max(limit - f, 0) / limit to its region's mean,
-    so the area needs no curve.
+    normal pixels of all images; the curve is linear between the points of neighbouring thresholds, and is cut at the
+    limit by the same line. A pixel reached at false-positive rate f adds max(limit - f, 0) / limit to its region's
+    mean, so the area needs no curve.
 
     Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129 (2021), section 4.2.
 
