@@ -5,39 +5,69 @@ numbers of normal and anomalous images are fixed by its manifest, so they aren't
 class.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from medfsad_bench.errors import MetricError
 
+_MIXED = 3  # kind of a group with images of both classes
 
-def group_weights(
-    groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], *, replicates: int, seed: int
-) -> Float32[np.ndarray, "n replicates"]:
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """The independent groups of a test set, and within which strata they are drawn.
+
+    Attributes:
+        group: Group of an image, numbered from 0.
+        members: Per stratum the groups in it, at least two.
+        scarcer: Groups with an image of the class that has fewer of them.
+    """
+
+    group: Int64[np.ndarray, " n"]
+    members: tuple[Int64[np.ndarray, " _"], ...]
+    scarcer: int
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom that the groups leave."""
+        return sum(len(stratum) - 1 for stratum in self.members)
+
+
+def strata_of(groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> Strata:
+    """Sort groups by the classes of their images. A group alone in its stratum joins another, as it can't be resampled.
+
+    Raises:
+        MetricError: If the lengths differ or there are too few groups of a class.
+    """
+    if len(groups) != len(anomalous):
+        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one an image.")
+    distinct, group = np.unique(groups, return_inverse=True)
+    has_anomalous = np.bincount(group, weights=anomalous, minlength=len(distinct)) > 0
+    has_normal = np.bincount(group, weights=~anomalous, minlength=len(distinct)) > 0
+    scarcer = int(min(has_anomalous.sum(), has_normal.sum()))
+    if scarcer < 2 or len(distinct) < 4:
+        raise MetricError(
+            f"Of {len(distinct)} groups {has_normal.sum()} hold normal and {has_anomalous.sum()} anomalous images; an "
+            "interval over groups needs two of each and four in all. Leave it out of the row."
+        )
+    return Strata(group, _strata(has_anomalous.astype(np.int64) + 2 * has_normal), scarcer)
+
+
+def group_weights(strata: Strata, *, replicates: int, seed: int) -> Float32[np.ndarray, "n replicates"]:
     """Weight of every image in every replicate: the multiplicity of its group.
 
     Of the m groups of a stratum m - 1 are drawn with replacement and weighted by m / (m - 1): with m draws the variance
     would come out short by (m - 1) / m, which matters at the sizes of medical test sets (Rao and Wu, JASA 83, 1988).
-    A stratum of one group can't be resampled and joins the largest other one.
-
-    Raises:
-        MetricError: If the lengths differ or there are fewer than two groups.
     """
-    if len(groups) != len(anomalous):
-        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one an image.")
-    _, number = np.unique(groups, return_inverse=True)
-    count = int(number.max(initial=-1)) + 1
-    if count < 2:
-        raise MetricError(f"The images form {count} group(s); an interval over groups needs at least two.")
-    weights = np.empty((count, replicates), dtype=np.float32)
+    weights = np.empty((int(strata.group.max()) + 1, replicates), dtype=np.float32)
     rng = np.random.default_rng([seed, 0])
-    for members in _strata(number, anomalous, count):
+    for members in strata.members:
         size = len(members)
         drawn = rng.multinomial(size - 1, np.full(size, 1 / size), size=replicates)
         weights[members] = drawn.T * (size / (size - 1))
-    return weights[number]
+    return np.asarray(weights[strata.group])
 
 
 def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarray, "replicates draws"]:
@@ -48,22 +78,13 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
     return np.asarray(rng.multinomial(draws - 1, np.full(draws, 1 / draws), size=replicates) / (draws - 1))
 
 
-def stratum_count(groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> tuple[int, int]:
-    """Number of groups and of the strata they are drawn in."""
-    _, number = np.unique(groups, return_inverse=True)
-    count = int(number.max()) + 1
-    return count, sum(1 for _ in _strata(number, anomalous, count))
+def _strata(kind: Int64[np.ndarray, " groups"]) -> tuple[Int64[np.ndarray, " _"], ...]:
+    """Groups by kind; lone ones join each other, a single lone one joins the mixed or else the largest stratum.
 
-
-def _strata(
-    number: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], count: int
-) -> Iterator[Int64[np.ndarray, " m"]]:
-    has_anomalous = np.bincount(number, weights=anomalous, minlength=count) > 0
-    has_normal = np.bincount(number, weights=~anomalous, minlength=count) > 0
-    kind = has_anomalous + 2 * has_normal
+    So every stratum that stands for the last groups of a class consists of groups that hold this class.
+    """
     kinds, sizes = np.unique(kind, return_counts=True)
-    largest = kinds[np.argmax(sizes)]
-    for lonely in kinds[sizes == 1]:
-        kind[kind == lonely] = largest
-    for present in np.unique(kind):
-        yield np.flatnonzero(kind == present)
+    lone = kinds[sizes == 1]
+    home = _MIXED if len(lone) == 1 and _MIXED in kinds[sizes > 1] else kinds[np.argmax(sizes)]
+    merged = np.where(np.isin(kind, lone), lone[0] if len(lone) > 1 else home, kind)
+    return tuple(np.asarray(np.flatnonzero(merged == present)) for present in np.unique(merged))

@@ -1,0 +1,157 @@
+"""Bootstrap intervals: their weights against a slow reference, their invariants, and their coverage by simulation."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.curve import STATISTICS, ranking, weigh
+from medfsad_bench.metrics.interval import bootstrap_interval, percentile_interval, replicate
+from medfsad_bench.metrics.resample import group_weights, strata_of
+
+
+def detector(
+    rng: np.random.Generator,
+    *,
+    draws: int = 1,
+    each: int = 30,
+    shift: float = 1.0,
+    image_sd: float = 1.0,
+    draw_sd: float = 0.0,
+    cell_sd: float = 0.0,
+) -> Any:
+    """Scores of `each` normal and `each` anomalous images: image effects, draw effects on the shift, and noise."""
+    anomalous = np.arange(2 * each) < each
+    scores = image_sd * rng.normal(size=2 * each) + cell_sd * rng.normal(size=(draws, 2 * each))
+    scores[:, anomalous] += shift + draw_sd * rng.normal(size=(draws, 1))
+    return scores, anomalous
+
+
+@pytest.mark.parametrize("metric", STATISTICS)
+def test_a_weight_is_a_repetition(metric: str) -> None:
+    """A weighted figure is the figure of the images repeated."""
+    rng = np.random.default_rng(3)
+    scores, anomalous = rng.integers(0, 9, 40).astype(float), rng.random(40) < 0.4
+    weights = rng.integers(0, 4, 40)
+    repeated = np.repeat(np.arange(40), weights)
+    weighted = STATISTICS[metric](weigh(ranking(scores, anomalous), weights))
+    plain = STATISTICS[metric](weigh(ranking(scores[repeated], anomalous[repeated]), np.ones(len(repeated))))
+    assert float(weighted) == pytest.approx(float(plain), abs=1e-12)
+
+
+def test_weighted_areas_equal_scikit_learn() -> None:
+    from sklearn import metrics as sk
+
+    rng = np.random.default_rng(4)
+    scores, anomalous = rng.integers(0, 9, 60).astype(float), rng.random(60) < 0.4
+    weights = rng.random((60, 5))
+    curves = weigh(ranking(scores, anomalous), weights)
+    for column in range(5):
+        args = {"y_true": anomalous, "y_score": scores, "sample_weight": weights[:, column]}
+        assert STATISTICS["auroc"](curves)[column] == pytest.approx(sk.roc_auc_score(**args), abs=1e-9)
+        assert STATISTICS["average_precision"](curves)[column] == pytest.approx(
+            sk.average_precision_score(**args), abs=1e-9
+        )
+
+
+def test_images_of_a_group_are_drawn_together_and_classes_keep_their_groups() -> None:
+    groups = np.array([7, 7, 1, 2, 5, 5, 9, 11])
+    anomalous = np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=bool)
+    weights = group_weights(strata_of(groups, anomalous), replicates=500, seed=0)
+    assert (weights[0] == weights[1]).all()
+    assert (weights[4] == weights[5]).all()
+    groups_drawn = [weights[[0, 2, 3]].sum(axis=0), weights[[4, 6, 7]].sum(axis=0)]
+    assert np.allclose(groups_drawn, 3)
+
+
+@pytest.mark.parametrize(
+    ("groups", "anomalous"),
+    [
+        ([1, 2, 3, 3, 4, 5], [0, 1, 0, 1, 1, 1]),  # one normal, one mixed: they join
+        ([1, 2, 3, 4, 4, 5, 5], [0, 0, 1, 0, 1, 0, 1]),  # one anomalous: joins the mixed
+        ([1, 2, 3, 4, 5, 5], [0, 0, 1, 1, 0, 1]),  # one mixed: joins a pure stratum
+    ],
+)
+def test_no_replicate_lacks_a_class(groups: Any, anomalous: Any) -> None:
+    anomalous = np.array(anomalous, dtype=bool)
+    weights = group_weights(strata_of(np.array(groups), anomalous), replicates=2000, seed=1)
+    assert (weights[anomalous].sum(axis=0) > 0).all()
+    assert (weights[~anomalous].sum(axis=0) > 0).all()
+
+
+def test_the_interval_holds_the_estimate_and_repeats() -> None:
+    scores, anomalous = detector(np.random.default_rng(0), draws=5, draw_sd=0.2, cell_sd=0.3)
+    groups = np.arange(60)
+    for metric in STATISTICS:
+        table = replicate(scores, anomalous, groups, metric=metric, replicates=300)
+        first = bootstrap_interval(scores, anomalous, groups, metric=metric, replicates=300)
+        assert 0 <= first.low <= table.estimate <= first.high <= 1
+        assert first == bootstrap_interval(scores, anomalous, groups, metric=metric, replicates=300)
+
+
+def test_a_higher_level_is_wider_and_more_groups_are_narrower() -> None:
+    few, labels_few = detector(np.random.default_rng(1), each=20)
+    many, labels_many = detector(np.random.default_rng(1), each=400)
+    at_80, at_99 = (bootstrap_interval(few, labels_few, np.arange(40), level=level) for level in (0.8, 0.99))
+    large = bootstrap_interval(many, labels_many, np.arange(800), level=0.8)
+    assert at_99.high - at_99.low > at_80.high - at_80.low > 3 * (large.high - large.low)
+
+
+def test_copies_of_images_do_not_narrow_the_interval() -> None:
+    """The reason for resampling groups: 46 altered copies of an image are one observation."""
+    scores, anomalous = detector(np.random.default_rng(2), each=25)
+    once = bootstrap_interval(scores, anomalous, np.arange(50))
+    copied = bootstrap_interval(np.tile(scores, 10), np.tile(anomalous, 10), np.tile(np.arange(50), 10))
+    blind = bootstrap_interval(np.tile(scores, 10), np.tile(anomalous, 10), np.arange(500))
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=1e-6)
+    assert blind.high - blind.low < 0.5 * (once.high - once.low)
+
+
+def test_a_perfect_detector_of_few_images_has_an_interval_and_no_point() -> None:
+    scores, anomalous = np.arange(20.0)[None], np.arange(20) >= 10
+    interval = bootstrap_interval(scores, anomalous, np.arange(20))
+    assert interval.high == 1
+    assert 0.75 < interval.low < 0.95
+
+
+def test_one_draw_agrees_with_delong_where_the_normal_holds() -> None:
+    """Independent of the bootstrap: the variance of placements (DeLong et al. 1988)."""
+    scores, anomalous = detector(np.random.default_rng(5), each=300)
+    table = replicate(scores, anomalous, np.arange(600), replicates=4000)
+    normal, abnormal = np.sort(scores[0][~anomalous]), np.sort(scores[0][anomalous])
+    above = np.searchsorted(normal, abnormal) / len(normal)
+    below = 1 - np.searchsorted(abnormal, normal) / len(abnormal)
+    error = np.sqrt(above.var(ddof=1) / len(above) + below.var(ddof=1) / len(below))
+    interval = percentile_interval(table)
+    assert (interval.high - interval.low) / (2 * 1.964) == pytest.approx(error, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("scores", "anomalous", "groups", "message"),
+    [
+        ([[0.1, 0.2, 0.3, 0.4]], [0, 0, 0, 0], [1, 2, 3, 4], "hold normal and 0 anomalous"),
+        ([[0.1, 0.2, 0.3, 0.4]], [0, 0, 0, 1], [1, 2, 3, 4], "needs two of each"),
+        ([[0.1, 0.2, 0.3, np.nan]], [0, 0, 1, 1], [1, 2, 3, 4], "Score 3 is nan"),
+        (np.zeros((0, 4)), [0, 0, 1, 1], [1, 2, 3, 4], "No support draw"),
+    ],
+)
+def test_an_undefined_interval_is_an_error(scores: Any, anomalous: Any, groups: Any, message: str) -> None:
+    with pytest.raises(MetricError, match=message):
+        bootstrap_interval(np.array(scores), np.array(anomalous, dtype=bool), np.array(groups))
+
+
+def test_an_unknown_metric_is_named_with_those_there_are() -> None:
+    with pytest.raises(MetricError, match=r"'accuracy'.*auroc"):
+        bootstrap_interval(np.zeros((1, 4)), np.arange(4) < 2, np.arange(4), metric="accuracy")
+
+
+@pytest.mark.parametrize("case", [{"each": 60}, {"each": 80, "draws": 10, "cell_sd": 1.0, "image_sd": 0.0}])
+def test_pure_noise_has_half_inside_in_92_to_98_percent_of_seeds(case: Any) -> None:
+    """Also where every draw's noise is fresh, which a plain crossed bootstrap would count threefold."""
+    inside = 0
+    for seed in range(200):
+        scores, anomalous = detector(np.random.default_rng([seed, 7]), shift=0.0, **case)
+        interval = bootstrap_interval(scores, anomalous, np.arange(len(anomalous)), replicates=300, seed=seed)
+        inside += interval.low <= 0.5 <= interval.high
+    assert 0.92 <= inside / 200 <= 0.985
