@@ -1,0 +1,1 @@
+"""Baselines under the same protocol: what a method has to beat, and what it has to explain."""

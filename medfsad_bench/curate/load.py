@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,8 @@ def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:
         if known["sha256"] != key:
             return None
         prints = {name[6:]: file[name] for name in file.files if name.startswith("print_")}
+    if set(prints) != {field.name for field in fields(Fingerprint)}:  # left by another version
+        return None
     known["spacing_mm"] = tuple(known["spacing_mm"]) if known["spacing_mm"] else None
     known["warnings"] = tuple(known["warnings"])
     return Loaded(**known, prints=Fingerprint(**prints))

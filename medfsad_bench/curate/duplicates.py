@@ -1,0 +1,117 @@
+"""Near-duplicates: altered copies of one picture, whatever their size, contrast, flip or quarter turn.
+
+A picture is cropped to what isn't background, squashed to 32 × 32, rank-transformed (so that brightness and contrast drop
+out) and reduced to its detail: what is left after taking away a smooth version of itself, inside the foreground only, as
+outlines of a head or of a camera's field of view are alike in everybody. Two pictures are near-duplicates if their details
+correlate in any of the eight flips and quarter turns. How the threshold was found: decision record 0002.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
+from PIL import Image
+
+MIN_CORRELATION = 0.82
+_EDGE = 32
+_SIGMA = 2.0  # of the smooth version, in pixels of the small picture
+_MARGIN = 2  # pixels of the foreground's rim that are left out
+_DARK = 12  # of 255: background of MRI, X-ray collimation, the black around a fundus
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is kept of a picture to compare it with others.
+
+    Attributes:
+        detail: Of norm 1; all zero for a picture without any.
+    """
+
+    detail: Float32[np.ndarray, "32 32"]
+
+
+def fingerprint(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Fingerprint:
+    """Fingerprint of one picture at any size."""
+    from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
+
+    small = _cropped(pixels)
+    foreground = binary_erosion(binary_fill_holes(small > _DARK), iterations=_MARGIN, border_value=1)
+    inside = foreground.astype(np.float32)
+    ranks = _ranks(small)
+    smooth = gaussian_filter(ranks * inside, _SIGMA) / np.maximum(gaussian_filter(inside, _SIGMA), 1e-3)
+    detail = (ranks - smooth) * inside
+    norm = float(np.linalg.norm(detail))
+    return Fingerprint((detail / norm).astype(np.float32) if norm > 1e-3 else np.zeros_like(ranks))
+
+
+def near_duplicates(
+    prints: Sequence[Fingerprint], *, min_correlation: float = MIN_CORRELATION
+) -> Int64[np.ndarray, "m 2"]:
+    """Pairs (i < j) of near-duplicates, sorted.
+
+    Memory is bounded by blocks of rows; time grows with n², a minute for 20,000 pictures on two cores.
+
+    Args:
+        prints: Fingerprints of n pictures.
+        min_correlation: Of the details, in the best of the eight positions.
+    """
+    found = [np.empty((0, 2), np.int64)]
+    details = np.array([item.detail for item in prints], np.float32).reshape(len(prints), -1)
+    for start in range(0, len(prints), _BLOCK):
+        turned = np.stack([np.stack(_positions(item.detail)) for item in prints[start : start + _BLOCK]])
+        for position in range(8):
+            flat = turned[:, position].reshape(len(turned), -1)
+            rows, columns = np.nonzero(flat @ details[: start + _BLOCK].T >= min_correlation)
+            rows += start
+            earlier = columns < rows
+            found.append(np.stack([columns[earlier], rows[earlier]], axis=1))
+    return np.unique(np.concatenate(found), axis=0).astype(np.int64)
+
+
+def joined_groups(known: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list[str]:
+    """Transitive closure of known groups and near-duplicates.
+
+    Args:
+        known: Group of each image (a patient, or the image itself).
+        pairs: Indices of images that belong together.
+
+    Returns:
+        A group per image: the smallest name among the groups that were joined, so that order doesn't matter.
+
+    >>> joined_groups(["p2", "p1", "p3", "p3"], np.array([[0, 2]]))
+    ['p2', 'p1', 'p2', 'p2']
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, number = np.unique(np.asarray(known, str), return_inverse=True)
+    a, b = number[pairs[:, 0]], number[pairs[:, 1]]
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(names), len(names)))
+    component = connected_components(graph, directed=False)[1]
+    first: dict[int, str] = {}
+    for name, part in zip(names, component, strict=True):  # names are sorted, so the first is the smallest
+        first.setdefault(int(part), str(name))
+    return [first[int(component[index])] for index in number]
+
+
+def _cropped(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "32 32"]:
+    grey = Image.fromarray(pixels).convert("L")
+    bright: Bool[np.ndarray, "h w"] = np.asarray(grey) > _DARK
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    if len(rows) > _EDGE // 2 and len(columns) > _EDGE // 2:
+        grey = grey.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    return np.asarray(grey.resize((_EDGE, _EDGE), Image.Resampling.BOX), np.float32)
+
+
+def _ranks(small: Float32[np.ndarray, "32 32"]) -> Float32[np.ndarray, "32 32"]:
+    """Mid-ranks in [0, 1]: the same for any monotone change of contrast; ties (background) stay ties."""
+    _, index, counts = np.unique(small, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2
+    return np.asarray(middle[index].reshape(small.shape) / small.size, np.float32)
+
+
+def _positions(picture: Float32[np.ndarray, "32 32"]) -> list[Float32[np.ndarray, "32 32"]]:
+    """The eight flips and quarter turns, the picture itself first."""
+    return [np.rot90(flipped, turn) for flipped in (picture, picture[:, ::-1]) for turn in range(4)]

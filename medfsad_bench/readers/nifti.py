@@ -1,0 +1,151 @@
+"""NIfTI volumes, brought to RAS+ and shown the radiological way."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from medfsad_bench.errors import SourceError
+from medfsad_bench.readers.picture import Intensity, Picture, percentile_range, to_8_bits
+
+_SAME_AFFINE_MM = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A scalar volume whose axes run to the patient's right, anterior and superior.
+
+    Attributes:
+        array: Physical values (slope and intercept applied).
+        affine: From voxel indices to millimetres (RAS+).
+        spacing_mm: Along the three axes.
+        warnings: Traps that were noticed.
+        name: The file's name, for messages.
+    """
+
+    array: Float32[np.ndarray, "x y z"]
+    affine: Float64[np.ndarray, "4 4"]
+    spacing_mm: tuple[float, float, float]
+    warnings: tuple[str, ...]
+    name: str
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a NIfTI file (`.nii`, `.nii.gz`, `.hdr` with `.img`).
+
+    Raises:
+        SourceError: If it can't be read, or isn't a scalar volume of three dimensions.
+    """
+    import nibabel as nib
+
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = nib.as_closest_canonical(nib.squeeze_image(nib.load(path)))
+            if image.ndim == 4:
+                notes.append(f"first of {image.shape[3]} volumes taken")
+                values = np.asarray(image.dataobj[..., 0])
+            else:
+                values = np.asarray(image.dataobj)
+    except Exception as error:  # nibabel lets whatever zlib, NumPy and its own parsers raise escape
+        raise SourceError(f"{path.name}: no NIfTI volume that can be read ({error}). Download it again.") from error
+    if values.dtype.names or np.iscomplexobj(values) or values.ndim != 3:
+        raise SourceError(
+            f"{path.name}: voxels of type {values.dtype} in {values.ndim} dimensions. Expected a scalar volume of "
+            "three; convert it to grey values."
+        )
+    array = values.astype(np.float32)
+    if not np.isfinite(array).all():
+        notes.append("values that aren't numbers set to 0")
+        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    x, y, z = (float(value) for value in np.linalg.norm(image.affine[:3, :3], axis=0))
+    return Volume(array, np.asarray(image.affine, np.float64), (x, y, z), tuple(notes), path.name)
+
+
+def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
+    """Read a label volume on the grid of `like`; any label but zero is True.
+
+    A mask of another grid is resampled (nearest neighbour, SimpleITK) if it overlaps.
+
+    Raises:
+        SourceError: If it can't be read or doesn't overlap.
+    """
+    mask = read_volume(path)
+    same = mask.array.shape == like.array.shape and np.allclose(mask.affine, like.affine, atol=_SAME_AFFINE_MM)
+    if same:
+        return np.asarray(mask.array != 0, bool)
+    resampled = _resampled(mask, like)
+    if resampled is None:
+        raise SourceError(
+            f"{path.name}: the mask doesn't overlap with {like.name}. Expected the same patient and space; "
+            "download both again."
+        )
+    return resampled
+
+
+def display_range(volume: Volume, intensity: Intensity) -> tuple[float, float]:
+    """Physical values shown black and white, for the whole volume.
+
+    Raises:
+        SourceError: If the manifest states no range: NIfTI has no display window of its own.
+    """
+    if intensity.mapping == "percentiles":
+        return percentile_range(volume.array, intensity)
+    if intensity.mapping == "window" and intensity.low is not None and intensity.high is not None:
+        return intensity.low, intensity.high
+    raise SourceError(
+        f"{volume.name}: a NIfTI volume has no display window of its own. Expected mapping = 'window' or "
+        "'percentiles' in the manifest."
+    )
+
+
+def axial_picture(
+    volume: Volume, index: int, *, intensity: Intensity, range_: tuple[float, float] | None = None
+) -> Picture:
+    """An axial slice as radiologists look at it: anterior up, the patient's right on the left.
+
+    Args:
+        volume: RAS+.
+        index: Of the slice, from inferior to superior.
+        intensity: How values become 8 bits.
+        range_: What `display_range` returned, so that it's computed once a volume.
+    """
+    low, high = range_ or display_range(volume, intensity)
+    pixels = to_8_bits(_upright(volume.array[:, :, index]).astype(np.float64), low, high)
+    window = f"{intensity.mapping} {low:g}/{high:g}"
+    return Picture(pixels, (volume.spacing_mm[1], volume.spacing_mm[0]), window, warnings=volume.warnings)
+
+
+def axial_mask(mask: Bool[np.ndarray, "x y z"], index: int) -> Bool[np.ndarray, "h w"]:
+    """An axial slice of a mask, turned as `axial_picture` turns the image."""
+    return _upright(mask[:, :, index])
+
+
+def _upright(plane: np.ndarray) -> np.ndarray:
+    """(x to the right, y to the front) → rows from front to back, columns from the patient's right to left."""
+    return np.ascontiguousarray(plane.T[::-1, ::-1])
+
+
+def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
+    import SimpleITK as sitk
+
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetReferenceImage(_itk(like, sitk))
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
+    resampler.SetDefaultPixelValue(-1)  # outside the mask's field of view
+    found = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
+    if (found < 0).all():
+        return None
+    return np.asarray(found > 0, bool)
+
+
+def _itk(volume: Volume, sitk: "object") -> "object":
+    image = sitk.GetImageFromArray(volume.array.transpose(2, 1, 0))  # type: ignore[attr-defined]
+    lps = np.diag([-1.0, -1.0, 1.0]) @ volume.affine[:3, :]
+    image.SetSpacing(volume.spacing_mm)
+    image.SetOrigin(lps[:, 3].tolist())
+    image.SetDirection((lps[:, :3] / np.asarray(volume.spacing_mm)).ravel().tolist())
+    return image

@@ -1,0 +1,88 @@
+"""What every reader returns, and the two steps that all share: mapping to 8 bits and resizing."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+Pixels = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """How physical values become 8 bits; fixed per set in its manifest.
+
+    Attributes:
+        mapping: `display`: rasters as they are (16 bits scaled by their full range), DICOM through its own VOI LUT or
+            window. `window`: physical values from `low` to `high`. `percentiles`: of the non-zero finite values.
+        low: Physical value, or percentile, shown black.
+        high: Physical value, or percentile, shown white.
+    """
+
+    mapping: Literal["display", "window", "percentiles"] = "display"
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a person sees it, at its original size.
+
+    Attributes:
+        pixels: 8 bits; grey where all channels are equal.
+        spacing_mm: Between rows and between columns, where the file tells.
+        window: What mapped stored values to 8 bits; empty for 8-bit rasters.
+        transfer_syntax: DICOM's name of it; empty otherwise.
+        patient: DICOM PatientID; empty otherwise.
+        warnings: Traps that were noticed.
+    """
+
+    pixels: Pixels
+    spacing_mm: tuple[float, float] | None = None
+    window: str = ""
+    transfer_syntax: str = ""
+    patient: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def to_8_bits(values: Float[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
+    """Map `low`…`high` linearly to 0…255; values beyond are clipped, those that aren't numbers are black.
+
+    >>> to_8_bits(np.array([0.0, 5.0, 10.0, 20.0]), 0, 10).tolist()
+    [0, 128, 255, 255]
+    """
+    span = max(high - low, np.finfo(np.float32).tiny)
+    scaled = np.nan_to_num((values - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
+    return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def percentile_range(values: Float[np.ndarray, "*shape"], intensity: Intensity) -> tuple[float, float]:
+    """Physical range of the percentiles `low` and `high` over the non-zero finite values."""
+    kept = values[np.isfinite(values) & (values != 0)]
+    if kept.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(kept, [intensity.low or 0.0, 100.0 if intensity.high is None else intensity.high])
+    return float(low), float(high)
+
+
+def grey_if_equal(pixels: UInt8[np.ndarray, "h w 3"]) -> Pixels:
+    """One channel where the three say the same."""
+    same = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
+    return np.ascontiguousarray(pixels[..., 0]) if same else pixels
+
+
+def resize_square(pixels: Any, size_px: int) -> Any:
+    """Squash to a square in one anti-aliased step (Lanczos) from the original.
+
+    Args:
+        pixels: UInt8 (h, w) or (h, w, 3).
+        size_px: Edge of the result.
+
+    Returns:
+        UInt8 (size_px, size_px) or (size_px, size_px, 3); the input itself if it has that size.
+    """
+    if pixels.shape[:2] == (size_px, size_px):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.LANCZOS))

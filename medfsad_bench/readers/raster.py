@@ -1,0 +1,107 @@
+"""PNG, JPEG, TIFF and the like, through Pillow."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medfsad_bench.errors import SourceError
+from medfsad_bench.readers.picture import Intensity, Picture, grey_if_equal, percentile_range, to_8_bits
+
+MAX_PIXELS = 100_000_000  # a whole-slide image isn't a raster; anything larger is a decompression bomb
+_DEEP = ("I;16", "I;16B", "I;16L", "I", "F")
+
+
+def read_raster(path: Path, *, intensity: Intensity) -> Picture:
+    """Read an image file as a person sees it: EXIF rotation applied, palette, CMYK and alpha flattened.
+
+    Raises:
+        SourceError: If it's no image, damaged, or above `MAX_PIXELS`.
+    """
+    image, notes = _open(path)
+    if image.mode in _DEEP:
+        pixels, window, note = _deep(path, np.asarray(image), image.mode, intensity)
+        return Picture(pixels, window=window, warnings=(*notes, note))
+    if image.mode == "1":
+        image = image.convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        if np.asarray(rgba)[..., 3].min() < 255:
+            notes.append("alpha flattened onto black")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+    if image.mode != "L":
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    pixels = pixels if pixels.ndim == 2 else grey_if_equal(pixels)
+    if intensity.mapping != "display":
+        low, high = _range(path, pixels.astype(np.float64), intensity)
+        pixels = to_8_bits(pixels.astype(np.float64), low, high)
+        return Picture(pixels, window=f"{intensity.mapping} {low:g}/{high:g}", warnings=tuple(notes))
+    return Picture(pixels, warnings=tuple(notes))
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
+    """Read a mask: any value but zero is anomalous.
+
+    Raises:
+        SourceError: If it's no image.
+    """
+    image, _ = _open(path)
+    values = np.asarray(image.convert("RGB") if image.mode in ("P", "CMYK") else image)
+    return np.asarray(values != 0 if values.ndim == 2 else values[..., :3].any(axis=2), bool)
+
+
+def _open(path: Path) -> tuple[Image.Image, list[str]]:
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise SourceError(
+                        f"{path.name}: {image.width} × {image.height} px is more than {MAX_PIXELS:,} pixels. Expected "
+                        "an ordinary image; cut a whole-slide image into patches first."
+                    )
+                if getattr(image, "n_frames", 1) > 1:
+                    notes.append(f"first of {image.n_frames} pages taken")  # type: ignore[attr-defined]
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                if upright.size != image.size:
+                    notes.append("rotated as EXIF says")
+                return upright.copy(), notes
+    except UnidentifiedImageError as error:
+        raise SourceError(
+            f"{path.name}: no DICOM file and no image that Pillow knows. Expected DICOM, PNG, JPEG or TIFF; remove or "
+            "convert it."
+        ) from error
+    except FileNotFoundError as error:
+        raise SourceError(f"{path.name}: the file is missing from {path.parent.name}/. Complete the download.") from error
+    except Image.DecompressionBombError as error:
+        raise SourceError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError) as error:
+        # Pillow's decoders let all of these escape on damaged bytes.
+        raise SourceError(f"{path.name}: the image is damaged or cut short ({error}). Download it again.") from error
+
+
+def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tuple[np.ndarray, str, str]:
+    physical = values.astype(np.float64)
+    if intensity.mapping == "display":
+        if mode == "F":
+            raise SourceError(
+                f"{path.name}: floating-point pixels have no display range. Expected 8 or 16 bits, or a manifest with "
+                "mapping = 'window' or 'percentiles'."
+            )
+        low, high = 0.0, 65535.0
+    else:
+        low, high = _range(path, physical, intensity)
+    return to_8_bits(physical, low, high), f"{intensity.mapping} {low:g}/{high:g}", f"{mode} scaled to 8 bits"
+
+
+def _range(path: Path, values: np.ndarray, intensity: Intensity) -> tuple[float, float]:
+    if intensity.mapping == "percentiles":
+        return percentile_range(values, intensity)
+    if intensity.low is None or intensity.high is None:
+        raise SourceError(f"{path.name}: mapping = 'window' needs low and high. Set both in the manifest.")
+    return intensity.low, intensity.high

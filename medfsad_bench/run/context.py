@@ -1,0 +1,50 @@
+"""What the runner lends to a method: device, seed, cached features, and ears for its progress."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medfsad_bench.method import Backbone, Images
+from medfsad_bench.run.features import FeatureCache
+
+
+class LocalContext:
+    """A `RunContext` in this process.
+
+    Attributes:
+        on_epoch: Called at the end of every epoch of `pretrain`.
+        on_progress: Called with steps done, steps in all, and named figures such as the loss.
+    """
+
+    def __init__(self, device: torch.device | None = None, seed: int = 0, cache: FeatureCache | None = None) -> None:
+        self._device = device or torch.device("cpu")
+        self._seed = seed
+        self.cache = cache or FeatureCache(self._device)
+        self.on_epoch: Callable[[int], None] | None = None
+        self.on_progress: Callable[[int, int, dict[str, float]], None] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+        return self._device
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self._seed
+
+    def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
+        """Feature maps of a frozen backbone, cached by the pixels' digest."""
+        return self.cache.features(backbone, images)
+
+    def epoch_end(self, epoch: int) -> None:
+        """Epoch `epoch` of `pretrain` is over."""
+        if self.on_epoch:
+            self.on_epoch(epoch)
+
+    def progress(self, done: int, total: int, **figures: float) -> None:
+        """Some steps of the present stage are done."""
+        if self.on_progress:
+            self.on_progress(done, total, figures)
