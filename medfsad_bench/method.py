@@ -10,7 +10,7 @@ Images are tensors on the run's device. A method never sees a label, a file name
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -59,6 +59,7 @@ class Backbone:
     weights: str | None = None
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """The normal training images of one data set, already on the run's device. Neither labels nor names."""
 
@@ -75,6 +76,7 @@ class ImageSource(Protocol):
     def __getitem__(self, indices: Int64[Tensor, " b"], /) -> UInt8[Tensor, "b 3 h w"]: ...
 
 
+@runtime_checkable
 class RunContext(Protocol):
     """What the runner lends to a method."""
 

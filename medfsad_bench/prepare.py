@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,7 @@ class SetReport:
     reused: bool = False
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Whoever shows progress."""
 

@@ -74,7 +74,11 @@ class PatchCore(Method):
         return weight * nearest[worst], nearest.view(patches.shape[:2])
 
     def _weight(
-        self, patch: Float[Tensor, " c"], distance: Float[Tensor, ""], member: Float[Tensor, " c"], bank: Float[Tensor, "m c"]
+        self,
+        patch: Float[Tensor, " c"],
+        distance: Float[Tensor, ""],
+        member: Float[Tensor, " c"],
+        bank: Float[Tensor, "m c"],
     ) -> Float[Tensor, ""]:
         """Equation 7: 1 − softmax of the distance among those to the nearest member's own neighbours."""
         count = min(self.config.neighbours, len(bank))

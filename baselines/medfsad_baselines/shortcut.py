@@ -1,7 +1,7 @@
 """Shortcut: distance of a few image statistics to the support's. A set that it solves has a confound.
 
-Brightness, contrast, sharpness, dark and bright area, and colour: what a scanner, a compression or a crop leaves behind,
-and no disease of these sets should.
+Brightness, contrast, sharpness, dark and bright area, and colour: what a scanner, a compression or a crop leaves
+behind, and no disease of these sets should.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Shortcut(Method):
 
 
 def statistics(images: Images) -> Float[Tensor, "n s"]:
-    """Brightness, contrast, sharpness, dark and bright area, and the mean of two colour differences; each near [0, 1]."""
+    """Brightness, contrast, sharpness, dark and bright area, and two colour differences; each within [-1, 1]."""
     images = images.double()
     grey = images.mean(1)
     inner = grey[:, 1:-1, 1:-1]

@@ -41,9 +41,12 @@ def demo(
         bars = Bars(progress)
         if not raw.exists():
             bars.start("generating raw data", 1)
-            write_demo_sources(
-                raw, seed=seed, on_progress=lambda name, done, total: (bars.at(done, total), bars.note(name))[0]
-            )
+
+            def generated(name: str, done: int, total: int) -> None:
+                bars.at(done, total)
+                bars.note(name)
+
+            write_demo_sources(raw, seed=seed, on_progress=generated)
         reports, _ = prepare(raw, PrepareOptions(data, benchmark="demo", workers=workers, size_px=128), watcher=bars)
         bars.finish()
         for report in reports:

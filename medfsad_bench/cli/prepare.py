@@ -101,8 +101,8 @@ def inspect(
     known = {key: value for key, value in dataset.attributes.items() if key != "manifest"}
     known |= {
         "counts": {
-            f"{split} {'anomalous' if label else 'normal'}": {k: int(v) for k, v in row.items()}
-            for (split, label), row in counts.to_dict("index").items()
+            f"{row['split']} {'anomalous' if row['label'] else 'normal'}": [int(row["images"]), int(row["groups"])]
+            for row in counts.reset_index().to_dict("records")
         }
     }
     known["draws"] = [len(draw) for draw in dataset.episodes]

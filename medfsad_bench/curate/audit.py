@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medfsad_bench.curate.duplicates import near_duplicates
-
 from medfsad_bench.curate.load import Loaded
 from medfsad_bench.curate.split import Candidate
 from medfsad_bench.manifest import Listed

@@ -1,9 +1,9 @@
 """Near-duplicates: altered copies of one picture, whatever their size, contrast, flip or quarter turn.
 
-A picture is cropped to what isn't background, squashed to 32 × 32, rank-transformed (so that brightness and contrast drop
-out) and reduced to its detail: what is left after taking away a smooth version of itself, inside the foreground only, as
-outlines of a head or of a camera's field of view are alike in everybody. Two pictures are near-duplicates if their details
-correlate in any of the eight flips and quarter turns. How the threshold was found: decision record 0002.
+A picture is cropped to what isn't background, squashed to 32 × 32, rank-transformed (so that brightness and contrast
+drop out) and reduced to its detail: what is left after taking away a smooth version of itself, inside the foreground
+only, as outlines of a head or of a camera's field of view are alike in everybody. Two pictures are near-duplicates if
+their details correlate in any of the eight flips and quarter turns. How the threshold was found: decision record 0002.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+
 from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
+from medfsad_bench.errors import SourceError
 from medfsad_bench.readers import (
     Intensity,
     Picture,
@@ -31,8 +33,6 @@ from medfsad_bench.readers import (
     read_volume_mask,
     resize_square,
 )
-
-from medfsad_bench.errors import SourceError
 from medfsad_bench.sources import RawImage
 
 

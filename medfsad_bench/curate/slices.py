@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from medfsad_bench.readers import Intensity, read_mask, read_picture, read_volume, read_volume_mask
 
 from medfsad_bench.manifest import SliceRule
+from medfsad_bench.readers import Intensity, read_mask, read_picture, read_volume, read_volume_mask
 from medfsad_bench.sources import RawImage
 
 

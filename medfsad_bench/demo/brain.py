@@ -22,7 +22,7 @@ _BRIGHTNESS: dict[Contrast, tuple[float, ...]] = {  # by tissue, in the order ab
     "t1": (0.0, 0.14, 0.46, 0.66, 0.08, 0.74, 0.30, 0.42, 0.40, 0.44),
     "t1ce": (0.0, 0.14, 0.46, 0.64, 0.08, 0.76, 0.26, 0.44, 0.92, 0.86),
     "t2": (0.0, 0.92, 0.56, 0.40, 0.06, 0.50, 0.84, 0.76, 0.62, 0.58),
-    "flair": (0.0, 0.10, 0.58, 0.46, 0.06, 0.54, 0.36, 0.86, 0.70, 0.66),
+    "flair": (0.0, 0.10, 0.58, 0.46, 0.06, 0.54, 0.34, 0.72, 0.64, 0.64),
 }
 _BRATS_LABEL = {_NECROSIS: 1, _OEDEMA: 2, _ENHANCING: 4}  # BraTS 2021's own numbers; 3 was given up by its makers
 
@@ -54,7 +54,8 @@ def brain_phantom(
     lesion = np.zeros(tissue.shape, bool)
     if tumour != "notumor":
         depth = _depth(across, cut, -down) if coronal else _depth(across, down, cut)
-        tissue, lesion = _grow(rng, tissue, depth, (across, down), tumour)
+        radius = between(rng, 0.13, 0.24) if tumour == "glioma" else between(rng, 0.10, 0.19)
+        tissue, lesion = _grow(rng, tissue, depth, (across, down), tumour, radius=radius)
     return _expose(rng, tissue, contrast), lesion
 
 
@@ -72,11 +73,12 @@ def brain_volume(
     """
     axes = [np.linspace(-1, 1, n) for n in shape]
     u, v, w = np.meshgrid(*axes, indexing="ij")
-    turn, zoom = between(rng, -0.1, 0.1), between(rng, 1.0, 1.15)
+    turn, zoom, squeeze = between(rng, -0.1, 0.1), between(rng, 0.96, 1.3), between(rng, 0.92, 1.08)
+    u, v = squeeze * u, v / squeeze
     u, v = zoom * (u * np.cos(turn) - v * np.sin(turn)), zoom * (u * np.sin(turn) + v * np.cos(turn))
-    w = 0.8 * w + 0.05
+    w = 0.8 * w + between(rng, 0.0, 0.1)
     tissue = _brain(rng, u, v, w)
-    tissue, _ = _grow(rng, tissue, _depth(u, v, w), (u, v, 1.3 * w), "glioma")
+    tissue, _ = _grow(rng, tissue, _depth(u, v, w), (u, v, 1.4 * w), "glioma", radius=between(rng, 0.10, 0.18))
     labels = np.zeros(tissue.shape, np.int16)
     for kind, number in _BRATS_LABEL.items():
         labels[tissue == kind] = number
@@ -134,10 +136,9 @@ def _ganglia(rng: Generator, u: _Field, v: _Field, w: _Field) -> Bool[np.ndarray
 
 
 def _grow(
-    rng: Generator, tissue: _Field, depth: _Field, axes: tuple[_Field, ...], tumour: Tumour
+    rng: Generator, tissue: _Field, depth: _Field, axes: tuple[_Field, ...], tumour: Tumour, *, radius: float
 ) -> tuple[_Field, Bool[np.ndarray, "..."]]:
     """Put a tumour of the kind into the tissue; returns the new tissue and all that is no longer healthy."""
-    radius = between(rng, 0.13, 0.24) if tumour == "glioma" else between(rng, 0.10, 0.19)
     centre = _seat(rng, depth, axes, tumour)
     scale = tissue.shape[0] / 2.4
     rough = clouds(rng, tissue.shape, 0.16 * scale)
@@ -161,7 +162,7 @@ def _seat(rng: Generator, depth: _Field, axes: tuple[_Field, ...], tumour: Tumou
     """Where it starts: gliomas deep, meningiomas at the surface, pituitary tumours at the base, in the middle."""
     if tumour == "pituitary":
         return (between(rng, -0.03, 0.03), between(rng, 0.42, 0.5))
-    low, high = (0.28, 0.6) if tumour == "glioma" else (0.05, 0.16)
+    low, high = (0.22, 0.65) if tumour == "glioma" else (0.05, 0.16)
     places = np.flatnonzero((depth > low) & (depth < high))
     place = int(rng.choice(places))
     return tuple(float(axis.flat[place]) for axis in axes)
@@ -178,7 +179,7 @@ def _expose(rng: Generator, tissue: _Field, contrast: Contrast) -> Float[np.ndar
 
 def _scan(rng: Generator, tissue: _Field, contrast: Contrast) -> Int[np.ndarray, "i j k"]:
     clean = np.asarray(_BRIGHTNESS[contrast])[tissue]
-    shaped = gaussian_filter(_shade(rng, clean, texture=0.05), 0.5)
+    shaped = gaussian_filter(_shade(rng, clean ** between(rng, 0.7, 1.4), texture=0.06), between(rng, 0.4, 0.7))
     noisy = shaped + rng.normal(0, 0.02, shaped.shape)
     voxels = np.clip(noisy * between(rng, 400, 1600), 1, 32767).astype(np.int16)
     return np.where(tissue == _AIR, np.int16(0), voxels)

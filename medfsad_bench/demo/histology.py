@@ -54,16 +54,16 @@ def histology_phantom(
     eosin = _stroma(rng, x, y)
     gaps = edge(clouds(rng, shape, 60) - between(rng, 1.0, 2.2), 0.08)  # sinuses and fat: nothing takes the dye
     tumour = _nests(rng, x, y) if anomalous else np.zeros(shape)
-    gaps = gaps * (1 - tumour)
+    tumour = tumour * (1 - gaps)
     haematoxylin = 0.10 + 0.05 * clouds(rng, shape, 20)
-    crowd = edge(clouds(rng, shape, 45) + between(rng, -0.6, 1.0), 0.3) * (1 - gaps)
+    crowd = edge(clouds(rng, shape, 45) + between(rng, -1.0, 1.2), 0.3) * (1 - gaps)
     cells = _cells(rng, crowd * (1 - tumour), pitch_px=between(rng, 10.5, 12.5), radius_px=(3.6, 5.2), ragged=0.05)
     spindles = _cells(
         rng, (1 - crowd) * (1 - tumour) * (1 - gaps), pitch_px=26, radius_px=(3.2, 4.6), ragged=0.08, slim=2.4
     )
-    large = _cells(rng, tumour, pitch_px=between(rng, 17, 21), radius_px=(6.0, 10.0), ragged=0.18, hollow=0.45)
-    haematoxylin = haematoxylin + np.maximum.reduce([cells, spindles, 0.9 * large])
-    eosin = eosin * (1 - 0.35 * tumour) + 0.12 * tumour
+    large = _cells(rng, tumour, pitch_px=between(rng, 18, 23), radius_px=(5.5, 9.5), ragged=0.16, hollow=0.55)
+    haematoxylin = haematoxylin + np.maximum.reduce([cells, spindles, 0.72 * large])
+    eosin = eosin * (1 - 0.45 * tumour) + 0.10 * tumour
     return _scan(rng, haematoxylin * (1 - gaps), eosin * (1 - gaps), stain), tumour > 0.5
 
 

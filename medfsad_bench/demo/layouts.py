@@ -24,7 +24,7 @@ Counts = Mapping[str, int]
 _Kind = TypeVar("_Kind")
 
 _FIRST_BRAIN_NUMBER = 7000  # beyond the real set's 1,594, whose committed groups go by these names
-_CHEST_PX, _LAG_PX, _HIS_PX = 512, 400, 256
+_CHEST_PX, _LAG_PX, _HIS_PX = 384, 400, 256
 _BRATS_SHAPE, _BRATS_SPACING_MM = (96, 96, 48), (2.5, 2.5, 3.2)  # about a head, as BraTS' 240 x 240 x 155 mm
 
 

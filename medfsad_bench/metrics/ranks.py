@@ -1,13 +1,15 @@
 """What every exact pixel figure is made of: where the anomalous pixels stand among the normal ones.
 
     1 split      normal pixels of all images are pooled; anomalous ones keep their region
-    2 count      the normals are sorted once; per anomalous pixel: how many lie above it, and at or above it
+    2 count      the normals are sorted in runs; per anomalous pixel: how many lie above it, and at or above it
 
 A figure then costs a pass over the anomalous pixels, which are few. Scores that only normal pixels have are never
 needed as thresholds: there every figure can but fall.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,7 @@ Maps = Float[np.ndarray, "_ _ _"] | Sequence[Float[np.ndarray, "_ _"]]
 Masks = Bool[np.ndarray, "_ _ _"] | Sequence[Bool[np.ndarray, "_ _"]]
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int8)
+_RUN = 2**20  # values sorted at a time: measured fastest of 2¹⁷…2²² on 13 million pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,35 @@ def pixel_ranks(maps: Maps, masks: Masks) -> PixelRanks:
     _check_classes(anomalous, normal)
     regions, region_images = label_regions(masks)
     order = np.argsort(-anomalous, kind="stable")
-    falling = anomalous[order]
-    normal.sort()
+    distinct, place = np.unique(anomalous, return_inverse=True)
+    below, not_above = count_below(normal, distinct)
     return PixelRanks(
-        falling,
-        len(normal) - np.searchsorted(normal, falling, side="right"),
-        len(normal) - np.searchsorted(normal, falling, side="left"),
+        anomalous[order],
+        (len(normal) - not_above)[place][order],
+        (len(normal) - below)[place][order],
         regions[order],
         region_images,
         len(normal),
     )
+
+
+def count_below(
+    values: Float[np.ndarray, " m"], marks: Float[np.ndarray, " k"]
+) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+    """How many values lie below each of the rising marks, and how many at or below.
+
+    Runs of values are sorted side by side on the cores: short enough to be cheaper than one long sort, and long enough
+    not to be outweighed by the look-ups.
+    """
+    length = max(_RUN, 4 * len(marks))
+    runs = [values[start : start + length] for start in range(0, len(values), length)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        counts = pool.map(lambda run: _count_below(run, marks), runs)
+        below, not_above = np.zeros(len(marks), np.int64), np.zeros(len(marks), np.int64)
+        for less, less_or_equal in counts:
+            below += less
+            not_above += less_or_equal
+    return below, not_above
 
 
 def label_regions(masks: Masks) -> tuple[Int32[np.ndarray, " p"], Int64[np.ndarray, " r"]]:
@@ -95,6 +117,13 @@ def check_maps(maps: Maps, masks: Masks) -> None:
             )
         if not np.isfinite(image).all():
             raise MetricError(f"Map {index} holds a value that isn't finite; every pixel needs a finite score.")
+
+
+def _count_below(
+    values: Float[np.ndarray, " m"], marks: Float[np.ndarray, " k"]
+) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+    rising = np.sort(values)
+    return np.searchsorted(rising, marks, side="left"), np.searchsorted(rising, marks, side="right")
 
 
 def _check_classes(anomalous: Float[np.ndarray, " p"], normal: Float[np.ndarray, " m"]) -> None:

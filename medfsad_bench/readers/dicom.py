@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import pixel_array
 
 from medfsad_bench.errors import SourceError
 from medfsad_bench.readers.picture import Intensity, Picture, grey_if_equal, percentile_range, to_8_bits
@@ -45,7 +46,7 @@ def _open(path: Path) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = dcmread(path)
+            dataset: Dataset = dcmread(path)
     except InvalidDicomError:
         dataset = _forced(path)
     except Exception as error:  # a damaged header fails in as many ways as there are value representations
@@ -109,7 +110,12 @@ def _grey(
 
 
 def _windowed(
-    path: Path, dataset: Dataset, raw: np.ndarray, values: Float[np.ndarray, "h w"], intensity: Intensity, notes: list[str]
+    path: Path,
+    dataset: Dataset,
+    raw: np.ndarray,
+    values: Float[np.ndarray, "h w"],
+    intensity: Intensity,
+    notes: list[str],
 ) -> tuple[np.ndarray, float, float, str]:
     if intensity.mapping == "window":
         if intensity.low is None or intensity.high is None:
@@ -128,7 +134,10 @@ def _windowed(
         if len(centres) > 1:
             notes.append(f"first of {len(centres)} windows taken")
         function = str(dataset.get("VOILUTFunction", "LINEAR") or "LINEAR")
-        return (*_voi(values, float(centres[0]), float(widths[0]), function), f"{function} {centres[0]:g}/{widths[0]:g}")
+        return (
+            *_voi(values, float(centres[0]), float(widths[0]), function),
+            f"{function} {centres[0]:g}/{widths[0]:g}",
+        )
     low, high = _stored_range(dataset)
     return values, low, high, f"full range {low:g}/{high:g}"
 

@@ -50,10 +50,10 @@ class Picture:
 def to_8_bits(values: Float[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
     """Map `low`…`high` linearly to 0…255; values beyond are clipped, those that aren't numbers are black.
 
-    >>> to_8_bits(np.array([0.0, 5.0, 10.0, 20.0]), 0, 10).tolist()
+    >>> to_8_bits(np.array([0.0, 5.0, 10.0, 20.0]), 0.0, 10.0).tolist()
     [0, 128, 255, 255]
     """
-    span = max(high - low, np.finfo(np.float32).tiny)
+    span = max(high - low, 1e-30)
     scaled = np.nan_to_num((values - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
     return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 

@@ -77,7 +77,9 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
             "convert it."
         ) from error
     except FileNotFoundError as error:
-        raise SourceError(f"{path.name}: the file is missing from {path.parent.name}/. Complete the download.") from error
+        raise SourceError(
+            f"{path.name}: the file is missing from {path.parent.name}/. Complete the download."
+        ) from error
     except Image.DecompressionBombError as error:
         raise SourceError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError) as error:

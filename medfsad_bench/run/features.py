@@ -32,6 +32,8 @@ class Features(nn.Module):
         self.network = network.eval().requires_grad_(False)
         self.size_px = backbone.size_px
         mean, std = _scaling(backbone)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -203,7 +205,7 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
 
 
 def _features_only_names(name: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """timm's `features_only` wrapper of some families flattens names (`layers.0` → `layers_0`)."""
+    """Names as in a `features_only` network: for some families timm flattens them (`layers.0` → `layers_0`)."""
     bare = _bare(name, (1, 2, 3, 4))
     flat = {key.replace(".", "_"): value for key, value in state.items()}
     renamed = {key: flat[key.replace(".", "_")] for key in bare.state_dict() if key.replace(".", "_") in flat}

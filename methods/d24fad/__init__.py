@@ -1,0 +1,1 @@
+"""D²4FAD: dual distillation for few-shot anomaly detection (ICLR 2026)."""

@@ -1,0 +1,1 @@
+"""What makes a raw download a data set: slices, groups, membership, audit."""

@@ -1,0 +1,193 @@
+"""Pixel figures of more pixels than memory holds, each with a computed bound of its error.
+
+    1 first     the first millions of pixels place the bins (quantiles)
+    2 count     images are pooled in chunks, a chunk is sorted and counted in the bins, and forgotten
+    3 bound     scores within a bin can stand in any order: the figure under the worst and the best bounds the error
+    4 again     where the bound misses the tolerance and the images can be read again, bins are placed by the counts
+
+Memory is that of one chunk and of the bins, whatever the number of pixels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics import curve
+from medfsad_bench.metrics.ranks import check_maps
+from medfsad_bench.metrics.tally import PIXEL_STATISTICS, PixelCurve, Tally, count_pixels, pixel_curve, quantile_edges
+
+Image = tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]
+
+TOLERANCE: Mapping[str, float] = {
+    "pixel_auroc": 1e-5,
+    "pixel_average_precision": 1e-4,
+    "aupro_fpr30_conn8": 1e-4,
+    "aupro_fpr05_conn8": 1e-4,
+    "dice_max_oracle": 1e-4,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A figure and how far it can be from the exact one.
+
+    Attributes:
+        value: The figure of the binned scores.
+        error: Largest possible distance from the figure of the scores themselves; 0 where it is exact.
+    """
+
+    value: float
+    error: float
+
+
+def streamed_pixel_figures(
+    images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22
+) -> Mapping[str, Bounded]:
+    """All pixel figures of images that are read one after the other, in bounded memory.
+
+    Args:
+        images: Pairs of a map and its mask. What can be iterated again is, if the first pass misses `TOLERANCE`.
+        bins: Number of score bins, 24 bytes each.
+        chunk_px: Pixels that are held and sorted at a time.
+
+    Raises:
+        MetricError: If a class is missing, a pixel isn't finite, or a map doesn't fit its mask.
+    """
+    tally, low, high = _count(images, None, bins=bins, chunk_px=chunk_px)
+    figures = bounded_figures(tally)
+    if isinstance(images, Iterator) or all(figures[name].error <= TOLERANCE[name] for name in figures):
+        return figures
+    edges = _edges_again(tally, low, high, bins=bins)
+    return bounded_figures(_count(images, edges, bins=bins, chunk_px=chunk_px)[0])
+
+
+def bounded_figures(tally: Tally) -> Mapping[str, Bounded]:
+    """Figures of a tally's pooled images with their error bounds."""
+    c = pixel_curve(tally, np.ones(len(tally.regions)))
+    falling = _one_value_each(tally)[::-1]
+    errors = {
+        "pixel_auroc": _auroc_error(c, falling),
+        "pixel_average_precision": _average_precision_error(c, falling),
+        "aupro_fpr30_conn8": _aupro_error(c, falling, fpr_limit=0.3),
+        "aupro_fpr05_conn8": _aupro_error(c, falling, fpr_limit=0.05),
+        "dice_max_oracle": _dice_error(c),
+    }
+    return {name: Bounded(float(PIXEL_STATISTICS[name](c)), errors[name]) for name in errors}
+
+
+def _count(
+    images: Iterable[Image], edges: Float[np.ndarray, " edges"] | None, *, bins: int, chunk_px: int
+) -> tuple[Tally, float, float]:
+    """Pooled tally of all images, with the lowest and the highest score."""
+    total: Tally | None = None
+    low, high = np.inf, -np.inf
+    for maps, masks in _chunks(images, chunk_px=chunk_px):
+        if edges is None:
+            edges = _edges_of(maps, masks, bins=bins)
+        part = count_pixels(maps, masks, edges)
+        total = part if total is None else _add(total, part)
+        low, high = min(low, *(float(m.min()) for m in maps)), max(high, *(float(m.max()) for m in maps))
+    if total is None:
+        raise MetricError("No image was given; pixel figures need at least one map and its mask.")
+    return total, low, high
+
+
+def _chunks(
+    images: Iterable[Image], *, chunk_px: int
+) -> Iterator[tuple[list[Float[np.ndarray, "_ _"]], list[Bool[np.ndarray, "_ _"]]]]:
+    """Images in runs of at least `chunk_px` pixels."""
+    maps: list[Float[np.ndarray, "_ _"]] = []
+    masks: list[Bool[np.ndarray, "_ _"]] = []
+    for image, mask in images:
+        check_maps([image], [mask])
+        maps.append(image)
+        masks.append(mask)
+        if sum(held.size for held in maps) >= chunk_px:
+            yield maps, masks
+            maps, masks = [], []
+    if maps:
+        yield maps, masks
+
+
+def _edges_of(
+    maps: list[Float[np.ndarray, "_ _"]], masks: list[Bool[np.ndarray, "_ _"]], *, bins: int
+) -> Float[np.ndarray, " edges"]:
+    pairs = list(zip(maps, masks, strict=True))
+    normal = np.concatenate([image[~mask] for image, mask in pairs])
+    return quantile_edges(normal, np.concatenate([image[mask] for image, mask in pairs]), bins=bins)
+
+
+def _edges_again(tally: Tally, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
+    """Edges from what a first pass counted: bins are split in proportion to the pixels in them."""
+    kind = tally.edges.dtype.type
+    ends = np.concatenate([[kind(low)], tally.edges, [np.nextafter(kind(high), kind(np.inf))]])
+    counts = [counts[0] / max(counts[0].sum(), 1) for counts in (tally.normal, tally.anomalous, tally.overlap)]
+    pieces = np.maximum(np.round(np.sum(counts, axis=0) / 3 * bins).astype(np.int64), 1)
+    first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+    step = (np.arange(len(first)) - first) / np.repeat(pieces, pieces)
+    edges = np.repeat(ends[:-1], pieces) + step * np.repeat(np.maximum(np.diff(ends), 0), pieces)
+    return np.unique(np.append(edges.astype(tally.edges.dtype), ends[-1:]))
+
+
+def _add(total: Tally, part: Tally) -> Tally:
+    return replace(
+        total,
+        normal=total.normal + part.normal,
+        anomalous=total.anomalous + part.anomalous,
+        overlap=total.overlap + part.overlap,
+        regions=total.regions + part.regions,
+    )
+
+
+def _one_value_each(tally: Tally) -> Bool[np.ndarray, " bins"]:
+    """Whether a bin can hold one number only, so that its ties are real."""
+    next_up = np.nextafter(tally.edges[:-1], np.asarray(np.inf, dtype=tally.edges.dtype))
+    return np.concatenate([[False], next_up == tally.edges[1:], [False]])
+
+
+def _auroc_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
+    """½ Σ pᵦ nᵦ / (P N): a pair in one bin counts ½ and could count 0 or 1."""
+    pairs = _steps(c.pixels.true_positives) * _steps(c.pixels.false_positives)
+    return float(pairs[~exact].sum() / (2 * c.pixels.positives * c.pixels.negatives))
+
+
+def _average_precision_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
+    """Anomalous pixel i of p in a bin has a precision of (T + i) / (T + i + F + n) to (T + p) / (T + p + F)."""
+    gain, step = _steps(c.pixels.true_positives), _steps(c.pixels.false_positives)
+    reached, flagged = c.pixels.true_positives, c.pixels.true_positives + c.pixels.false_positives
+    some = (gain > 0) & ~exact
+    gain, step, reached, flagged = gain[some], step[some], reached[some], flagged[some]
+    value = gain * reached / flagged
+    best = gain * reached / (flagged - step)
+    worst = gain - (flagged - reached) * _harmonic_between(flagged - gain, flagged)
+    return float(max((best - value).sum(), (value - worst).sum()) / c.pixels.positives)
+
+
+def _harmonic_between(low: Float[np.ndarray, " b"], high: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+    """Σ 1/k over low < k ≤ high."""
+    from scipy.special import digamma
+
+    return np.asarray(digamma(high + 1) - digamma(low + 1))
+
+
+def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: float) -> float:
+    """A pixel's false-positive rate lies between those of the bin's ends, and its gain falls with it."""
+    high = c.pixels.false_positives / c.pixels.negatives
+    low = np.append(0.0, high[:-1])
+    spread = np.maximum(fpr_limit - low, 0) - np.maximum(fpr_limit - high, 0)
+    return float((c.overlap * spread)[~exact].sum() / (fpr_limit * c.regions))
+
+
+def _dice_error(c: PixelCurve) -> float:
+    """Within a bin, all its anomalous pixels could come before its normal ones."""
+    reached = c.pixels.true_positives
+    before = np.append(0.0, c.pixels.false_positives[:-1])
+    best = (2 * reached / (c.pixels.positives + reached + before)).max()
+    return float(best - curve.f1_max(c.pixels))
+
+
+def _steps(cumulative: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:
+    return np.diff(cumulative, prepend=0.0)

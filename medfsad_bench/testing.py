@@ -1,0 +1,105 @@
+"""The contract that every method has to keep, as a check that anyone can run on their own class.
+
+A score may hang on its image, the support, the weights and the seed, and on nothing else: not on the other images of a
+batch, their order or their number. Methods that smooth or scale across a batch are refused.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medfsad_bench.errors import MethodError
+from medfsad_bench.method import Images, Method, Scorer, Scores
+from medfsad_bench.run.context import LocalContext
+
+_RELATIVE = 1e-4  # float32 with another order of summation; a leak between images is orders of magnitude larger
+
+
+def phantom_images(count: int, *, size_px: int = 64, seed: int = 0) -> Images:
+    """Smooth random pictures in [0, 1], float32 (count, 3, size_px, size_px): enough to exercise a method."""
+    rng = np.random.default_rng([seed, count, size_px])
+    coarse = torch.from_numpy(rng.random((count, 3, 8, 8), dtype=np.float32))
+    return torch.nn.functional.interpolate(coarse, (size_px, size_px), mode="bicubic").clamp(0, 1)
+
+
+def check_method(
+    method: Method,
+    *,
+    images: Images | None = None,
+    shots: int = 3,
+    context: LocalContext | None = None,
+    support_order_matters: bool = False,
+) -> None:
+    """Assert the contract.
+
+    Args:
+        method: Trained or not.
+        images: At least `shots` + 6 pictures; phantoms by default.
+        shots: How many of them are the support.
+        context: What the method is lent; a CPU context with seed 0 by default.
+        support_order_matters: Declared by a method whose supports aren't exchangeable.
+
+    Raises:
+        MethodError: Naming the first clause that is broken.
+    """
+    context = context or LocalContext()
+    images = phantom_images(shots + 9).to(context.device) if images is None else images
+    support, queries = images[:shots], images[shots:]
+    before = images.clone()
+    scorer = method.adapt(support, context)
+    found = scorer(queries)
+    _clause(torch.equal(images, before), "the method wrote into its input images")
+    _shapes(found, len(queries))
+    count = len(queries)
+    order = torch.arange(count - 1, -1, -1)
+    _same(found, _picked(scorer(queries[order]), order), "scores depend on the order of the queries")
+    _same(found, _batched(scorer, queries, 1), "scores depend on the batch: one by one they differ")
+    _same(found, _batched(scorer, queries, 4), "scores depend on the size of the batch")
+    twice = scorer(torch.cat([queries, queries[:1]]))
+    _same(found, _picked(twice, torch.arange(count)), "scores depend on a duplicate among the queries")
+    torch.rand(7)  # a method that draws from the global generator is caught by this
+    _same(found, method.adapt(support, context)(queries), "the same support and seed give other scores")
+    method.adapt(queries[:shots], context)(support)
+    _same(found, scorer(queries), "an earlier scorer was changed by a later adapt")
+    if not support_order_matters:
+        _same(found, method.adapt(support.flip(0), context)(queries), "scores depend on the order of the support")
+
+
+def _clause(kept: bool, what: str) -> None:
+    if not kept:
+        raise MethodError(f"Contract broken: {what}.")
+
+
+def _shapes(scores: Scores, count: int) -> None:
+    if scores.image is not None:
+        _clause(
+            scores.image.shape == (count,), f"image scores have shape {tuple(scores.image.shape)} for {count} images"
+        )
+        _clause(bool(torch.isfinite(scores.image).all()), "an image score isn't finite")
+    if scores.pixel is not None:
+        shape = tuple(scores.pixel.shape)
+        _clause(len(shape) == 3 and shape[0] == count, f"anomaly maps have shape {shape} for {count} images")
+        _clause(bool(torch.isfinite(scores.pixel).all()), "an anomaly map isn't finite")
+
+
+def _same(a: Scores, b: Scores, what: str) -> None:
+    for one, other in ((a.image, b.image), (a.pixel, b.pixel)):
+        if one is None or other is None:
+            _clause(one is other, what)
+            continue
+        scale = float(one.abs().max()) or 1.0
+        _clause(one.shape == other.shape and float((one - other).abs().max()) <= _RELATIVE * scale, what)
+
+
+def _picked(scores: Scores, positions: Tensor) -> Scores:
+    return Scores(
+        image=None if scores.image is None else scores.image[positions],
+        pixel=None if scores.pixel is None else scores.pixel[positions],
+    )
+
+
+def _batched(scorer: Scorer, queries: Images, size: int) -> Scores:
+    parts = [scorer(queries[start : start + size]) for start in range(0, len(queries), size)]
+    image = [part.image for part in parts if part.image is not None]
+    pixel = [part.pixel for part in parts if part.pixel is not None]
+    return Scores(image=torch.cat(image) if image else None, pixel=torch.cat(pixel) if pixel else None)
