@@ -106,8 +106,8 @@ def aupro(ranks: PixelRanks, *, fpr_limit: float = 0.3) -> float:
 
 
 def overlap_gain(
-    low: Float[np.ndarray, " p"], high: Float[np.ndarray, " p"], *, fpr_limit: float
-) -> Float[np.ndarray, " p"]:
+    low: Float[np.ndarray, "p *replicates"], high: Float[np.ndarray, "p *replicates"], *, fpr_limit: float
+) -> Float[np.ndarray, "p *replicates"]:
     """Share of [0, `fpr_limit`] under the curve of one pixel that rises linearly from 0 at `low` to 1 at `high`."""
     width = high - low
     before = np.minimum(high, fpr_limit) - low

@@ -66,7 +66,7 @@ def pixel_replicate(
         raise MetricError(f"Unknown pixel metric {metric!r}; expected one of {', '.join(PIXEL_STATISTICS)}.")
     if not tallies:
         raise MetricError("No support draw was given; an interval needs the tally of at least one.")
-    strata = strata_of(groups, tallies[0].regions > 0)
+    strata = strata_of(groups, tallies[0].regions > 0, normal=tallies[0].normal.sum(axis=1) > 0)
     weights = group_weights(strata, replicates=replicates, seed=seed)
     whole = np.ones((len(groups), 1), dtype=np.float32)
     measured = np.array([float(PIXEL_STATISTICS[metric](pixel_curve(tally, whole))[0]) for tally in tallies])

@@ -35,8 +35,15 @@ class Strata:
         return sum(len(stratum) - 1 for stratum in self.members)
 
 
-def strata_of(groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> Strata:
+def strata_of(
+    groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], *, normal: Bool[np.ndarray, " n"] | None = None
+) -> Strata:
     """Sort groups by the classes of their images. A group alone in its stratum joins another, as it can't be resampled.
+
+    Args:
+        groups: Group of an image.
+        anomalous: Whether the image holds something anomalous.
+        normal: Whether it holds something normal; by default if it isn't anomalous. Pixels have images with both.
 
     Raises:
         MetricError: If the lengths differ or there are too few groups of a class.
@@ -45,7 +52,7 @@ def strata_of(groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]
         raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one an image.")
     distinct, group = np.unique(groups, return_inverse=True)
     has_anomalous = np.bincount(group, weights=anomalous, minlength=len(distinct)) > 0
-    has_normal = np.bincount(group, weights=~anomalous, minlength=len(distinct)) > 0
+    has_normal = np.bincount(group, weights=~anomalous if normal is None else normal, minlength=len(distinct)) > 0
     scarcer = int(min(has_anomalous.sum(), has_normal.sum()))
     if scarcer < 2 or len(distinct) < 4:
         raise MetricError(

@@ -92,7 +92,7 @@ def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -
         edges,
         np.diff(below)[None],
         np.bincount(places, minlength=bins)[None],
-        np.bincount(places, weights=share, minlength=bins)[None],
+        np.bincount(places, weights=share, minlength=bins).astype(np.float64)[None],
         np.array([len(region_images)]),
     )
 
