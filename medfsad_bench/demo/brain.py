@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
-from medfsad_bench.demo.texture import between, clouds, plane
+from medfsad_bench.demo.texture import between, clouds, disease_of, plane
 
 Contrast = Literal["t1", "t1ce", "t2", "flair"]
 Tumour = Literal["notumor", "glioma", "meningioma", "pituitary"]
@@ -44,18 +44,19 @@ def brain_phantom(
         Image in [0, 1] and the tumour's pixels (with oedema).
     """
     x, y = plane(size_px, size_px)
+    disease = disease_of(rng)
     turn, zoom = between(rng, -0.16, 0.16), between(rng, 1.0, 1.22)
     across = zoom * (x * np.cos(turn) - y * np.sin(turn)) + between(rng, -0.05, 0.05)
     down = zoom * (x * np.sin(turn) + y * np.cos(turn)) + between(rng, -0.05, 0.05)
-    coronal = tumour == "pituitary" or rng.random() < 0.2
+    coronal = rng.random() < 0.2 or tumour == "pituitary"
     level = between(rng, -0.1, 0.3) if not coronal else between(rng, -0.2, 0.15)
     cut = np.full_like(across, level)
     tissue = _head(rng, across, cut, -down) if coronal else _head(rng, across, down, cut)
     lesion = np.zeros(tissue.shape, bool)
     if tumour != "notumor":
         depth = _depth(across, cut, -down) if coronal else _depth(across, down, cut)
-        radius = between(rng, 0.13, 0.24) if tumour == "glioma" else between(rng, 0.10, 0.19)
-        tissue, lesion = _grow(rng, tissue, depth, (across, down), tumour, radius=radius)
+        radius = between(disease, 0.13, 0.24) if tumour == "glioma" else between(disease, 0.10, 0.19)
+        tissue, lesion = _grow(disease, tissue, depth, (across, down), tumour, radius=radius)
     return _expose(rng, tissue, contrast), lesion
 
 
@@ -71,6 +72,7 @@ def brain_volume(
     Returns:
         int16 voxels per sequence, in the scanner's own unit, and the labels: 0, 1 necrosis, 2 oedema, 4 enhancing.
     """
+    disease = disease_of(rng)
     axes = [np.linspace(-1, 1, n) for n in shape]
     u, v, w = np.meshgrid(*axes, indexing="ij")
     turn, zoom, squeeze = between(rng, -0.1, 0.1), between(rng, 0.96, 1.3), between(rng, 0.92, 1.08)
@@ -78,7 +80,7 @@ def brain_volume(
     u, v = zoom * (u * np.cos(turn) - v * np.sin(turn)), zoom * (u * np.sin(turn) + v * np.cos(turn))
     w = 0.8 * w + between(rng, 0.0, 0.1)
     tissue = _brain(rng, u, v, w)
-    tissue, _ = _grow(rng, tissue, _depth(u, v, w), (u, v, 1.4 * w), "glioma", radius=between(rng, 0.10, 0.18))
+    tissue, _ = _grow(disease, tissue, _depth(u, v, w), (u, v, 1.4 * w), "glioma", radius=between(disease, 0.13, 0.20))
     labels = np.zeros(tissue.shape, np.int16)
     for kind, number in _BRATS_LABEL.items():
         labels[tissue == kind] = number
@@ -172,7 +174,7 @@ def _expose(rng: Generator, tissue: _Field, contrast: Contrast) -> Float[np.ndar
     clean = np.asarray(_BRIGHTNESS[contrast])[tissue]
     shaped = _shade(rng, clean, texture=0.035)
     shaped = gaussian_filter(shaped, between(rng, 0.6, 1.1)) * between(rng, 0.75, 1.1)
-    noise = between(rng, 0.01, 0.04)
+    noise = between(rng, 0.01, 0.04) * np.where(tissue == _AIR, 0.2, 1.0)  # scanners blank the air before they export
     measured = np.hypot(shaped + rng.normal(0, noise, shaped.shape), rng.normal(0, noise, shaped.shape))  # Rician
     return np.clip(measured, 0, 1) ** between(rng, 0.85, 1.2)
 

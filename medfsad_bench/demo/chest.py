@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
-from medfsad_bench.demo.texture import between, clouds, edge, plane
+from medfsad_bench.demo.texture import between, clouds, disease_of, edge, plane
 
 Finding = Literal["Normal", "Lung Opacity", "No Lung Opacity / Not Normal"]
 
@@ -28,20 +28,23 @@ def chest_phantom(
         Image in [0, 1], bone bright, and one mask per opacity (none unless `Lung Opacity`).
     """
     x, y = plane(size_px, size_px)
-    turn, zoom = between(rng, -0.07, 0.07), between(rng, 0.95, 1.15)
+    disease = disease_of(rng)
+    turn, zoom, slim = between(rng, -0.09, 0.09), between(rng, 0.92, 1.2), between(rng, 0.92, 1.1)
     x, y = (
-        zoom * (x * np.cos(turn) - y * np.sin(turn)) + between(rng, -0.06, 0.06),
-        zoom * (x * np.sin(turn) + y * np.cos(turn)) + between(rng, -0.06, 0.06),
+        zoom * slim * (x * np.cos(turn) - y * np.sin(turn)) + between(rng, -0.09, 0.09),
+        zoom / slim * (x * np.sin(turn) + y * np.cos(turn)) + between(rng, -0.10, 0.10),
     )
-    large = finding == "No Lung Opacity / Not Normal" and rng.random() < 0.6
+    large = finding == "No Lung Opacity / Not Normal" and disease.random() < 0.6
     lungs = _lungs(rng, x, y)
-    heart = _heart(rng, x, y, width=between(rng, 0.40, 0.48) if large else between(rng, 0.24, 0.33))
+    heart = _heart(rng, x, y, width=between(rng, 0.24, 0.33) + 0.15 * large)
     density = _body(rng, x, y) - between(rng, 0.38, 0.48) * lungs * (1 - 0.85 * heart)
     density += _vessels(rng, x, y) * lungs + _bones(rng, x, y)
-    opacities = _opacities(rng, lungs * (heart < 0.3)) if finding == "Lung Opacity" else []
+    opacities = _opacities(disease, lungs * (heart < 0.3)) if finding == "Lung Opacity" else []
     for mask, cloud in opacities:
         density += cloud * gaussian_filter(mask.astype(float), 0.012 * size_px)
-    density += _devices(rng, x, y, tube=finding == "No Lung Opacity / Not Normal" and not large)
+    density += _devices(rng, x, y)
+    if finding == "No Lung Opacity / Not Normal" and not large:
+        density += _tube(disease, x, y)
     return _expose(rng, density), [mask for mask, _ in opacities]
 
 
@@ -50,7 +53,9 @@ def _body(rng: Generator, x: _Field, y: _Field) -> _Field:
     soft = edge(shoulder - np.abs(x), 0.05) * between(rng, 0.60, 0.70)
     spine = np.exp(-((x / 0.10) ** 2)) * (0.16 + 0.03 * np.cos(between(rng, 20, 26) * y))
     belly = 0.12 * edge(y - 0.55, 0.2)
-    return soft + spine + belly
+    fat = 0.035 * clouds(rng, x.shape, x.shape[0] / 9) + 0.02 * clouds(rng, x.shape, x.shape[0] / 20)
+    stomach = 0.14 * edge(1 - ((x - between(rng, 0.25, 0.45)) / 0.16) ** 2 - ((y - 0.78) / 0.09) ** 2, 0.3)
+    return soft * (1 + fat) + spine + belly - between(rng, 0, 1) * stomach
 
 
 def _lungs(rng: Generator, x: _Field, y: _Field) -> _Field:
@@ -90,7 +95,7 @@ def _vessels(rng: Generator, x: _Field, y: _Field) -> _Field:
 
 def _bones(rng: Generator, x: _Field, y: _Field) -> _Field:
     bones = np.zeros_like(x)
-    pitch, first, bend = between(rng, 0.150, 0.185), between(rng, -0.86, -0.78), between(rng, 0.25, 0.5)
+    pitch, first, bend = between(rng, 0.140, 0.195), between(rng, -0.90, -0.76), between(rng, 0.15, 0.6)
     reach = np.abs(x)
     chest_wall, sternum = edge(0.80 - reach, 0.03), edge(reach - 0.30, 0.06)
     back = y - first + 0.16 * (1 - reach) - bend * (reach - 0.35) ** 2
@@ -127,8 +132,8 @@ def _opacities(rng: Generator, room: _Field) -> list[tuple[Bool[np.ndarray, "h w
     return found
 
 
-def _devices(rng: Generator, x: _Field, y: _Field, *, tube: bool) -> _Field:
-    """What is on many films whatever the finding: side marker, electrode leads; and a tube where it is the finding."""
+def _devices(rng: Generator, x: _Field, y: _Field) -> _Field:
+    """What is on many films whatever the finding: side marker and electrode leads."""
     devices = np.zeros_like(x)
     if rng.random() < 0.6:
         left, top = between(rng, 0.78, 0.88), between(rng, -0.9, -0.75)
@@ -139,10 +144,12 @@ def _devices(rng: Generator, x: _Field, y: _Field, *, tube: bool) -> _Field:
         for _ in range(2):
             lead = y - between(rng, -0.5, 0.5) - between(rng, -0.8, 0.8) * x - 0.1 * np.sin(4 * x + between(rng, 0, 6))
             devices += 0.13 * (np.abs(lead) < 0.007)
-    if tube:
-        course = x - 0.05 * np.sin(3 * y + between(rng, 0, 6)) - between(rng, -0.12, 0.12)
-        devices += 0.2 * (np.abs(np.abs(course) - 0.012) < 0.005) * (y < between(rng, -0.1, 0.4))
     return devices
+
+
+def _tube(rng: Generator, x: _Field, y: _Field) -> _Field:
+    course = x - 0.05 * np.sin(3 * y + between(rng, 0, 6)) - between(rng, -0.12, 0.12)
+    return 0.2 * (np.abs(np.abs(course) - 0.012) < 0.005) * (y < between(rng, -0.1, 0.4))
 
 
 def _expose(rng: Generator, density: _Field) -> _Field:

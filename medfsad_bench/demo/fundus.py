@@ -12,7 +12,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from medfsad_bench.demo.texture import between, clouds, edge
+from medfsad_bench.demo.texture import between, clouds, disease_of, edge
 
 _Field = Float[np.ndarray, "h w"]
 _Mask = Bool[np.ndarray, "h w"]
@@ -46,11 +46,12 @@ def retinopathy_phantom(
     Returns:
         Image in [0, 1] with a black border, and the lesions' pixels.
     """
+    disease = disease_of(rng)
     eye = _eye(rng, shape, fill=between(rng, 0.90, 1.08))
     image = _retina(rng, eye, cup_ratio=between(rng, 0.25, 0.5))
     lesions = np.zeros(shape, bool)
-    for count, size, colour in _lesion_plan(rng, grade):
-        weight = _spots(rng, eye, count, size)
+    for count, size, colour in _lesion_plan(disease, grade):
+        weight = _spots(disease, eye, count, size)
         image += weight[..., None] * (np.asarray(colour) * image.max(axis=(0, 1)) - image)
         lesions |= weight > 0.25
     return _photograph(rng, eye, image), lesions & _field_of_view(eye)

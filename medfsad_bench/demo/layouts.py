@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.random import Generator
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 
 from medfsad_bench.demo.brain import CONTRASTS, Tumour, brain_phantom, brain_volume
 from medfsad_bench.demo.chest import Finding, chest_phantom
@@ -90,7 +90,7 @@ def aptos(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
         shape = (height, int(height * _pick(rng, (1.0, 1.18, 1.33, 1.5))))
         image, _ = retinopathy_phantom(rng, shape, grade=grade)
         id_code = rng.bytes(6).hex()
-        _picture(image).save(images / f"{id_code}.png")
+        _picture(image).save(images / f"{id_code}.png", compress_level=3)
         rows.append((id_code, str(grade)))
         yield
     _write_table(folder / "train.csv", ("id_code", "diagnosis"), rows)
@@ -121,7 +121,7 @@ def his(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
                 x, y = 64 * rng.integers(100, 2200, size=2)
                 path = folder / side / label / f"{slide}_{x}_{y}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _picture(image).save(path)
+                _picture(image).save(path, compress_level=3)
                 yield
 
 
@@ -137,7 +137,7 @@ def brats(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
         volumes, labels = brain_volume(rng, _BRATS_SHAPE)
         (folder / patient).mkdir(parents=True)
         for name, voxels in (*volumes.items(), ("seg", labels)):
-            image = nib.nifti1.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]  # nibabel has no types
+            image = nib.nifti1.Nifti1Image(voxels, affine)
             nib.save(image, folder / patient / f"{patient}_{name}.nii.gz")
         yield
 
@@ -177,8 +177,9 @@ def _brain_path(folder: Path, rng: Generator, tumour: Tumour, index: int) -> Pat
 def _altered(rng: Generator, picture: Image.Image) -> Image.Image:
     copy = ImageOps.mirror(picture) if rng.random() < 0.6 else picture
     if rng.random() < 0.5:
-        copy = copy.resize((int(copy.width * between(rng, 0.9, 1.1)), int(copy.height * between(rng, 0.9, 1.1))))
-    return ImageEnhance.Contrast(copy).enhance(between(rng, 0.8, 1.3))
+        copy = copy.resize((int(copy.width * between(rng, 0.95, 1.05)), int(copy.height * between(rng, 0.95, 1.05))))
+    gamma = between(rng, 0.7, 1.4)
+    return copy.point([round(255 * (level / 255) ** gamma) for level in range(256)] * len(copy.getbands()))
 
 
 def _exam(rng: Generator) -> Exam:

@@ -1,4 +1,8 @@
-"""Random fields and soft edges: the material of every phantom."""
+"""Random fields and soft edges: the material of every phantom.
+
+A phantom draws its disease from a generator of its own (`disease_of`). So the same seed with and without disease shows
+the same body, and the two pictures differ where the disease is.
+"""
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +40,11 @@ def edge(inside: Float[np.ndarray, "..."], width: float) -> Float[np.ndarray, ".
     """
     ramp = np.clip(0.5 + inside / (3 * width), 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp))
+
+
+def disease_of(rng: Generator) -> Generator:
+    """The generator of the disease in a body; the numbers of `rng`, who draws the body, stay the same."""
+    return rng.spawn(1)[0]
 
 
 def between(rng: Generator, low: float, high: float) -> float:

@@ -1,1 +1,9 @@
-"""D²4FAD: dual distillation for few-shot anomaly detection (ICLR 2026)."""
+"""D²4FAD: dual distillation for few-shot anomaly detection (ICLR 2026), written from its equations.
+
+config      the paper's values, the quick preset, the ablations
+student     mirrored decoder: from the teacher's last stage back to its first three
+weighting   learned weight of each support image, per scale
+losses      the two distillation losses and the anomaly map
+bank        the frozen teacher's features of all training images, computed once
+detector    pretrain, adapt, score
+"""

@@ -1,0 +1,35 @@
+"""How D²4FAD makes itself known. Imports no torch."""
+
+from typing import TYPE_CHECKING
+
+from d24fad.config import QUICK, Config
+from medfsad_bench.info import MethodInfo
+
+if TYPE_CHECKING:
+    from medfsad_bench.method import Method
+
+
+def build(config: Config) -> "Method":
+    """The detector for a configuration."""
+    from d24fad.detector import D24FAD
+
+    return D24FAD(config)
+
+
+INFO = MethodInfo(
+    name="d24fad",
+    version="1.0.0",
+    config=Config,
+    build=build,
+    summary="Dual distillation: a student decoder that follows a frozen teacher, and itself on the support",
+    paper="Dong et al., Dual Distillation for Few-Shot Anomaly Detection, ICLR 2026, arXiv 2603.01713",
+    licence="Apache-2.0",
+    presets={"quick": QUICK},
+    has_seen=("imagenet-1k",),
+    trains=True,
+    deviations=(
+        "training supports come from other groups than the query's: the reference draws from the whole set",
+        "one training at K = 4 serves every K in the quick preset",
+        "the map is smoothed image by image, every test image is scored, the last epoch counts (protocol strict)",
+    ),
+)

@@ -1,0 +1,84 @@
+"""The student: a decoder that mirrors the teacher, from its last stage back to the first three. No bottleneck between.
+
+Three stages of residual bottleneck blocks, each a 1 × 1, 3 × 3 and 1 × 1 convolution with batch-norm; the first block
+of a stage brings the map to the next finer grid by a transposed 2 × 2 convolution of stride 2, on both of its paths. The
+bottleneck is half as wide as the stage's output. Names of parameters are those of the reference's checkpoints.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Student(nn.Module):
+    """From the teacher's stage 4 to estimates of its stages 1, 2 and 3.
+
+    Args:
+        channels: Of the teacher's stages 1 to 4 (256, 512, 1024, 2048 for a Wide ResNet-50-2).
+        finer: Whether stage i has twice the resolution of stage i + 1, for i = 1, 2, 3.
+        depths: Blocks of the three stages, from coarse to fine.
+    """
+
+    def __init__(self, channels: Sequence[int], finer: Sequence[bool], depths: Sequence[int]) -> None:
+        super().__init__()
+        c1, c2, c3, c4 = channels
+        self.layer1 = _stage(c4, c3, finer[2], depths[0])
+        self.layer2 = _stage(c3, c2, finer[1], depths[1])
+        self.layer3 = _stage(c2, c1, finer[0], depths[2])
+
+    def forward(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
+        """Estimates of stages 1, 2, 3, from fine to coarse."""
+        coarse = self.layer1(last)
+        middle = self.layer2(coarse)
+        return [self.layer3(middle), middle, coarse]
+
+
+class Block(nn.Module):
+    """Residual bottleneck; the first of a stage changes channels and, if `finer`, doubles the resolution."""
+
+    def __init__(self, inputs: int, outputs: int, *, finer: bool = False) -> None:
+        super().__init__()
+        width = max(1, outputs // 2)
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2: nn.Module = _spatial(width, width, finer=finer)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.upsample: nn.Module | None = None
+        if finer:
+            self.upsample = nn.Sequential(
+                nn.ConvTranspose2d(inputs, outputs, 2, 2, bias=False), nn.BatchNorm2d(outputs)
+            )
+        elif inputs != outputs:
+            self.upsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n _c _h _w"]:
+        """Residual plus shortcut."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + (x if self.upsample is None else self.upsample(x)))
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """He initialisation by the output's size for convolutions, 1 and 0 for batch-norm; from `generator` alone."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def _stage(inputs: int, outputs: int, finer: bool, depth: int) -> nn.Sequential:
+    first = Block(inputs, outputs, finer=finer)
+    return nn.Sequential(first, *(Block(outputs, outputs) for _ in range(depth - 1)))
+
+
+def _spatial(inputs: int, outputs: int, *, finer: bool) -> nn.Module:
+    if finer:
+        return nn.ConvTranspose2d(inputs, outputs, 2, 2, bias=False)
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)

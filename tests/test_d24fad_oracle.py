@@ -1,0 +1,132 @@
+"""Equality with the reference implementation's outputs, for given weights and images."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from d24fad.config import Config
+from d24fad.detector import D24FAD, Networks
+from d24fad.losses import cosine_loss, residual_map
+from d24fad.weighting import shared_weights
+from medfsad_bench.method import Backbone
+from medfsad_bench.run.context import LocalContext
+
+STAGES = (1, 2, 3, 4)
+
+
+def weights_module(folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("oracle_weights", folder / "weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Oracle:
+    """The reference's weights in our networks, its images, and what it computed."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        module = weights_module(folder)
+        keys = json.loads((folder / "state_dict_keys.json").read_text())
+        state = {
+            part: {k: torch.from_numpy(module.tensor(f"{part}.{k}", tuple(shape))) for k, shape in _pairs(keys[part])}
+            for part in ("encoder", "decoder", "weight")
+        }
+        torch.save(state["encoder"], scratch / "teacher.pth")
+        torch.save({"decoder": state["decoder"], "weight": state["weight"]}, scratch / "reference.pth")
+        self.checkpoint = scratch / "reference.pth"
+        self.config = Config(weights=str(scratch / "teacher.pth"))
+        self.backbone = Backbone(self.config.backbone, STAGES, 128, normalise=False, weights=self.config.weights)
+        self.context = LocalContext()
+        self.method = D24FAD(self.config)
+        self.method.load_reference(self.checkpoint)
+        with np.load(folder / "expected.npz") as file:
+            self.expected = {name: file[name] for name in file.files}
+        rng = np.random.Generator(np.random.PCG64(7))
+
+        def images(*lead: int) -> torch.Tensor:
+            coarse = rng.random((*lead, 3, 8, 8), dtype=np.float32)
+            return torch.from_numpy(np.kron(coarse, np.ones((16, 16), np.float32)))
+
+        self.query, self.support = images(3), images(4)
+        self.train_query, self.train_support = images(4), images(4, 2)
+
+    def networks(self) -> Networks:
+        networks = self.method._networks
+        assert networks is not None
+        return networks
+
+    def teacher(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return list(self.context.features(self.backbone, images))
+
+
+def _pairs(entries: object) -> list[tuple[str, list[int]]]:
+    return list(entries.items()) if isinstance(entries, dict) else [tuple(entry) for entry in entries]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def oracle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    return Oracle(shared / "oracle" / "d24fad", tmp_path_factory.mktemp("oracle"))
+
+
+@pytest.mark.shared
+def test_features_weights_losses_and_maps_are_the_references(oracle: Oracle) -> None:
+    expected, networks = oracle.expected, oracle.networks().eval()
+    teacher, support = oracle.teacher(oracle.query), oracle.teacher(oracle.support)
+    means = np.array([float(teacher[stage].mean()) for stage in (3, 0, 1, 2)])
+    np.testing.assert_allclose(means, expected["teacher_mean"], rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        query, known = networks.decoder(teacher[3]), networks.decoder(support[3])
+        keys = networks.weight.keys(known)
+        weights = [shared_weights(q, k, s, "learned") for q, k, s in zip(query, keys, known, strict=True)]
+        mixed = [torch.einsum("nk,kchw->nchw", w, s) for w, s in zip(weights, known, strict=True)]
+        distill, self_distill = cosine_loss(teacher[:3], query), cosine_loss(query, mixed)
+        maps = residual_map(query, mixed, 128).numpy()
+    student = np.array([float(scale.mean()) for scale in query])
+    np.testing.assert_allclose(student, expected["student_mean"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.stack([w.numpy() for w in weights]), expected["support_weights"], atol=2e-3)
+    np.testing.assert_allclose(float(distill), expected["distill_loss"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(float(self_distill), expected["self_distill_loss"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(maps, expected["map_raw"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.shared
+def test_the_scorer_gives_the_references_raw_map_and_each_map_smoothed_by_itself(oracle: Oracle) -> None:
+    from medfsad_bench.run.maps import smooth_each
+
+    pixel = oracle.method.adapt(oracle.support, oracle.context)(oracle.query).pixel
+    assert pixel is not None
+    np.testing.assert_allclose(pixel.numpy(), oracle.expected["map_raw"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(smooth_each(pixel.numpy()), oracle.expected["map_smooth_2d"], rtol=1e-4, atol=1e-5)
+    stack = gaussian_filter(pixel.numpy(), sigma=4)
+    np.testing.assert_allclose(stack, oracle.expected["map_smooth_as_published"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_four_training_steps_are_the_references(oracle: Oracle) -> None:
+    method = D24FAD(oracle.config)
+    method.load_reference(oracle.checkpoint)
+    networks = method._networks
+    assert networks is not None
+    optimiser = torch.optim.Adam(networks.parameters(), lr=1e-4, betas=(0.5, 0.999))
+    networks.train()
+    teacher = oracle.teacher(oracle.train_query)
+    support = oracle.teacher(oracle.train_support.transpose(0, 1).flatten(0, 1))[3]  # all firsts, then all seconds
+    rows = []
+    for _ in range(4):
+        losses = method.training_losses(networks, teacher, support)
+        rows.append([part.item() for part in losses])
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+    expected = oracle.expected["train_losses"]
+    np.testing.assert_allclose(rows[0], expected[0], rtol=1e-3)
+    np.testing.assert_allclose(rows[1:], expected[1:], rtol=1e-2)
