@@ -27,6 +27,7 @@ _BRIGHTNESS: dict[Contrast, tuple[float, ...]] = {  # by tissue, in the order ab
 _BRATS_LABEL = {_NECROSIS: 1, _OEDEMA: 2, _ENHANCING: 4}  # BraTS 2021's own numbers; 3 was given up by its makers
 
 _Field = Float[np.ndarray, "..."]
+_Tissue = Int[np.ndarray, "..."]
 
 
 def brain_phantom(
@@ -92,7 +93,7 @@ def _depth(u: _Field, v: _Field, w: _Field) -> _Field:
     return 1 - np.sqrt((u / (0.70 + 0.07 * v)) ** 2 + (v / 0.90) ** 2 + (w / 0.78) ** 2)
 
 
-def _brain(rng: Generator, u: _Field, v: _Field, w: _Field) -> _Field:
+def _brain(rng: Generator, u: _Field, v: _Field, w: _Field) -> _Tissue:
     scale = u.shape[0] / 2.4
     depth = _depth(u, v, w) + 0.02 * clouds(rng, u.shape, 0.5 * scale)
     fold = np.abs(clouds(rng, u.shape, 0.13 * scale))
@@ -111,7 +112,7 @@ def _brain(rng: Generator, u: _Field, v: _Field, w: _Field) -> _Field:
     return tissue
 
 
-def _head(rng: Generator, u: _Field, v: _Field, w: _Field) -> _Field:
+def _head(rng: Generator, u: _Field, v: _Field, w: _Field) -> _Tissue:
     tissue = _brain(rng, u, v, w)
     depth = _depth(u, v, w)
     fluid, bone, scalp = between(rng, 0.02, 0.05), between(rng, 0.05, 0.09), between(rng, 0.05, 0.11)
@@ -138,8 +139,8 @@ def _ganglia(rng: Generator, u: _Field, v: _Field, w: _Field) -> Bool[np.ndarray
 
 
 def _grow(
-    rng: Generator, tissue: _Field, depth: _Field, axes: tuple[_Field, ...], tumour: Tumour, *, radius: float
-) -> tuple[_Field, Bool[np.ndarray, "..."]]:
+    rng: Generator, tissue: _Tissue, depth: _Field, axes: tuple[_Field, ...], tumour: Tumour, *, radius: float
+) -> tuple[_Tissue, Bool[np.ndarray, "..."]]:
     """Put a tumour of the kind into the tissue; returns the new tissue and all that is no longer healthy."""
     centre = _seat(rng, depth, axes, tumour)
     scale = tissue.shape[0] / 2.4
@@ -170,7 +171,7 @@ def _seat(rng: Generator, depth: _Field, axes: tuple[_Field, ...], tumour: Tumou
     return tuple(float(axis.flat[place]) for axis in axes)
 
 
-def _expose(rng: Generator, tissue: _Field, contrast: Contrast) -> Float[np.ndarray, "h w"]:
+def _expose(rng: Generator, tissue: _Tissue, contrast: Contrast) -> Float[np.ndarray, "h w"]:
     clean = np.asarray(_BRIGHTNESS[contrast])[tissue]
     shaped = _shade(rng, clean, texture=0.035)
     shaped = gaussian_filter(shaped, between(rng, 0.6, 1.1)) * between(rng, 0.75, 1.1)
@@ -179,7 +180,7 @@ def _expose(rng: Generator, tissue: _Field, contrast: Contrast) -> Float[np.ndar
     return np.clip(measured, 0, 1) ** between(rng, 0.85, 1.2)
 
 
-def _scan(rng: Generator, tissue: _Field, contrast: Contrast) -> Int[np.ndarray, "i j k"]:
+def _scan(rng: Generator, tissue: _Tissue, contrast: Contrast) -> Int[np.ndarray, "i j k"]:
     clean = np.asarray(_BRIGHTNESS[contrast])[tissue]
     shaped = gaussian_filter(_shade(rng, clean ** between(rng, 0.7, 1.4), texture=0.06), between(rng, 0.4, 0.7))
     noisy = shaped + rng.normal(0, 0.02, shaped.shape)

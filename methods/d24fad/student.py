@@ -1,8 +1,8 @@
 """The student: a decoder that mirrors the teacher, from its last stage back to the first three. No bottleneck between.
 
-Three stages of residual bottleneck blocks, each a 1 × 1, 3 × 3 and 1 × 1 convolution with batch-norm; the first block
-of a stage brings the map to the next finer grid by a transposed 2 × 2 convolution of stride 2, on both of its paths. The
-bottleneck is half as wide as the stage's output. Names of parameters are those of the reference's checkpoints.
+Three stages of residual bottleneck blocks, each a 1 × 1, 3 × 3 and 1 × 1 convolution with batch-norm. The first block
+of a stage brings the map to the next finer grid by a transposed 2 × 2 convolution of stride 2, on both of its paths.
+The bottleneck is half as wide as the output. Names of parameters are those of the reference's checkpoints.
 """
 
 from collections.abc import Sequence
