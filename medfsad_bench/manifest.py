@@ -45,12 +45,14 @@ class SliceRule(_Closed):
 
     A slice counts with a brain area of at least `min_area` of the patient's largest; otherwise its height in the head
     would tell the classes apart. It is a tumour slice from `min_tumour_voxels` on and normal without any; between the
-    two it is left out. Of a run of slices every `step`-th is looked at.
+    two it is left out. Of a run of slices every `step`-th is looked at. `channel` names the channel (0-based) in which
+    the brain is measured, where an image holds several sequences; without it their mean is taken.
     """
 
     min_area: float = Field(ge=0, le=1)
     min_tumour_voxels: int = Field(ge=1)
     step: int = Field(ge=1, default=1)
+    channel: int | None = Field(ge=0, le=2, default=None)
 
 
 class Split(_Closed):

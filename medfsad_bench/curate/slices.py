@@ -30,7 +30,9 @@ def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]
     """
     by_patient: dict[str, list[_Slice]] = defaultdict(list)
     for image in images:
-        by_patient[image.patient].extend(_volume(image, rule.step) if image.label == "volume" else _slice(image))
+        by_patient[image.patient].extend(
+            _volume(image, rule.step) if image.label == "volume" else _slice(image, rule.channel)
+        )
     chosen = (image for patient in sorted(by_patient) for image in _apply(rule, by_patient[patient]))
     return sorted(chosen, key=lambda image: image.id)
 
@@ -59,9 +61,12 @@ def _volume(image: RawImage, step: int) -> list[_Slice]:
     ]
 
 
-def _slice(image: RawImage) -> list[_Slice]:
+def _slice(image: RawImage, channel: int | None) -> list[_Slice]:
     pixels = read_picture(image.path, intensity=Intensity()).pixels
-    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2)
+    if pixels.ndim == 2:
+        grey = pixels
+    else:
+        grey = pixels.mean(axis=2) if channel is None else pixels[:, :, channel]
     tumour = int(read_mask(image.mask).sum()) if image.mask else 0
     return [_Slice(image, float((grey > _DARK).sum()), tumour)]
 

@@ -42,7 +42,7 @@ class Runner:
     def __init__(self, device: str = "auto", *, progress: Progress = lambda *_: None) -> None:
         self.device = choose_device(device)
         self._cache = FeatureCache(self.device)
-        self._progress = progress
+        self.progress = progress
         torch.set_flush_denormal(True)  # a trained student's tiny activations slow a CPU down many times otherwise
         torch.use_deterministic_algorithms(True, warn_only=True)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -61,7 +61,7 @@ class Runner:
         write_json(folder / "config.json", {"run_id": cell.run_id, **cell.identity})
         write_json(folder / "environment.json", environment(self.device))
         context = LocalContext(self.device, cell.options.seed, self._cache)
-        context.on_progress = lambda done, total, figures: self._progress("training", done, total, figures)
+        context.on_progress = lambda done, total, figures: self.progress("training", done, total, figures)
         method = cell.info.build(cell.config)
         log("training", training_id=cell.training_id if cell.info.trains else "")
         trained = train(method, cell, context)
@@ -85,7 +85,7 @@ class Runner:
                 def advance(count: int, base: int = base) -> None:
                     nonlocal done
                     done = max(done, base) + count
-                    self._progress("scoring", done, total, {})
+                    self.progress("scoring", done, total, {})
 
                 draw = score_draw(
                     method,
