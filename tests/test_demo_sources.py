@@ -40,6 +40,11 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy()
+
+
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -126,8 +131,8 @@ class TestLayouts:
             side = {"Training": "Tr", "Testing": "Te"}[path.parts[-3]]
             assert re.fullmatch(rf"{side}-{codes[path.parent.name]}(Tr)?_\d{{4}}\.jpg", path.name), path
         assert {path.parent.name for path in paths} == set(codes)
-        assert {Image.open(path).mode for path in paths} == {"L", "RGB"}
-        assert len({Image.open(path).size for path in paths}) > 3
+        assert {opened(path).mode for path in paths} == {"L", "RGB"}
+        assert len({opened(path).size for path in paths}) > 3
 
     def test_no_brain_file_has_a_name_of_the_real_set(self, demo: Path) -> None:
         """The committed groups of the real set go by name; its numbers end at 1594."""
@@ -189,7 +194,7 @@ class TestLayouts:
 
     def test_aptos_borders_are_black_and_of_different_width(self, demo: Path) -> None:
         paths = (demo / "aptos2019-blindness-detection" / "train_images").glob("*.png")
-        images = [np.asarray(Image.open(path)).max(axis=2) for path in paths]
+        images = [np.asarray(opened(path)).max(axis=2) for path in paths]
         assert all(image[:4, :4].max() == 0 for image in images)
         assert len({round(float((image[image.shape[0] // 2] > 20).mean()), 1) for image in images}) > 2
 
@@ -205,8 +210,8 @@ class TestLayouts:
         for path in root.rglob("*.png"):
             slide = "normal" if path.parts[-3] == "train" else "test"
             assert re.fullmatch(rf"{slide}_\d{{3}}_\d+_\d+", path.stem)
-            assert Image.open(path).size == (256, 256)
-            assert Image.open(path).mode == "RGB"
+            assert opened(path).size == (256, 256)
+            assert opened(path).mode == "RGB"
         assert {p.relative_to(root).as_posix() for p in root.glob("*/*")} == {
             "train/good", "valid/good", "valid/Ungood", "test/good", "test/Ungood",
         }  # fmt: skip

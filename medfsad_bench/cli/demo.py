@@ -53,10 +53,10 @@ def demo(
             counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
             err.print(f"prepared {report.name}: {counts}")
         sets = prepared_sets(data, "demo")
+        runner = Runner("cpu")
         for name in _METHODS:
             info = method_info(name)
             options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
-            runner = Runner("cpu")
             _run_cells(runner, cells(info, sets, sets, [4], options), bars)
     for table in board.as_tables(board.groups(board.rows_in_runs(runs))):
         out.print(table)

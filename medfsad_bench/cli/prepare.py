@@ -50,14 +50,17 @@ def prepare(
         print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
         return
     table = Table(title=f"{benchmark}{' (dry run)' if dry_run else ''}")
-    for column in ("set", "train", "test normal", "test anomalous", "groups train/test", "bad", "notes", "file"):
-        table.add_column(column, justify="right" if column.startswith(("train", "test", "bad")) else "left")
+    for column in ("set", "train", "normal", "anomalous", "groups", "bad", "notes"):
+        table.add_column(column, justify="left" if column in ("set", "notes") else "right", no_wrap=column != "notes")
     for report in reports:
         counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
         groups = f"{report.groups.get('train', 0)}/{report.groups.get('test', 0)}"
         notes = ", ".join(report.allowed) or ("" if not report.findings else f"{len(report.findings)} finding(s)")
-        table.add_row(report.name, *counts, groups, str(len(report.quarantined)), notes, Path(report.path).name)
+        table.add_row(report.name, *counts, groups, str(len(report.quarantined)), notes)
+    table.caption = "train: normal images; normal, anomalous: of the test; groups: train/test; bad: quarantined"
     out.print(table)
+    if not dry_run:
+        out.print(f"Files, reports and contact sheets are in {out_dir / benchmark}.")
     for report in reports:
         if "smaller" in report.allowed and benchmark != "demo":
             out.print(

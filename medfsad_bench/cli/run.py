@@ -160,8 +160,8 @@ def _run_cells(runner: Any, plan: "list[Cell]", bars: Bars) -> "list[Row]":
 def rows_table(rows: "list[Row]") -> Table:
     """Rows as a table for the terminal."""
     table = Table()
-    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "pixel AUROC", "AUPRO", "ms/image", "run"):
-        table.add_column(column)
+    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "pixel AUROC", "AUPRO"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
         metrics = row.metrics
         auroc = metrics["image_auroc"]
@@ -173,8 +173,6 @@ def rows_table(rows: "list[Row]") -> Table:
             f"{metrics['image_average_precision'].value:.3f}",
             _shown(metrics.get("pixel_auroc")),
             _shown(metrics.get("pixel_aupro@0.3")),
-            f"{row.score_ms_per_image:.1f}",
-            row.run_id,
         )
     if any(row.allowed for row in rows):
         table.caption = "* not the benchmark: smaller, or with a fault that was allowed"

@@ -63,12 +63,10 @@ def _volume(image: RawImage, step: int) -> list[_Slice]:
 
 def _slice(image: RawImage, channel: int | None) -> list[_Slice]:
     pixels = read_picture(image.path, intensity=Intensity()).pixels
-    if pixels.ndim == 2:
-        grey = pixels
-    else:
-        grey = pixels.mean(axis=2) if channel is None else pixels[:, :, channel]
+    sequences = np.atleast_3d(pixels)
+    measured = sequences.mean(axis=2) if channel is None else sequences[:, :, min(channel, sequences.shape[2] - 1)]
     tumour = int(read_mask(image.mask).sum()) if image.mask else 0
-    return [_Slice(image, float((grey > _DARK).sum()), tumour)]
+    return [_Slice(image, float((measured > _DARK).sum()), tumour)]
 
 
 _DARK = 20  # of 255: above the noise of the air around the head in 8-bit slices
