@@ -122,15 +122,19 @@ def inspect(
 
 def export(
     file: Annotated[Path, typer.Argument(help="A prepared file.")],
-    out_csv: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
+    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids) or new folder (png) to write.")],
+    to: Annotated[str, typer.Option(help="csv: the table; ids: a manifest's id list; png: images and masks.")] = "csv",
 ) -> None:
-    """Write a prepared file's table (ids, groups, labels, splits, sources) as CSV."""
+    """Write a prepared file's table, membership or images for other tools."""
+    from medfsad_bench.export import export_ids, export_png, export_table
     from medfsad_bench.store import Dataset
 
-    if out_csv.is_dir():
-        raise MedfsadError(f"--out {out_csv} is a folder. Expected the name of a CSV file to write.")
     dataset = Dataset(file)
-    temporary = out_csv.with_name(f".{out_csv.name}.tmp")
-    dataset.table.to_csv(temporary, index=False, lineterminator="\n")
-    temporary.replace(out_csv)
-    out.print(f"wrote {len(dataset.table):,} rows to {out_csv}")
+    if to == "csv":
+        out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
+    elif to == "ids":
+        out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+    elif to == "png":
+        out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
+    else:
+        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids and png.")
