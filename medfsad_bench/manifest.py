@@ -43,16 +43,16 @@ class Labels(_Closed):
 class SliceRule(_Closed):
     """Which axial slices of a patient take part.
 
-    A slice counts with a brain area of at least `min_area` of the patient's largest; otherwise its height in the head
-    would tell the classes apart. It is a tumour slice from `min_tumour_voxels` on and normal without any; between the
-    two it is left out. Of a run of slices every `step`-th is looked at. `channel` names the channel (0-based) in which
-    the brain is measured, where an image holds several sequences; without it their mean is taken.
+    A slice counts if its brain area is at least `min_area` of the patient's largest and its height in the stack (0 the
+    lowest, 1 the highest slice) lies in `heights`; otherwise the place in the head would tell the classes apart. It is
+    a tumour slice from `min_tumour_voxels` on and normal without any; between the two it is left out. Of a run of
+    slices every `step`-th is looked at.
     """
 
-    min_area: float = Field(ge=0, le=1)
+    min_area: float = Field(ge=0, le=1, default=0)
+    heights: tuple[float, float] = (0, 1)
     min_tumour_voxels: int = Field(ge=1)
     step: int = Field(ge=1, default=1)
-    channel: int | None = Field(ge=0, le=2, default=None)
 
 
 class Split(_Closed):

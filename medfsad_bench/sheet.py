@@ -37,7 +37,7 @@ def _band(dataset: Dataset, split: str, label: int, title: str) -> Image.Image:
     size = (_COLUMNS * (_TILE + _GAP) + _GAP, _TITLE + lines * (_TILE + _GAP))
     band = Image.new("RGB", size, "white")
     groups = table["group"].iloc[rows].nunique()
-    text = f"{dataset.name}: {title} — {len(rows)} images of {groups} groups"
+    text = f"{dataset.name}: {title}: {len(rows)} images of {groups} groups"
     ImageDraw.Draw(band).text((_GAP, 3), text, fill="black", font=ImageFont.load_default(13))
     for place, (index, image) in enumerate(zip(picked, dataset.images(picked), strict=True)):
         left = _GAP + place % _COLUMNS * (_TILE + _GAP)

@@ -1,5 +1,6 @@
 """From volumes to slices: which slices of a patient take part, and which of them hold tumour."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from medfsad_bench.sources import RawImage
 @dataclass(frozen=True, slots=True)
 class _Slice:
     image: RawImage
+    number: int  # in the stack, from the bottom up
     brain_area: float  # pixels
     tumour_area: int  # pixels
 
@@ -30,19 +32,19 @@ def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]
     """
     by_patient: dict[str, list[_Slice]] = defaultdict(list)
     for image in images:
-        by_patient[image.patient].extend(
-            _volume(image, rule.step) if image.label == "volume" else _slice(image, rule.channel)
-        )
+        by_patient[image.patient].extend(_volume(image, rule.step) if image.label == "volume" else _slice(image))
     chosen = (image for patient in sorted(by_patient) for image in _apply(rule, by_patient[patient]))
     return sorted(chosen, key=lambda image: image.id)
 
 
 def _apply(rule: SliceRule, slices: list[_Slice]) -> Iterable[RawImage]:
     largest = max(item.brain_area for item in slices)
+    lowest, highest = (end(item.number for item in slices) for end in (min, max))
     for item in slices:
+        height = (item.number - lowest) / max(1, highest - lowest)
         if largest == 0 or item.brain_area < rule.min_area * largest:
             continue
-        if 0 < item.tumour_area < rule.min_tumour_voxels:
+        if not rule.heights[0] <= height <= rule.heights[1] or 0 < item.tumour_area < rule.min_tumour_voxels:
             continue
         label = "tumour" if item.tumour_area else "normal"
         yield replace(item.image, label=label, disease=label)
@@ -54,6 +56,7 @@ def _volume(image: RawImage, step: int) -> list[_Slice]:
     return [
         _Slice(
             replace(image, id=f"{image.id}_{index:03d}", slice_index=index),
+            index,
             float((volume.array[:, :, index] > 0).sum()),
             int(tumour[:, :, index].sum()),
         )
@@ -61,12 +64,11 @@ def _volume(image: RawImage, step: int) -> list[_Slice]:
     ]
 
 
-def _slice(image: RawImage, channel: int | None) -> list[_Slice]:
-    pixels = read_picture(image.path, intensity=Intensity()).pixels
-    sequences = np.atleast_3d(pixels)
-    measured = sequences.mean(axis=2) if channel is None else sequences[:, :, min(channel, sequences.shape[2] - 1)]
+def _slice(image: RawImage) -> list[_Slice]:
+    pixels = np.atleast_3d(read_picture(image.path, intensity=Intensity()).pixels)
     tumour = int(read_mask(image.mask).sum()) if image.mask else 0
-    return [_Slice(image, float((measured > _DARK).sum()), tumour)]
+    number = int(re.split(r"\D+", image.path.stem)[-1])
+    return [_Slice(image, number, float((pixels.mean(axis=2) > _DARK).sum()), tumour)]
 
 
 _DARK = 20  # of 255: above the noise of the air around the head in 8-bit slices
