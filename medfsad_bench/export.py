@@ -35,7 +35,7 @@ def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
             writer.writerows(rows.itertuples(index=False, name=None))
 
     _whole(path, write)
-    return ids_digest((row.id, row.group, row.split) for row in rows.itertuples())
+    return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
 
 def export_png(dataset: Dataset, folder: Path) -> int:

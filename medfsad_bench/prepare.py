@@ -8,7 +8,7 @@ A bad image is a line in the report; a bad set stops, unless `--allow` names the
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,7 +27,7 @@ from medfsad_bench.manifest import Listed, Manifest, Split, all_manifests, known
 from medfsad_bench.readers import Intensity
 from medfsad_bench.sheet import write_contact_sheet
 from medfsad_bench.sources import RawImage, Recognised, recognise
-from medfsad_bench.sources.plain import plain_manifest
+from medfsad_bench.sources.plain import OWN, plain_manifest
 from medfsad_bench.store import Dataset, StoreHeader, store_name, verify_store, write_store
 
 DRAWS = 10
@@ -121,7 +121,7 @@ def _found(recognised: Sequence[Recognised], names: set[str]) -> str:
 
 def _manifests(found: Recognised, benchmark: str) -> list[Manifest]:
     if found.layout == "plain":
-        return [plain_manifest(found.root, found.images, benchmark)]
+        return [plain_manifest(found.root, found.images)]
     return [
         manifest
         for manifest in all_manifests().values()
@@ -131,6 +131,8 @@ def _manifests(found: Recognised, benchmark: str) -> list[Manifest]:
 
 
 def _prepare_set(found: Recognised, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> SetReport:
+    if found.layout == "plain":
+        options = replace(options, benchmark=OWN)
     report = SetReport(manifest.name, options.benchmark, found.root.name, licensed=manifest.licensed)
     split = manifest.split(options.benchmark)
     report.wanted = {_key(*key): count for key, count in split.counts.items()}

@@ -60,14 +60,19 @@ def prepare(
     table.caption = "train: normal images; normal, anomalous: of the test; groups: train/test; bad: quarantined"
     out.print(table)
     if not dry_run:
-        out.print(f"Files, reports and contact sheets are in {out_dir / benchmark}.")
+        folders = sorted({str(Path(report.path).parent) for report in reports})
+        out.print(f"Files, reports and contact sheets are in {', '.join(folders)}.")
     for report in reports:
         if "smaller" in report.allowed and benchmark != "demo":
             out.print(
                 f"{report.name}: smaller than the benchmark asks for; file and rows say that it isn't {benchmark}."
             )
-        if report.licensed and benchmark not in ("demo",):
+        if report.licensed and report.benchmark not in ("demo", "own"):
             out.print(f"{report.name}: the licence of the images doesn't allow you to pass the prepared file on.")
+        if report.benchmark == "own":
+            out.print(
+                f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
+            )
     for folder in left:
         out.print(f"left alone: {folder.name} (no known layout)", style="dim")
 

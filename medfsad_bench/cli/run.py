@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows."""
     from medfsad_bench.registry import method_info
-    from medfsad_bench.run.plan import RunOptions, cells, prepared_sets
+    from medfsad_bench.run.plan import RunOptions, cells, own_sets, prepared_sets
     from medfsad_bench.run.runner import Runner
 
     info = method_info(method)
@@ -62,7 +62,7 @@ def run(
     )
     sets = prepared_sets(data, benchmark)
     wanted = target or ["all"]
-    by_name = {dataset.name: dataset for dataset in sets}
+    by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
     if unknown := sorted(set(wanted) - set(by_name) - {"all"}):
         raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
     targets = sets if "all" in wanted else [by_name[name] for name in wanted]

@@ -58,6 +58,8 @@ def near_duplicates(
         min_correlation: Of the details, in the best of the eight positions.
     """
     found = [np.empty((0, 2), np.int64)]
+    if len(prints) < 2:
+        return found[0]
     details = np.array([item.detail for item in prints], np.float32).reshape(len(prints), -1)
     for start in range(0, len(prints), _BLOCK):
         turned = np.stack([np.stack(_positions(item.detail)) for item in prints[start : start + _BLOCK]])

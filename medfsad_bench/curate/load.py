@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import CurationError, SourceError
 from medfsad_bench.readers import (
     Intensity,
     Picture,
@@ -217,8 +217,14 @@ def _stage(plan: LoadPlan, loaded: Loaded, pixels: np.ndarray, mask: np.ndarray 
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
     path = _staged_path(plan, loaded.id)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    except OSError as error:  # of our disk, not of the image: it must not end in quarantine
+        raise CurationError(
+            f"{plan.staging}: can't be written to ({error.strerror or error}). Expected room for about "
+            f"{len(buffer.getvalue()) / 2**20:.1f} MiB an image; free some and run the same command again, it goes on."
+        ) from error
 
 
 def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:

@@ -13,6 +13,7 @@ from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
 from medfsad_bench.run.features import weights_digest
+from medfsad_bench.sources.plain import OWN
 from medfsad_bench.store import Dataset
 
 HoldOut = Literal["dataset", "organ", "modality"]
@@ -120,18 +121,29 @@ def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
         raise StoreError(f"{data} is no folder. Expected prepared files (*.h5) there; `medfsad prepare` writes them.")
     folders = [data] if any(data.glob("*.h5")) else sorted(f for f in data.iterdir() if any(f.glob("*.h5")))
     folders = [f for f in folders if benchmark in (None, f.name) or f == data]
+    if benchmark is None and len(folders) > 1:
+        folders = [f for f in folders if f.name != OWN]
     if len(folders) != 1:
         found = ", ".join(f.name for f in folders) or "none"
         raise StoreError(
             f"{data} holds prepared files of these benchmarks: {found}; expected one"
             f"{f' named {benchmark!r}' if benchmark else ''}. Choose with --benchmark, or run `medfsad prepare` first."
         )
-    sets = [Dataset(path) for path in sorted(folders[0].glob("*.h5"))]
+    return _sets_in(folders[0])
+
+
+def own_sets(data: Path) -> list[Dataset]:
+    """The user's own prepared folders, which may be targets beside any benchmark."""
+    return _sets_in(data / OWN)
+
+
+def _sets_in(folder: Path) -> list[Dataset]:
+    sets = [Dataset(path) for path in sorted(folder.glob("*.h5"))]
     by_name: dict[str, Dataset] = {}
     for dataset in sets:
         if dataset.name in by_name:
             raise StoreError(
-                f"{folders[0]} holds two files of {dataset.name!r}: {by_name[dataset.name].path.name} and "
+                f"{folder} holds two files of {dataset.name!r}: {by_name[dataset.name].path.name} and "
                 f"{dataset.path.name}. Move one of them to another folder."
             )
         by_name[dataset.name] = dataset

@@ -8,13 +8,15 @@ from medfsad_bench.manifest import Labels, Manifest, Split
 from medfsad_bench.sources.raw import RawImage
 
 
-def plain_manifest(root: Path, images: Sequence[RawImage], benchmark: str) -> Manifest:
+OWN = "own"  # the benchmark that such files go under, so that they never stand among a benchmark's own sets
+
+
+def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
     """Describe a folder with `normal/` and `anomalous/`.
 
     Args:
         root: The folder; its name, reduced to a–z, 0–9 and _, becomes the set's.
         images: What lies in it.
-        benchmark: The name that the file goes under.
     """
     normal = sum(image.label == "normal" for image in images)
     anomalous = len(images) - normal
@@ -39,5 +41,5 @@ def plain_manifest(root: Path, images: Sequence[RawImage], benchmark: str) -> Ma
         mask_kind="voxel" if any(image.mask for image in images) else "none",
         join_near_duplicates=True,
         labels=Labels(normal=("normal",), anomalous=("anomalous",)),
-        benchmarks={benchmark: counts},
+        benchmarks={OWN: counts},
     )
