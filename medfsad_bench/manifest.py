@@ -25,8 +25,12 @@ class _Closed(BaseModel):
 
 
 class IntensityRule(_Closed):
-    """How physical values become the 8 bits that are stored: the same for every image of a set."""
+    """How physical values become the 8 bits that are stored: the same for every image of a set.
 
+    `channel` takes one channel (0-based) of pictures that hold several MRI sequences as colours.
+    """
+
+    channel: int | None = Field(ge=0, le=2, default=None)
     mapping: Literal["display", "window", "percentiles"] = "display"
     low: float | None = None
     high: float | None = None

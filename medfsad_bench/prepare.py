@@ -306,6 +306,7 @@ def _plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
         size_px=options.size_px,
         staging=options.out / ".staging" / key,
         keep_masks=manifest.mask_kind != "none",
+        channel=rule.channel,
     )
 
 

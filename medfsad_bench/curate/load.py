@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class LoadPlan:
     size_px: int
     staging: Path
     keep_masks: bool
+    channel: int | None = None  # of pictures that hold several sequences as colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,14 @@ def _load_picture(image: RawImage, key: str, plan: LoadPlan) -> Loaded:
     staged = _staged(plan, image, key)
     if staged:
         return staged
-    picture = read_picture(image.path, intensity=plan.intensity)
+    picture = _one_channel(read_picture(image.path, intensity=plan.intensity), plan)
     return _finish(image, picture, _mask(image, picture, plan), key, plan)
+
+
+def _one_channel(picture: Picture, plan: LoadPlan) -> Picture:
+    if plan.channel is None or picture.pixels.ndim == 2:
+        return picture
+    return replace(picture, pixels=np.ascontiguousarray(picture.pixels[:, :, plan.channel]))
 
 
 def _load_slices(images: list[RawImage], key: str, plan: LoadPlan) -> list[Loaded]:

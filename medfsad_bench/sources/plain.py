@@ -7,7 +7,6 @@ from pathlib import Path
 from medfsad_bench.manifest import Labels, Manifest, Split
 from medfsad_bench.sources.raw import RawImage
 
-
 OWN = "own"  # the benchmark that such files go under, so that they never stand among a benchmark's own sets
 
 
