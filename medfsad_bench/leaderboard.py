@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.results import Row, figures_by_disease, image_figures, read_row, read_scores
+from medfsad_bench.rescore import rescored
+from medfsad_bench.results import Row, read_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,8 @@ def accept(run: Path, results: Path) -> Row:
         ResultsError: If the figures differ from the scores, or the row is there already.
     """
     row = read_row(run / "row.json")
-    scores = read_scores(run / "scores.parquet")
-    primary, secondary = image_figures(scores, seed=row.seed)
     stored = {**row.metrics, **row.secondary}
-    again = {**primary, **secondary, **figures_by_disease(scores)}
+    again = rescored(run, row)
     differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
     if differ:
         raise ResultsError(

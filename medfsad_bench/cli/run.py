@@ -82,15 +82,14 @@ def rescore(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Recompute the image-level figures of runs from their stored scores. Exit 1 if a row differs."""
-    from medfsad_bench.results import figures_by_disease, image_figures, read_row, read_scores
+    """Recompute the figures of runs from their stored scores and pixel tallies. Exit 1 if a row differs."""
+    from medfsad_bench.rescore import rescored
+    from medfsad_bench.results import read_row
 
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         row = read_row(folder / "row.json")
-        scores = read_scores(folder / "scores.parquet")
-        primary, secondary = image_figures(scores, seed=row.seed)
-        again = primary | secondary | figures_by_disease(scores)
+        again = rescored(folder, row)
         stored = {**row.metrics, **row.secondary}
         differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
         found[folder.name] = {
@@ -172,7 +171,7 @@ def rows_table(rows: "list[Row]") -> Table:
             f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]",
             f"{metrics['image_average_precision'].value:.3f}",
             _shown(metrics.get("pixel_auroc")),
-            _shown(metrics.get("pixel_aupro@0.3")),
+            _shown(metrics.get("aupro_fpr30_conn8")),
         )
     if any(row.allowed for row in rows):
         table.caption = "* not the benchmark: smaller, or with a fault that was allowed"

@@ -25,11 +25,13 @@ from filelock import FileLock
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Method
-from medfsad_bench.results import Row, figures_by_disease, image_figures, mean_figure, read_row, write_json
+from medfsad_bench.metrics.tally import PIXEL_STATISTICS
+from medfsad_bench.pixel_record import PixelDraw, figures_of_draws, write_pixels
+from medfsad_bench.results import Row, figures_by_disease, image_figures, read_row, write_json
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
-from medfsad_bench.run.pixels import PIXEL_METRICS, PixelTruth
+from medfsad_bench.run.pixels import PixelTruth
 from medfsad_bench.run.plan import Cell
 from medfsad_bench.run.training import Trained, train
 
@@ -96,7 +98,7 @@ class Runner:
                     batch_size=cell.options.batch_size,
                     on_batch=advance,
                 )
-                pixel = truth.values(draw.maps) if draw.maps is not None and not truth.absent else {}
+                pixel = truth.measure(draw.maps) if draw.maps is not None and not truth.absent else None
                 if cell.options.save_maps and draw.maps is not None:
                     _save_maps(folder, number, draw.maps, target.rows)
                 kept = _keep_draw(folder, number, draw, pixel)
@@ -106,6 +108,8 @@ class Runner:
         temporary = folder / ".scores.parquet.tmp"
         table.to_parquet(temporary, index=False)
         temporary.replace(folder / "scores.parquet")
+        if scored.pixel:
+            write_pixels(folder / "pixels.npz", scored.pixel)
         for number in range(cell.options.draws):
             (folder / f".draw{number:02d}.npz").unlink(missing_ok=True)
         scored.table = table
@@ -118,12 +122,12 @@ class _Scored:
     def __init__(self, *, target: Target, truth: PixelTruth) -> None:
         self.target, self.truth = target, truth
         self.draws: list[DrawScores] = []
-        self.pixel: list[dict[str, float]] = []
+        self.pixel: list[PixelDraw] = []
         self.table = pd.DataFrame()
 
-    def add(self, kept: tuple[DrawScores, dict[str, float]]) -> None:
+    def add(self, kept: tuple[DrawScores, PixelDraw | None]) -> None:
         self.draws.append(kept[0])
-        if kept[1]:
+        if kept[1] is not None:
             self.pixel.append(kept[1])
 
 
@@ -175,10 +179,9 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) -> Row:
     primary, secondary = image_figures(scored.table, seed=cell.options.seed)
-    pixel = {
-        name: mean_figure(np.array([draw[name] for draw in scored.pixel])) for name in PIXEL_METRICS if scored.pixel
-    }
-    absent = {} if pixel else dict.fromkeys(PIXEL_METRICS, scored.truth.absent or f"{cell.info.name} gives no maps")
+    groups = cell.target.group_numbers[scored.target.rows]
+    pixel = figures_of_draws(scored.pixel, groups, seed=cell.options.seed) if scored.pixel else {}
+    absent = {} if pixel else dict.fromkeys(PIXEL_STATISTICS, scored.truth.absent or f"{cell.info.name} gives no maps")
     attributes = cell.target.attributes
     test = cell.target.table.iloc[scored.target.rows]
     queries = len(scored.target.rows)
@@ -230,25 +233,30 @@ def _peak_memory_mb(device: torch.device) -> float:
 
 
 def _keep_draw(
-    folder: Path, number: int, draw: DrawScores, pixel: dict[str, float]
-) -> tuple[DrawScores, dict[str, float]]:
+    folder: Path, number: int, draw: DrawScores, pixel: PixelDraw | None
+) -> tuple[DrawScores, PixelDraw | None]:
     """Leave a finished draw on disk, so that a broken run goes on with the next one; its maps aren't needed again."""
-    path = folder / f".draw{number:02d}.npz"
-    known = json.dumps({"adapt_s": draw.adapt_s, "score_s": draw.score_s, "pixel": pixel})
+    known = {"adapt_s": np.array(draw.adapt_s), "score_s": np.array(draw.score_s)}
+    known |= {f"score/{name}": value for name, value in draw.columns.items()}
+    known |= {f"pixel/{name}": value for name, value in pixel.arrays().items()} if pixel else {}
     temporary = folder / f".draw{number:02d}.tmp.npz"
-    np.savez(temporary, known=np.frombuffer(known.encode(), np.uint8), **draw.columns)  # type: ignore[arg-type]
-    temporary.replace(path)
+    np.savez(temporary, **known)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+    temporary.replace(folder / f".draw{number:02d}.npz")
     return DrawScores(draw.columns, None, draw.adapt_s, draw.score_s), pixel
 
 
-def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, dict[str, float]] | None:
+def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, PixelDraw | None] | None:
     path = folder / f".draw{number:02d}.npz"
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
-        known = json.loads(file["known"].tobytes())
-        columns = {name: file[name] for name in file.files if name != "known"}
-    return DrawScores(columns, None, known["adapt_s"], known["score_s"]), known["pixel"]
+        parts: dict[str, dict[str, np.ndarray]] = {"score": {}, "pixel": {}, "known": {}}
+        for key in file.files:
+            kind, _, name = key.rpartition("/")
+            parts[kind or "known"][name] = file[key]
+    known = parts["known"]
+    draw = DrawScores(parts["score"], None, float(known["adapt_s"]), float(known["score_s"]))
+    return draw, PixelDraw.of_arrays(parts["pixel"]) if parts["pixel"] else None
 
 
 def _save_maps(folder: Path, number: int, maps: np.ndarray, rows: np.ndarray) -> None:
