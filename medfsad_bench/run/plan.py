@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medfsad_bench.errors import StoreError
+from medfsad_bench.errors import StoreError, WeightsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
@@ -194,4 +194,8 @@ def _hash(content: Any) -> str:
 
 
 def _file_digest(path: Path | None) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise WeightsError(f"{path} doesn't exist. Expected a checkpoint file; --checkpoint names it.")
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -101,8 +101,6 @@ def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
     Raises:
         WeightsError: If it can't be read, was trained on the target, or doesn't fit.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path} doesn't exist. Expected a checkpoint file; --checkpoint names it.")
     foreign = getattr(method, "load_reference", None)
     if path.suffix != ".safetensors" and callable(foreign):
         foreign(path)

@@ -1,0 +1,179 @@
+"""The command line as a user meets it: what it prints, and that a wrong use costs one paragraph and exit code 2."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medfsad_bench import cli
+
+Medfsad = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def medfsad(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Medfsad:
+    """Runs a command in an empty folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["medfsad", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+WRONG: dict[str, list[tuple[str, ...]]] = {
+    "demo": [("--out", "{text}"), ("--out", "{full}")],
+    "prepare": [
+        ("--source", "nowhere"),
+        ("--source", "{full}", "--benchmark", "medfsad-14k"),
+        ("--source", "{full}", "--allow", "anything"),
+        ("--source", "{full}", "--dataset", "rsna"),
+    ],
+    "verify": [("nowhere.h5",), ("{text}",)],
+    "inspect": [("nowhere.h5",), ("{text}",)],
+    "export": [
+        ("nowhere.h5", "--out", "x.csv"),
+        ("{store}", "--out", "x", "--to", "docx"),
+        ("{store}", "--out", "{full}"),
+    ],
+    "run": [
+        ("patchcoer",),
+        ("chance", "--data", "nowhere"),
+        ("chance", "--data", "{data}", "--target", "kidney"),
+        ("chance", "--data", "{data}", "--preset", "fast"),
+        ("patchcore", "--data", "{data}", "--preset", "quick", "--set", "neighbors=3"),
+        ("patchcore", "--data", "{data}", "--preset", "quick", "--set", "neighbours=many"),
+        ("patchcore", "--data", "{data}", "--weights", "nowhere.pth"),
+        ("chance", "--data", "{data}", "--device", "tpu"),
+        ("chance", "--data", "{data}", "--shots", "200"),
+        ("d24fad", "--data", "{data}", "--preset", "quick", "--checkpoint", "nowhere.safetensors"),
+        ("chance", "--data", "{data}", "--protocol", "loose"),
+    ],
+    "rescore": [("nowhere",), ("{full}",)],
+    "leaderboard": [("--runs", "nowhere"), ("--runs", "{full}"), ("--format", "docx"), ("--accept", "nowhere")],
+    "methods": [("--jsn",), ("surplus",)],
+    "datasets": [("kidney",), ("--jsn",)],
+    "check": [("patchcoer",), ("chance", "--preset", "fast")],
+    "doctor": [("--jsn",), ("surplus",)],
+}
+CASES = [(command, case) for command, cases in WRONG.items() for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("command", "case"), CASES, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_a_wrong_use_is_one_clear_paragraph_and_exit_code_2(
+    medfsad: Medfsad, own_data: Path, tmp_path: Path, command: str, case: tuple[str, ...]
+) -> None:
+    full, text = tmp_path / "full", tmp_path / "notes.txt"
+    full.mkdir()
+    (full / "diary.txt").write_text("nothing for you", "utf-8")
+    text.write_text("nothing for you", "utf-8")
+    places = {"full": full, "text": text, "data": own_data, "store": own_data / "own" / "ward_a-0.0.0-64px.h5"}
+    code, out, err = medfsad(command, *(part.format(**places) for part in case))
+    assert code == 2, out + err
+    assert "Traceback" not in out + err
+    message = err.split("Error:", 1)[-1] if "Error:" in err else err
+    assert len(re.findall(r"\w+", message)) >= 5, "says what was found and what to do"
+    assert (full / "diary.txt").read_text("utf-8") == "nothing for you"
+
+
+def test_every_command_has_its_wrong_uses_tried() -> None:
+    commands = {command.name or command.callback.__name__.replace("_", "-") for command in cli.app.registered_commands}  # type: ignore[union-attr]
+    assert commands == set(WRONG)
+    assert all(len(cases) >= 2 for cases in WRONG.values())
+
+
+def test_an_unknown_method_is_answered_with_the_nearest_names(medfsad: Medfsad) -> None:
+    _, _, err = medfsad("run", "patchcoer")
+    assert "patchcore" in err
+
+
+def test_the_path_from_folder_to_board(medfsad: Medfsad, own_source: Path, tmp_path: Path) -> None:
+    code, out, _ = medfsad("prepare", "--source", own_source, "--size", 64)
+    assert code == 0
+    assert "ward_a" in out
+    store = tmp_path / "medfsad-data" / "own" / "ward_a-0.0.0-64px.h5"
+    assert medfsad("verify", store) == (0, f"{store.name}: sound\n", "")
+    for method in ("chance", "shortcut"):
+        code, out, _ = medfsad("run", method, "--preset", "quick", "--shots", 2, "--json")
+        assert code == 0
+        assert {row["target"] for row in json.loads(out)} == {"ward_a", "ward_b"}
+    code, out, _ = medfsad("leaderboard", "--runs", "medfsad-runs", "--format", "json")
+    board = json.loads(out)
+    assert len(board["rows"]) == 4
+    assert [line["rank"] for line in board["groups"][0]["lines"]] == [1, 2]
+    code, out, _ = medfsad("leaderboard", "--runs", "medfsad-runs", "--format", "md")
+    assert out.count("\n| ") >= 3
+    folders = [path.parent for path in (tmp_path / "medfsad-runs").glob("*/row.json")]
+    code, out, _ = medfsad("rescore", *folders)
+    assert code == 0
+    assert out.count("agree") == 4
+
+
+def test_a_row_that_was_touched_is_found_by_rescore_and_not_accepted(
+    medfsad: Medfsad, own_data: Path, tmp_path: Path
+) -> None:
+    medfsad("run", "chance", "--data", own_data, "--target", "ward_b", "--shots", 2)
+    folder = next((tmp_path / "medfsad-runs").glob("chance-*"))
+    assert medfsad("leaderboard", "--accept", folder, "--results", tmp_path / "results")[0] == 0
+    row = json.loads((folder / "row.json").read_text("utf-8"))
+    row["metrics"]["image_auroc"]["value"] = 0.99
+    (folder / "row.json").write_text(json.dumps(row), "utf-8")
+    code, out, _ = medfsad("rescore", folder)
+    assert code == 1
+    assert "image_auroc" in out
+    code, _, err = medfsad("leaderboard", "--accept", folder, "--results", tmp_path / "other")
+    assert code == 2
+    assert "can't be recomputed" in err
+    assert not (tmp_path / "other").exists()
+
+
+def test_export_writes_what_the_file_holds(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:
+    store = own_data / "own" / "ward_a-0.0.0-64px.h5"
+    assert medfsad("export", store, "--out", "table.csv")[0] == 0
+    assert len((tmp_path / "table.csv").read_text("utf-8").splitlines()) == 35
+    _, out, _ = medfsad("export", store, "--out", "ids.csv", "--to", "ids")
+    assert re.search('ids_sha256 = "[0-9a-f]{64}"', out)
+    assert medfsad("export", store, "--out", "png", "--to", "png")[0] == 0
+    assert len(list((tmp_path / "png" / "test" / "anomalous").glob("*.png"))) == 10
+    assert len(list((tmp_path / "png" / "masks").glob("*.png"))) == 10
+
+
+def test_inspect_draws_the_contact_sheet(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:
+    code, out, _ = medfsad("inspect", own_data / "own" / "ward_a-0.0.0-64px.h5", "--out", "sheet.png", "--json")
+    assert code == 0
+    assert json.loads(out)["counts"]["test anomalous"] == [10, 10]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["methods", "datasets", "doctor"])
+def test_json_is_json_and_nothing_else(medfsad: Medfsad, command: str) -> None:
+    code, out, _ = medfsad(command, "--json")
+    assert code == 0
+    assert json.loads(out)
+
+
+def test_check_answers_with_the_contract(medfsad: Medfsad) -> None:
+    assert medfsad("check", "chance") == (0, "chance: keeps the contract\n", "")
+
+
+def test_help_needs_no_torch() -> None:
+    """`--help`, `prepare`, `verify` and `leaderboard` have to start fast."""
+    import subprocess
+
+    code = "import sys; from medfsad_bench import cli, prepare, leaderboard, store; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
