@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+MAX_PIXELS = 100_000_000  # a whole-slide image isn't a picture; anything larger is a decompression bomb
+
 Pixels = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
 
 
@@ -37,6 +39,7 @@ class Picture:
         transfer_syntax: DICOM's name of it; empty otherwise.
         patient: DICOM PatientID; empty otherwise.
         warnings: Traps that were noticed.
+        privacy: Names of header fields that may say who the patient is.
     """
 
     pixels: Pixels
@@ -45,6 +48,7 @@ class Picture:
     transfer_syntax: str = ""
     patient: str = ""
     warnings: tuple[str, ...] = ()
+    privacy: tuple[str, ...] = ()
 
 
 def to_8_bits(values: Float[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:

@@ -8,9 +8,8 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medfsad_bench.errors import SourceError
-from medfsad_bench.readers.picture import Intensity, Picture, grey_if_equal, percentile_range, to_8_bits
+from medfsad_bench.readers.picture import MAX_PIXELS, Intensity, Picture, grey_if_equal, percentile_range, to_8_bits
 
-MAX_PIXELS = 100_000_000  # a whole-slide image isn't a raster; anything larger is a decompression bomb
 _DEEP = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
@@ -59,13 +58,9 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise SourceError(
-                        f"{path.name}: {image.width} × {image.height} px is more than {MAX_PIXELS:,} pixels. Expected "
-                        "an ordinary image; cut a whole-slide image into patches first."
-                    )
-                if getattr(image, "n_frames", 1) > 1:
-                    notes.append(f"first of {image.n_frames} pages taken")  # type: ignore[attr-defined]
+                _check_size(path, image)
+                if getattr(image, "is_animated", False):  # counting all of them could take for ever
+                    notes.append("first of several pages or frames taken")
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 if upright.size != image.size:
@@ -82,13 +77,21 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         ) from error
     except Image.DecompressionBombError as error:
         raise SourceError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError) as error:
-        # Pillow's decoders let all of these escape on damaged bytes.
+    except SourceError:
+        raise
+    except Exception as error:  # Pillow's parsers let whatever damaged bytes lead to escape
         raise SourceError(f"{path.name}: the image is damaged or cut short ({error}). Download it again.") from error
 
 
+def _check_size(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise SourceError(
+            f"{path.name}: {image.width} × {image.height} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary "
+            "image; cut a whole-slide image into patches first."
+        )
+
+
 def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tuple[np.ndarray, str, str]:
-    physical = values.astype(np.float64)
     if intensity.mapping == "display":
         if mode == "F":
             raise SourceError(
@@ -97,8 +100,12 @@ def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tu
             )
         low, high = 0.0, 65535.0
     else:
-        low, high = _range(path, physical, intensity)
-    return to_8_bits(physical, low, high), f"{intensity.mapping} {low:g}/{high:g}", f"{mode} scaled to 8 bits"
+        low, high = _range(path, values.astype(np.float64), intensity)
+    note = f"{mode} scaled to 8 bits"
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # once a value, not once a pixel
+        table = to_8_bits(np.arange(2**16, dtype=np.float64), low, high)
+        return table[values], f"{intensity.mapping} {low:g}/{high:g}", note
+    return to_8_bits(values.astype(np.float64), low, high), f"{intensity.mapping} {low:g}/{high:g}", note
 
 
 def _range(path: Path, values: np.ndarray, intensity: Intensity) -> tuple[float, float]:

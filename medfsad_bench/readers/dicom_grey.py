@@ -1,0 +1,244 @@
+"""The grey-scale pipeline of DICOM: modality LUT, then VOI LUT or window, then presentation (PS3.4 N.2).
+
+Stored values are integers of few bits, so the pipeline is worked out once a value and not once a pixel: a table of
+8-bit results, exactly what the same arithmetic on the whole picture gives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from pydicom import Dataset
+
+from medfsad_bench.errors import SourceError
+from medfsad_bench.readers.picture import Intensity, percentile_range, to_8_bits
+
+_TABLE = 2**16  # values beyond which a table costs more than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Grey pixels, what mapped them, and what was noticed on the way."""
+
+    pixels: UInt8[np.ndarray, "*shape"]
+    window: str
+    notes: tuple[str, ...] = ()
+
+
+def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensity, *, frame: int) -> Shown:
+    """What a viewer shows of one frame of stored grey values.
+
+    Rescaled (Rescale Slope and Intercept or Modality LUT, of the frame where it has its own), windowed by the first VOI
+    LUT or window (or by the manifest's), MONOCHROME1 inverted, padding black.
+
+    Args:
+        name: The file's, for messages.
+        dataset: Its header.
+        raw: (h, w), integer or floating point.
+        intensity: How values become 8 bits.
+        frame: From 0; enhanced objects state rescale and window frame by frame.
+
+    Raises:
+        SourceError: If floating-point values have no window, or LUT and window contradict the pixels.
+    """
+    stored = _stored(dataset, raw)
+    if stored.dtype.kind != "f" and stored.size:
+        lowest, highest = int(stored.min()), int(stored.max())
+        if highest - lowest < _TABLE:
+            first = min(lowest, 0)
+            values = np.arange(first, highest + 1)
+            index = stored if first == 0 else stored.astype(np.int32) - first
+            of_pixels = _Modality(dataset, frame).of(values)
+            if intensity.mapping == "percentiles":  # over the pixels, not over the values that occur
+                shown = _shown(name, dataset, values, of_pixels, of_pixels[index], intensity, frame)
+            else:
+                shown = _shown(name, dataset, values, of_pixels, of_pixels, intensity, frame)
+            return Shown(shown.pixels[index], shown.window, shown.notes)
+    physical = _Modality(dataset, frame).of(stored)
+    return _shown(name, dataset, stored, physical, physical, intensity, frame)
+
+
+def functional_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
+    """The macro of an enhanced object that holds for a frame: its own, or the one that all share (PS3.3 C.7.6.16)."""
+    own, shared = dataset.get("PerFrameFunctionalGroupsSequence"), dataset.get("SharedFunctionalGroupsSequence")
+    for groups in (own[frame : frame + 1] if own else (), shared[:1] if shared else ()):
+        for group in groups:
+            if macro := group.get(sequence):
+                return macro[0]
+    return None
+
+
+def _stored(dataset: Dataset, raw: np.ndarray) -> np.ndarray:
+    """Values of BitsStored below HighBit: the bits above may hold overlays or rubbish (PS3.5 8.1.1)."""
+    if raw.dtype.kind == "f":
+        return raw
+    allocated, bits = raw.dtype.itemsize * 8, int(dataset.get("BitsStored", 0) or 0)
+    if not 0 < bits < allocated or _within(raw, bits):
+        return raw
+    left = np.left_shift(raw, allocated - bits)
+    return np.right_shift(left, allocated - bits)  # arithmetic where signed
+
+
+def _within(raw: np.ndarray, bits: int) -> bool:
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if raw.dtype.kind == "i" else (0, 2**bits - 1)
+    return raw.size == 0 or (int(raw.min()) >= low and int(raw.max()) <= high)
+
+
+def _shown(
+    name: str,
+    dataset: Dataset,
+    stored: np.ndarray,
+    values: Float[np.ndarray, "*shape"],
+    of_pixels: Float[np.ndarray, "*pixels"],
+    intensity: Intensity,
+    frame: int,
+) -> Shown:
+    values, low, high, window, notes = _windowed(name, dataset, values, of_pixels, intensity, frame)
+    pixels = to_8_bits(values, low, high)
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        pixels = 255 - pixels
+    ends = _padding(dataset)
+    if ends is not None:
+        pixels = np.where((stored >= ends[0]) & (stored <= ends[1]), np.uint8(0), pixels)
+    return Shown(pixels, window, notes)
+
+
+def _padding(dataset: Dataset) -> tuple[int, int] | None:
+    value = dataset.get("PixelPaddingValue")
+    if value is None or isinstance(value, (bytes, str)):
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = (int(value), int(value) if limit is None or isinstance(limit, (bytes, str)) else int(limit))
+    return min(ends), max(ends)
+
+
+_Windowed = tuple[np.ndarray, float, float, str, tuple[str, ...]]
+
+
+def _windowed(
+    name: str, dataset: Dataset, values: np.ndarray, of_pixels: np.ndarray, intensity: Intensity, frame: int
+) -> _Windowed:
+    if intensity.mapping == "window":
+        if intensity.low is None or intensity.high is None:
+            raise SourceError(f"{name}: mapping = 'window' needs low and high. Set both in the manifest.")
+        return values, intensity.low, intensity.high, f"window {intensity.low:g}/{intensity.high:g}", ()
+    if intensity.mapping == "percentiles":
+        low, high = percentile_range(of_pixels, intensity)
+        return values, low, high, f"percentiles = {low:g}/{high:g}", ()
+    if tables := dataset.get("VOILUTSequence"):
+        lut = LookUpTable(tables[0])
+        return (
+            lut.of(values),
+            0.0,
+            float(2**lut.bits - 1),
+            f"VOI LUT of {lut.bits} bits",
+            _first_of(len(tables), "LUTs"),
+        )
+    window = _first_window(functional_group(dataset, frame, "FrameVOILUTSequence") or dataset)
+    notes: tuple[str, ...] = ()
+    if window is not None:
+        centre, width, function, count = window
+        if width >= (1 if function == "LINEAR" else 1e-9):
+            shown = _voi(name, values, centre, width, function)
+            return *shown, f"{function} {centre:g}/{width:g}", _first_of(count, "windows")
+        notes = (f"window of width {width:g} ignored: PS3.3 C.11.2.1.2 allows none below 1",)
+    if values.dtype.kind == "f" and "PixelData" not in dataset:
+        raise SourceError(
+            f"{name}: floating-point pixels without a window. Expected a window in the header, or a manifest with "
+            "mapping = 'window' or 'percentiles'."
+        )
+    low, high = _stored_range(dataset, frame)
+    return values, low, high, f"full range {low:g}/{high:g}", notes
+
+
+def _first_of(count: int, what: str) -> tuple[str, ...]:
+    return (f"first of {count} {what} taken",) if count > 1 else ()
+
+
+def _first_window(holder: Dataset) -> tuple[float, float, str, int] | None:
+    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
+    if not centres or not widths:
+        return None
+    function = str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
+    return centres[0], widths[0], function, len(centres)
+
+
+def _numbers(value: object) -> list[float]:
+    if value is None or value == "":
+        return []
+    items: Sequence[object] = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+    return [float(str(item)) for item in items if item is not None and str(item).strip()]
+
+
+def _voi(name: str, values: np.ndarray, centre: float, width: float, function: str) -> tuple[np.ndarray, float, float]:
+    """VOI functions of PS3.3 C.11.2.1.2 and C.11.2.1.3, as values between a low and a high end."""
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700))), 0.0, 1.0
+    if function == "LINEAR_EXACT":
+        return values, centre - width / 2, centre + width / 2
+    if function != "LINEAR":
+        raise SourceError(f"{name}: the VOI LUT function is {function!r}. Expected LINEAR, LINEAR_EXACT or SIGMOID.")
+    return values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+
+
+def _stored_range(dataset: Dataset, frame: int) -> tuple[float, float]:
+    """The range that BitsStored allows, after the modality transformation."""
+    bits, signed = int(dataset.get("BitsStored", 8)), int(dataset.get("PixelRepresentation", 0) or 0)
+    modality = _Modality(dataset, frame)
+    if modality.lut is not None:
+        return 0.0, float(2**modality.lut.bits - 1)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    ends = modality.of(np.array([low, high], np.int64))
+    return float(ends.min()), float(ends.max())
+
+
+class _Modality:
+    """From stored to physical values: Modality LUT, or Rescale Slope and Intercept of the frame or of the file."""
+
+    def __init__(self, dataset: Dataset, frame: int) -> None:
+        tables = dataset.get("ModalityLUTSequence")
+        self.lut = LookUpTable(tables[0]) if tables else None
+        holder = functional_group(dataset, frame, "PixelValueTransformationSequence") or dataset
+        slope, intercept = _numbers(holder.get("RescaleSlope")), _numbers(holder.get("RescaleIntercept"))
+        self._line = (slope[0], intercept[0]) if slope and intercept else (1.0, 0.0)
+
+    def of(self, stored: np.ndarray) -> Float[np.ndarray, "*shape"]:
+        if self.lut is not None:
+            return self.lut.of(stored)
+        slope, intercept = self._line
+        return np.asarray(stored, np.float64) * slope + intercept
+
+
+class LookUpTable:
+    """A look-up table of PS3.3 C.11.1.1.1 and C.7.6.3.1.5: entries, the first value mapped, bits an entry.
+
+    Raises:
+        ValueError: If it holds fewer entries than it promises.
+    """
+
+    def __init__(self, item: Dataset, prefix: str = "LUT") -> None:
+        count, first, bits = (int(value) for value in item[f"{prefix}Descriptor"].value)
+        count = count or 2**16
+        entries = item[f"{prefix}Data"].value
+        narrow = isinstance(entries, bytes) and len(entries) < 2 * count  # 8-bit entries, whatever `bits` says
+        if isinstance(entries, bytes):
+            entries = np.frombuffer(entries[: len(entries) // 2 * 2], np.dtype(np.uint8) if narrow else _words(item))
+        self.entries = np.atleast_1d(np.asarray(entries)).astype(np.float64)[:count]
+        if len(self.entries) < count:
+            msg = f"its LUT promises {count} entries and holds {len(self.entries)}"
+            raise ValueError(msg)
+        self.bits, self._first = bits, first
+        self.top = 255.0 if narrow else float(2**bits - 1)
+
+    def of(self, values: np.ndarray) -> Float[np.ndarray, "*shape"]:
+        """Entries of `values`; those below or beyond the table take its first or last."""
+        first = self._first
+        if first >= 2**15 and values.size and values.min() < 0:  # written as US where SS was meant
+            first -= 2**16
+        index = np.clip(np.rint(np.asarray(values, np.float64)).astype(np.int64) - first, 0, len(self.entries) - 1)
+        return self.entries[index]
+
+
+def _words(item: Dataset) -> np.dtype:
+    return np.dtype(">u2" if item.original_encoding[1] is False else "<u2")
