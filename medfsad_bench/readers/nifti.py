@@ -10,7 +10,10 @@ from jaxtyping import Bool, Float32, Float64
 from medfsad_bench.errors import SourceError
 from medfsad_bench.readers.picture import Intensity, Picture, percentile_range, to_8_bits
 
+MAX_VOXELS = 100_000_000  # 11 times a BraTS volume; in memory 1.2 GB for a moment
 _SAME_AFFINE_MM = 1e-2
+_FLAT_MM3 = 1e-9  # volume of a voxel
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Volume:
         spacing_mm: Along the three axes.
         warnings: Traps that were noticed.
         name: The file's name, for messages.
+        display: Values shown black and white where the file itself says so (colours), else None.
     """
 
     array: Float32[np.ndarray, "x y z"]
@@ -30,13 +34,16 @@ class Volume:
     spacing_mm: tuple[float, float, float]
     warnings: tuple[str, ...]
     name: str
+    display: tuple[float, float] | None = None
 
 
 def read_volume(path: Path) -> Volume:
     """Read a NIfTI file (`.nii`, `.nii.gz`, `.hdr` with `.img`).
 
+    Of four dimensions the first volume is taken, of colours the luminance, and both are said in the warnings.
+
     Raises:
-        SourceError: If it can't be read, or isn't a scalar volume of three dimensions.
+        SourceError: If it can't be read, is larger than `MAX_VOXELS`, or holds neither numbers nor colours.
     """
     import nibabel as nib
 
@@ -44,14 +51,23 @@ def read_volume(path: Path) -> Volume:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = nib.as_closest_canonical(nib.squeeze_image(nib.load(path)))
+            loaded = nib.load(path)
+            _check_size(path, loaded.shape)
+            image = nib.as_closest_canonical(nib.squeeze_image(loaded))
             if image.ndim == 4:
                 notes.append(f"first of {image.shape[3]} volumes taken")
                 values = np.asarray(image.dataobj[..., 0])
             else:
                 values = np.asarray(image.dataobj)
+    except SourceError:
+        raise
     except Exception as error:  # nibabel lets whatever zlib, NumPy and its own parsers raise escape
         raise SourceError(f"{path.name}: no NIfTI volume that can be read ({error}). Download it again.") from error
+    display = None
+    if values.dtype.names and {"R", "G", "B"} <= set(values.dtype.names):
+        values = sum(values[name].astype(np.float32) * weight for name, weight in zip("RGB", _LUMINANCE, strict=True))
+        notes.append("colours shown as their luminance")
+        display = (0.0, 255.0)
     if values.dtype.names or np.iscomplexobj(values) or values.ndim != 3:
         raise SourceError(
             f"{path.name}: voxels of type {values.dtype} in {values.ndim} dimensions. Expected a scalar volume of "
@@ -62,7 +78,15 @@ def read_volume(path: Path) -> Volume:
         notes.append("values that aren't numbers set to 0")
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
     x, y, z = (float(value) for value in np.linalg.norm(image.affine[:3, :3], axis=0))
-    return Volume(array, np.asarray(image.affine, np.float64), (x, y, z), tuple(notes), path.name)
+    return Volume(array, np.asarray(image.affine, np.float64), (x, y, z), tuple(notes), path.name, display)
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or min(shape) < 1 or np.prod([float(length) for length in shape[:3]]) > MAX_VOXELS:
+        raise SourceError(
+            f"{path.name}: {' × '.join(map(str, shape))} voxels. Expected a volume of three dimensions and at most "
+            f"{MAX_VOXELS:,} voxels; convert it or leave it out."
+        )
 
 
 def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
@@ -96,6 +120,8 @@ def display_range(volume: Volume, intensity: Intensity) -> tuple[float, float]:
         return percentile_range(volume.array, intensity)
     if intensity.mapping == "window" and intensity.low is not None and intensity.high is not None:
         return intensity.low, intensity.high
+    if intensity.mapping == "display" and volume.display is not None:
+        return volume.display
     raise SourceError(
         f"{volume.name}: a NIfTI volume has no display window of its own. Expected mapping = 'window' or "
         "'percentiles' in the manifest."
@@ -133,9 +159,15 @@ def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
     import SimpleITK as sitk
 
     resampler = sitk.ResampleImageFilter()
-    resampler.SetReferenceImage(_itk(like, sitk))
     resampler.SetInterpolator(sitk.sitkNearestNeighbor)
     resampler.SetDefaultPixelValue(-1)  # outside the mask's field of view
+    for volume in (mask, like):
+        if abs(np.linalg.det(volume.affine[:3, :3])) < _FLAT_MM3:
+            raise SourceError(
+                f"{volume.name}: its affine is flat, so {mask.name} can't be brought to the grid of {like.name}. "
+                "Expected an affine in millimetres; mend the header."
+            )
+    resampler.SetReferenceImage(_itk(like, sitk))
     found = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
     if (found < 0).all():
         return None
@@ -143,7 +175,8 @@ def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
 
 
 def _itk(volume: Volume, sitk: "object") -> "object":
-    image = sitk.GetImageFromArray(volume.array.transpose(2, 1, 0))  # type: ignore[attr-defined]
+    labels = (volume.array != 0).astype(np.float32)  # any label but zero, negative ones too
+    image = sitk.GetImageFromArray(labels.transpose(2, 1, 0))  # type: ignore[attr-defined]
     lps = np.diag([-1.0, -1.0, 1.0]) @ volume.affine[:3, :]
     image.SetSpacing(volume.spacing_mm)
     image.SetOrigin(lps[:, 3].tolist())
