@@ -171,6 +171,7 @@ def test_an_oblique_or_sheared_mask_is_resampled_as_the_affines_say(tmp_path: Pa
     assert found.any()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # nibabel's, as it saves what is meant to be wrong
 def test_masks_that_do_not_overlap_or_are_flat_are_refused(tmp_path: Path) -> None:
     image = read_volume(save(tmp_path / "image.nii", labelled()))
     far = RAS.copy()
