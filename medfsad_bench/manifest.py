@@ -27,10 +27,12 @@ class _Closed(BaseModel):
 class IntensityRule(_Closed):
     """How physical values become the 8 bits that are stored: the same for every image of a set.
 
-    `channel` takes one channel (0-based) of pictures that hold several MRI sequences as colours.
+    `channel` takes one channel (0-based) of pictures that hold several MRI sequences as colours. `crop = "fundus"`
+    cuts to the square around the camera's field of view and centres it (`medfsad_bench.curate.field_of_view`).
     """
 
     channel: int | None = Field(ge=0, le=2, default=None)
+    crop: Literal["none", "fundus"] = "none"
     mapping: Literal["display", "window", "percentiles"] = "display"
     low: float | None = None
     high: float | None = None
@@ -60,13 +62,18 @@ class SliceRule(_Closed):
 
 
 class Split(_Closed):
-    """How many images a benchmark takes of the set, and from which committed list, if there is one."""
+    """How many images a benchmark takes of the set, and from which committed list, if there is one.
+
+    `upstream` keeps the split that the source brings along (MedIAnomaly's `data.json`), duplicates and all, so that old
+    numbers can be scored again.
+    """
 
     train: int = Field(ge=1)
     test_normal: int = Field(ge=1)
     test_anomalous: int = Field(ge=1)
     ids: str | None = None
     ids_sha256: str | None = None
+    upstream: bool = False
 
     @property
     def counts(self) -> dict[tuple[str, bool], int]:
@@ -90,6 +97,7 @@ class Manifest(_Closed):
     obtain: str  # the steps to get the download
     rule: str  # labels, groups and membership, in words
     layout: str
+    also_from: tuple[str, ...] = ()  # other layouts that hold the same images
     mask_kind: MaskKind
     labels: Labels
     intensity: IntensityRule = IntensityRule()
@@ -102,7 +110,8 @@ class Manifest(_Closed):
     def split(self, benchmark: str) -> Split:
         """The counts for `benchmark`; the demo's are those of the set's first benchmark, scaled down later."""
         if benchmark == "demo":
-            return next(iter(self.benchmarks.values()))
+            first = next(iter(self.benchmarks.values()))
+            return first.model_copy(update={"ids": None, "ids_sha256": None, "upstream": False})
         if benchmark not in self.benchmarks:
             raise ManifestError(
                 f"Data set {self.name!r} is no part of benchmark {benchmark!r}; "
@@ -115,9 +124,10 @@ class Listed(_Closed):
     """One line of a committed id list."""
 
     id: str
-    group: str
+    group: str  # the id itself where the file has no such column
     split: Literal["train", "test"]
-    sha256: str = ""  # empty where the list was made from re-encoded files
+    sha256: str = ""  # empty where the list was made from names, or from re-encoded files
+    label: str = ""  # the source's class, where the list is all that says it
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -163,7 +173,7 @@ def listed_ids(manifest: Manifest, split: Split) -> list[Listed] | None:
     if split.ids is None:
         return None
     rows = _read_table(split.ids)
-    listed = [Listed.model_validate(row) for row in rows]
+    listed = [Listed.model_validate({"group": row["id"], **row}) for row in rows]
     digest = ids_digest((row.id, row.group, row.split) for row in listed)
     if split.ids_sha256 != digest:
         raise ManifestError(
@@ -178,6 +188,13 @@ def known_groups(manifest: Manifest) -> dict[str, str]:
     if manifest.groups is None:
         return {}
     return {row["id"]: row["group"] for row in _read_table(manifest.groups)}
+
+
+@cache
+def slide_coordinates() -> tuple[tuple[str, int, int, str], ...]:
+    """Slide, left, top (pixels of level 0) and class of Camelyon16's patches, from the committed list of `his`."""
+    parts = ((row["id"].rsplit("_", 2), row["label"]) for row in _read_table("his.ids.csv"))
+    return tuple((slide, int(x), int(y), label) for (slide, x, y), label in parts)
 
 
 def ids_digest(rows: Iterable[tuple[str, str, str]]) -> str:

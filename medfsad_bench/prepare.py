@@ -1,92 +1,51 @@
 """`medfsad prepare`: from raw downloads to prepared files.
 
-    recognise the folder's layout → candidates (labels, slices) → groups → split → read → audit → write
+    unpack → recognise the folder's layout → candidates (labels, slices) → groups → split → read → audit → write
 
 A bad image is a line in the report; a bad set stops, unless `--allow` names the fault, and then the file says so.
 """
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medfsad_bench import __version__
-from medfsad_bench.curate.audit import Finding, duplicate_findings, listed_findings, quarantine
-from medfsad_bench.curate.duplicates import joined_groups, near_duplicates
-from medfsad_bench.curate.load import Loaded, LoadPlan, load_images, staged_pixels
+from medfsad_bench.curate.audit import Finding, shared_findings, unlabelled_findings
+from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
+from medfsad_bench.curate.load import Loaded, LoadPlan, staged_pixels
+from medfsad_bench.curate.members import Members
+from medfsad_bench.curate.report import FAULTS, PrepareOptions, SetReport, Watcher, split_key, write_report
 from medfsad_bench.curate.slices import expand_slices
-from medfsad_bench.curate.split import Candidate, choose, choose_smaller, draw_supports, tally
-from medfsad_bench.errors import CurationError, SourceError
-from medfsad_bench.manifest import Listed, Manifest, Split, all_manifests, known_groups, listed_ids, manifest_text
+from medfsad_bench.curate.split import Candidate, choose_smaller, draw_supports
+from medfsad_bench.errors import CurationError, ManifestError, SourceError
+from medfsad_bench.manifest import Manifest, Split, all_manifests, listed_ids, manifest_text
 from medfsad_bench.readers import Intensity
-from medfsad_bench.sheet import write_contact_sheet
-from medfsad_bench.sources import RawImage, Recognised, recognise
-from medfsad_bench.sources.plain import OWN, plain_manifest
+from medfsad_bench.sheet import write_contact_sheet, write_offenders
+from medfsad_bench.sources import OWN_LAYOUTS, LeftAlone, RawImage, Recognised, recognise
+from medfsad_bench.sources.archives import archives, unpacked
+from medfsad_bench.sources.plain import OWN, own_split, plain_manifest
+from medfsad_bench.sources.raw import leads_out
 from medfsad_bench.store import Dataset, StoreHeader, store_name, verify_store, write_store
 
 DRAWS = 10
-FAULTS = ("smaller", "near-duplicates", "other-files")
 _DECODERS = ("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pillow", "nibabel", "numpy")
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareOptions:
-    """What the user asked for."""
-
-    out: Path
-    benchmark: str = "medfsad-13k"
-    size_px: int = 256
-    workers: int = 1
-    allow: frozenset[str] = frozenset()
-    dry_run: bool = False
-
-
-@dataclass(slots=True)
-class SetReport:
-    """What became of one set; written beside its file as JSON."""
-
-    name: str
-    benchmark: str
-    source: str
-    path: str = ""
-    wanted: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, int] = field(default_factory=dict)
-    candidates: int = 0
-    spare: int = 0
-    quarantined: dict[str, str] = field(default_factory=dict)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    allowed: list[str] = field(default_factory=list)
-    licensed: bool = False
-    membership_digest: str = ""
-    content_digest: str = ""
-    reused: bool = False
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Whoever shows progress."""
-
-    def start(self, label: str, total: int) -> None:
-        """A stage with `total` steps begins."""
-
-    def advance(self, steps: int) -> None:
-        """Some steps are done."""
 
 
 def prepare(
     source: Path, options: PrepareOptions, *, datasets: Sequence[str] = (), watcher: Watcher
-) -> tuple[list[SetReport], list[Path]]:
+) -> tuple[list[SetReport], list[LeftAlone]]:
     """Prepare every set that lies in `source` and belongs to the benchmark.
 
     Args:
-        source: Folder of one raw download or of several.
+        source: Folder of one raw download or of several; zip files in it, or a zip file itself, are unpacked first.
         options: Where to, which benchmark, how large.
         datasets: Names to restrict to; empty takes all.
         watcher: Shows progress.
@@ -98,13 +57,15 @@ def prepare(
         SourceError: If nothing in `source` is recognised, or not what was asked for.
         CurationError: If a set isn't what its manifest promises.
     """
-    recognised, unknown = recognise(source)
+    views: list[Path] = []
+    recognised, unknown = _recognised(source, options, watcher, views)
     jobs = [(found, manifest) for found in recognised for manifest in _manifests(found, options.benchmark)]
     names = {manifest.name for _, manifest in jobs}
     if datasets and (missing := sorted(set(datasets) - names)):
         raise SourceError(
             f"{source}: {', '.join(missing)} not found for benchmark {options.benchmark!r}; the folder holds "
-            f"{_found(recognised, names)}. `medfsad datasets` says what each download looks like."
+            f"{_found(recognised, names)}. `medfsad datasets {missing[0]}` says what the download looks like and where "
+            "to get it."
         )
     if not jobs:
         raise SourceError(
@@ -112,7 +73,41 @@ def prepare(
             f"{_found(recognised, names)}. `medfsad datasets` lists the expected layouts, --benchmark chooses another."
         )
     wanted = [(found, manifest) for found, manifest in jobs if not datasets or manifest.name in datasets]
-    return [_prepare_set(found, manifest, options, watcher) for found, manifest in wanted], unknown
+    others = _OtherSets(options)
+    reports = [_Preparation(found, manifest, options, watcher, others).run() for found, manifest in wanted]
+    for view in views:
+        shutil.rmtree(view, ignore_errors=True)
+    return reports, unknown
+
+
+def _recognised(
+    source: Path, options: PrepareOptions, watcher: Watcher, views: list[Path]
+) -> tuple[list[Recognised], list[LeftAlone]]:
+    """What lies in the source, and in the zip files in it or one level below that nobody has unpacked."""
+    place = options.out / ".staging" / "unpacked"
+    if source.is_file() and source.suffix.lower() == ".zip":
+        _no_dry_run(source, options)
+        views.append(unpacked(source, place, on_start=watcher.start, on_done=watcher.advance))
+        return recognise(views[0])
+    recognised, left = recognise(source)
+    if recognised and recognised[0].root == source:
+        return recognised, left
+    packed = [item.path for item in left if archives(item.path) and not item.path.is_symlink()]
+    packed += [source] if archives(source) else []
+    for folder in packed:
+        if options.dry_run and not recognised:
+            _no_dry_run(folder, options)
+        elif not options.dry_run:
+            views.append(unpacked(folder, place, on_start=watcher.start, on_done=watcher.advance))
+            more, _ = recognise(views[-1])
+            recognised += more
+            left = [item for item in left if not more or item.path != folder]
+    return recognised, left
+
+
+def _no_dry_run(source: Path, options: PrepareOptions) -> None:
+    if options.dry_run:
+        raise SourceError(f"{source.name}: holds zip files, which a dry run doesn't unpack. Leave out --dry-run.")
 
 
 def _found(recognised: Sequence[Recognised], names: set[str]) -> str:
@@ -120,162 +115,206 @@ def _found(recognised: Sequence[Recognised], names: set[str]) -> str:
 
 
 def _manifests(found: Recognised, benchmark: str) -> list[Manifest]:
-    if found.layout == "plain":
+    if found.layout in OWN_LAYOUTS:
         return [plain_manifest(found.root, found.images)]
+    fitting = [m for m in all_manifests().values() if found.layout in (m.layout, *m.also_from)]
+    if benchmark == "demo":
+        return [m for m in fitting if {"medfsad-13k", "medfsad-pixel"} & set(m.benchmarks) and found.layout == m.layout]
     return [
         manifest
-        for manifest in all_manifests().values()
-        if manifest.layout == found.layout and (benchmark in manifest.benchmarks or benchmark == "demo")
-        if benchmark != "demo" or {"medfsad-13k", "medfsad-pixel"} & set(manifest.benchmarks)
+        for manifest in fitting
+        if benchmark in manifest.benchmarks
+        and (found.layout == manifest.layout or manifest.benchmarks[benchmark].upstream)
     ]
 
 
-def _prepare_set(found: Recognised, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> SetReport:
-    if found.layout == "plain":
-        options = replace(options, benchmark=OWN)
-    report = SetReport(manifest.name, options.benchmark, found.root.name, licensed=manifest.licensed)
-    split = manifest.split(options.benchmark)
-    report.wanted = {_key(*key): count for key, count in split.counts.items()}
-    listed = listed_ids(manifest, split)
-    images = _labelled(found.images, manifest, watcher)
-    if listed is not None:
-        images = {row.id: images[row.id] for row in listed if row.id in images}
-    report.candidates = len(images)
-    plan = _plan(manifest, options)
-    members = _Members(manifest, split, listed, images, options, report)
-    if manifest.join_near_duplicates and listed is None:
-        members.load(plan, list(images), watcher)
-    chosen = members.choose()
-    if options.dry_run:
-        return report
-    members.load(plan, list(chosen), watcher)
-    chosen = members.settle(chosen)
-    _write(manifest, options, plan, members, chosen, report, watcher)
-    return report
+class _Preparation:
+    """One set on its way from a recognised folder to its file."""
+
+    def __init__(
+        self, found: Recognised, manifest: Manifest, options: PrepareOptions, watcher: Watcher, others: "_OtherSets"
+    ) -> None:
+        if found.layout in OWN_LAYOUTS:
+            options = replace(options, benchmark=OWN)
+        self.found, self.manifest, self.options, self.watcher, self.others = found, manifest, options, watcher, others
+        self.report = SetReport(manifest.name, options.benchmark, found.root.name, licensed=manifest.licensed)
+        self.split = manifest.split(options.benchmark)
+        self.report.wanted = {split_key(*key): count for key, count in self.split.counts.items()}
+        self.plan = _plan(manifest, options)
+        self.folder = options.out / options.benchmark
+
+    def run(self) -> SetReport:
+        """Read, choose, audit and write."""
+        _check_upstream(self.manifest, self.split, self.found)
+        listed = listed_ids(self.manifest, self.split)
+        images, unlabelled, outside = _labelled(self.found, self.manifest, self.watcher)
+        if self.found.layout in OWN_LAYOUTS:
+            self._fit_own(images)
+        if listed is not None:
+            images = {row.id: images[row.id] for row in listed if row.id in images}
+        self.report.candidates = len(images)
+        members = Members(self.manifest, self.split, listed, images, self.options, self.report)
+        members.findings += unlabelled_findings(unlabelled)
+        members.leave_out({i: reason for i, reason in outside.items() if i in images})
+        joins = self.manifest.join_near_duplicates and not self.split.upstream
+        if joins and listed is None and not self.options.dry_run:
+            members.load(self.plan, list(images), self.watcher)
+        chosen = members.choose()
+        if self.options.dry_run:
+            return self.report
+        members.load(self.plan, list(chosen), self.watcher)
+        while any(i in self.report.quarantined for i in chosen):  # each turn quarantines at least one more
+            chosen = members.choose()
+            members.load(self.plan, list(chosen), self.watcher)
+        members.audit(chosen)
+        prints = {i: item.prints for i in chosen if (item := members.loaded[i]).prints is not None}
+        members.findings += self.others.findings(self.manifest, prints)
+        stopped = self.folder / f"{self.manifest.name}.stopped.json"
+        try:
+            members.stop_or_allow(stopped)
+        except CurationError:
+            self._write_findings(members, stopped)
+            raise
+        stopped.unlink(missing_ok=True)
+        stopped.with_suffix(".png").unlink(missing_ok=True)
+        self._write(members, chosen)
+        self.others.add(self.manifest.name, prints)
+        return self.report
+
+    def _fit_own(self, images: Mapping[str, RawImage]) -> None:
+        """Counts for a user's own images: half of the normals for training, or what whole patients can fill."""
+        split = own_split(list(images.values()), sided=self.split.upstream)
+        patients = Counter(image.patient for image in images.values())
+        if not split.upstream and max(patients.values(), default=1) > 1:
+            normal = set(self.manifest.labels.normal)
+            candidates = [Candidate(i, image.patient, image.label not in normal) for i, image in images.items()]
+            _, counts = choose_smaller(self.manifest.name, candidates, split)
+            if counts:
+                sizes = {f"{side}{'' if side == 'train' else '_anomalous' if label else '_normal'}": n
+                         for (side, label), n in counts.items()}  # fmt: skip
+                split = Split(**sizes)
+        self.split = split
+        self.manifest = self.manifest.model_copy(update={"benchmarks": {OWN: split}})
+        self.report.wanted = {split_key(*key): count for key, count in split.counts.items()}
+
+    def _write(self, members: Members, chosen: Mapping[str, str]) -> None:
+        candidates = {c.id: c for c in members.candidates()}
+        ids = sorted(chosen)
+        rows = [_row(members.images[i], members.loaded[i], candidates[i], chosen[i], self.manifest) for i in ids]
+        train = [candidates[i] for i in ids if chosen[i] == "train"]
+        position = {image_id: index for index, image_id in enumerate(ids)}
+        episodes = [[position[i] for i in draw] for draw in draw_supports(self.manifest.name, train, draws=DRAWS)]
+        header = _header(self.manifest, self.options, self.report)
+        path = self.folder / store_name(header)
+        channels = max(members.loaded[i].channels for i in ids)
+
+        def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
+            image, mask = staged_pixels(self.plan, ids[index])
+            self.watcher.advance(1)
+            return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
+
+        self.watcher.start(f"{self.manifest.name}: writing", len(ids) + 1)
+        write_store(path, header, pd.DataFrame(rows), episodes, pixels)
+        dataset = Dataset(path)
+        self.report.path = str(path)
+        self.report.membership_digest = dataset.attributes["membership_digest"]
+        self.report.content_digest = dataset.attributes["content_digest"]
+        try:
+            write_contact_sheet(dataset, path.with_name(f"{path.stem}.sheet.png"))
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        self._write_findings(members, path.with_name(f"{path.stem}.report.json"))
+        shutil.rmtree(self.plan.staging, ignore_errors=True)
+
+    def _write_findings(self, members: Members, path: Path) -> None:
+        """The report, and a sheet of the offenders where there are any."""
+        sheet = path.with_name(path.name.removesuffix(".json").removesuffix(".report") + ".findings.png")
+        if path.name.endswith(".stopped.json"):
+            sheet = path.with_suffix(".png")
+        offenders = [
+            (f"{finding.fault}: {finding.where}: {finding.what}", [_rgb(self.plan, i) for i in finding.ids])
+            for finding in _kinds_first(members.findings)
+            if finding.ids and all(i in members.loaded and not members.loaded[i].problem for i in finding.ids)
+        ]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_report(self.report, path)
+            if offenders:
+                write_offenders(offenders, sheet)
+            else:
+                sheet.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritten(path, error) from error
 
 
-@dataclass(slots=True)
-class _Members:
-    """Who takes part in one set, as it becomes clear."""
+def _unwritten(path: Path, error: OSError) -> CurationError:
+    return CurationError(
+        f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run the "
+        "same command again."
+    )
 
-    manifest: Manifest
-    split: Split
-    listed: list[Listed] | None
-    images: dict[str, RawImage]
+
+def _kinds_first(findings: Sequence[Finding], *, most: int = 60) -> list[Finding]:
+    """One of each kind before the second of any, so that no kind crowds the others out."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for number, finding in enumerate(findings):
+        seen[finding.fault] = seen.get(finding.fault, 0) + 1
+        ranked.append((not finding.stops, seen[finding.fault], number, finding))
+    return [finding for *_, finding in sorted(ranked, key=lambda item: item[:3])[:most]]
+
+
+def _rgb(plan: LoadPlan, image_id: str) -> np.ndarray:
+    pixels, _ = staged_pixels(plan, image_id)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+@dataclass
+class _OtherSets:
+    """Fingerprints of the benchmark's other sets in the same folder, to find images that two sets share."""
+
     options: PrepareOptions
-    report: SetReport
-    loaded: dict[str, Loaded] = field(default_factory=dict)
+    _known: dict[str, tuple[list[str], list[Fingerprint]]] = field(default_factory=dict)
 
-    def load(self, plan: LoadPlan, ids: Sequence[str], watcher: Watcher) -> None:
-        missing = [self.images[i] for i in ids if i not in self.loaded]
-        if missing:
-            watcher.start(f"{self.manifest.name}: reading", len(missing))
-            self.loaded |= load_images(missing, plan, workers=self.options.workers, on_done=watcher.advance)
-        self.report.quarantined = quarantine(self.loaded)
+    def add(self, name: str, prints: Mapping[str, Fingerprint]) -> None:
+        self._known[name] = (list(prints), list(prints.values()))
 
-    def candidates(self) -> list[Candidate]:
-        ids = [i for i in self.images if i not in self.report.quarantined]
-        groups = self._groups(ids)
-        normal = set(self.manifest.labels.normal)
-        return [Candidate(i, groups[i], self.images[i].label not in normal, self.images[i].split) for i in ids]
+    def findings(self, manifest: Manifest, prints: Mapping[str, Fingerprint]) -> list[Finding]:
+        found: list[Finding] = []
+        for name in self._names(manifest):
+            ids, others = self._known[name]
+            together = name in manifest.held_out_with or manifest.name in all_manifests()[name].held_out_with
+            found += shared_findings(list(prints), list(prints.values()), name, ids, others, stops=not together)
+        return found
 
-    def choose(self) -> dict[str, str]:
-        """Apply list or rule.
-
-        Raises:
-            CurationError: If the source holds too few and `--allow smaller` isn't given.
-        """
-        candidates = self.candidates()
-        chosen = self._listed_choice() if self.listed is not None else self._ruled_choice(candidates)
-        found = tally(candidates, chosen)
-        self.report.counts = {_key(*key): found.get(key, 0) for key in self.split.counts}
-        self.report.groups = {
-            side: len({c.group for c in candidates if chosen.get(c.id) == side}) for side in ("train", "test")
-        }
-        self.report.spare = len(candidates) - len(chosen)
-        return chosen
-
-    def settle(self, chosen: dict[str, str]) -> dict[str, str]:
-        """Leave out what turned out bad, and stop on faults that nobody allowed.
-
-        Raises:
-            CurationError: With every fault that stops the set.
-        """
-        if any(i in self.report.quarantined for i in chosen):
-            chosen = {i: side for i, side in self.choose().items() if i in self.loaded}
-        findings = duplicate_findings(self.candidates(), chosen, self.loaded)
-        if self.listed is not None:
-            findings += listed_findings(self.listed, self.loaded)
-        self.report.findings = [asdict(finding) for finding in findings]
-        stopping = [finding for finding in findings if finding.stops]
-        self._allow(sorted({finding.fault for finding in stopping}), stopping)
-        return chosen
-
-    def _groups(self, ids: Sequence[str]) -> dict[str, str]:
-        if self.listed is not None:
-            by_id = {row.id: row.group for row in self.listed}
-            return {i: by_id[i] for i in ids}
-        known = known_groups(self.manifest)
-        groups = [known.get(i, self.images[i].patient) for i in ids]
-        if self.manifest.join_near_duplicates and all(i in self.loaded for i in ids):
-            prints = [item.prints for i in ids if (item := self.loaded[i]).prints is not None]
-            pairs = [(a, b) for a, b in near_duplicates(prints) if not (ids[a] in known and ids[b] in known)]
-            groups = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
-        return dict(zip(ids, groups, strict=True))
-
-    def _listed_choice(self) -> dict[str, str]:
-        rows = self.listed or []
-        chosen = {r.id: r.split for r in rows if r.id in self.images and r.id not in self.report.quarantined}
-        if len(chosen) < len(rows):
-            first = next(r.id for r in rows if r.id not in chosen)
-            self._too_few(f"{len(chosen)} of the {len(rows)} listed images (first missing: {first})")
-        return dict(chosen)
-
-    def _ruled_choice(self, candidates: list[Candidate]) -> dict[str, str]:
-        name = self.manifest.name
-        chosen = choose(name, candidates, self.split.counts)
-        found = tally(candidates, chosen)
-        if found == self.split.counts:
-            return chosen
-        short = [f"{found.get(k, 0)} of {n} {_key(*k)}" for k, n in self.split.counts.items() if found.get(k, 0) < n]
-        self._too_few(", ".join(short))
-        chosen, _ = choose_smaller(name, candidates, self.split)
-        if not chosen:
-            raise CurationError(
-                f"{name}: the source {self.report.source!r} can't fill even one image a class on each side "
-                f"({', '.join(short)}; {len(self.report.quarantined)} quarantined). Complete the download."
-            )
-        return chosen
-
-    def _too_few(self, what: str) -> None:
-        if "smaller" not in self.options.allow and self.options.benchmark != "demo":
-            bad = self.report.quarantined
-            detail = f"; {len(bad)} image(s) can't be read, first {next(iter(bad.items()))}" if bad else ""
-            raise CurationError(
-                f"{self.manifest.name}: the source {self.report.source!r} holds {what}{detail}. Benchmark "
-                f"{self.options.benchmark!r} needs all of them. Complete the download, or pass --allow smaller for a "
-                "scaled-down file that isn't the benchmark and says so in its name and in every row."
-            )
-        self._note("smaller")
-
-    def _allow(self, faults: Sequence[str], stopping: Sequence[Finding]) -> None:
-        refused = [fault for fault in faults if fault not in self.options.allow]
-        if refused:
-            lines = "; ".join(f"{finding.where}: {finding.what}" for finding in stopping[:5])
-            raise CurationError(
-                f"{self.manifest.name}: {len(stopping)} fault(s) of kind {', '.join(refused)} ({lines}"
-                f"{'; …' if len(stopping) > 5 else ''}). Expected none. Report it, or write the file all the same with "
-                f"--allow {refused[0]}; the file will say so."
-            )
-        for fault in faults:
-            self._note(fault)
-
-    def _note(self, fault: str) -> None:
-        if fault not in self.report.allowed:
-            self.report.allowed = sorted([*self.report.allowed, fault])
+    def _names(self, manifest: Manifest) -> list[str]:
+        """Sets to compare with; a user's own folders may overlap as they like, and phantoms say nothing."""
+        if manifest.name not in all_manifests() or self.options.benchmark in (OWN, "demo"):
+            return []
+        for path in sorted((self.options.out / self.options.benchmark).glob("*.h5")):
+            name = path.name.split("-")[0]
+            if name != manifest.name and name in all_manifests() and name not in self._known:
+                dataset = Dataset(path)
+                images = (dataset.images(np.array([index]))[0] for index in range(len(dataset.table)))
+                self._known[name] = (dataset.table["id"].tolist(), [fingerprint(image) for image in images])
+        return sorted(set(self._known) - {manifest.name})
 
 
-def _labelled(images: Sequence[RawImage], manifest: Manifest, watcher: Watcher) -> dict[str, RawImage]:
+def _check_upstream(manifest: Manifest, split: Split, found: Recognised) -> None:
+    if split.upstream and not all(image.split for image in found.images):
+        raise ManifestError(
+            f"{manifest.name}: this benchmark takes the upstream split, which {found.root.name!r} doesn't hold. "
+            "Expected the set of MedIAnomaly-Data (zenodo.org/records/12677223) with `images/` and `data.json`; name "
+            "its folder with --source."
+        )
+
+
+def _labelled(
+    found: Recognised, manifest: Manifest, watcher: Watcher
+) -> tuple[dict[str, RawImage], list[str], dict[str, str]]:
+    """Images with a label of the manifest, ids without any, and images whose files lie outside of the source."""
+    images: Sequence[RawImage] = found.images
+    unlabelled = [image.id for image in images if image.label == "unlabelled"]
     if manifest.slices is not None:
         patients = sorted({image.patient for image in images})
         watcher.start(f"{manifest.name}: choosing slices", len(patients))
@@ -295,7 +334,12 @@ def _labelled(images: Sequence[RawImage], manifest: Manifest, watcher: Watcher) 
                 f"{image.path.name}). Expected unique names; unpack the download again into an empty folder."
             )
         kept[image.id] = image
-    return kept
+    outside = {}
+    for image_id, image in kept.items():
+        files = [path for path in (image.path, image.mask) if path is not None]
+        if any(leads_out(path, found.root) for path in files):
+            outside[image_id] = f"{image.path.name}: a link that leads out of the source; put the file itself there"
+    return kept, unlabelled, outside
 
 
 def _plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
@@ -307,42 +351,8 @@ def _plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
         staging=options.out / ".staging" / key,
         keep_masks=manifest.mask_kind != "none",
         channel=rule.channel,
+        crop=rule.crop,
     )
-
-
-def _write(
-    manifest: Manifest,
-    options: PrepareOptions,
-    plan: LoadPlan,
-    members: _Members,
-    chosen: Mapping[str, str],
-    report: SetReport,
-    watcher: Watcher,
-) -> None:
-    groups = {c.id: c for c in members.candidates()}
-    ids = sorted(chosen)
-    table = pd.DataFrame([_row(members.images[i], members.loaded[i], groups[i], chosen[i], manifest) for i in ids])
-    train = [groups[i] for i in ids if chosen[i] == "train"]
-    position = {image_id: index for index, image_id in enumerate(ids)}
-    episodes = [[position[i] for i in draw] for draw in draw_supports(manifest.name, train, draws=DRAWS)]
-    header = _header(manifest, options, report)
-    path = options.out / options.benchmark / store_name(header)
-    channels = max(members.loaded[i].channels for i in ids)
-
-    def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        image, mask = staged_pixels(plan, ids[index])
-        watcher.advance(1)
-        return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
-
-    watcher.start(f"{manifest.name}: writing", len(ids) + 1)
-    write_store(path, header, table, episodes, pixels)
-    dataset = Dataset(path)
-    report.path = str(path)
-    report.membership_digest = dataset.attributes["membership_digest"]
-    report.content_digest = dataset.attributes["content_digest"]
-    write_contact_sheet(dataset, path.with_name(f"{path.stem}.sheet.png"))
-    _write_report(report, path.with_name(f"{path.stem}.report.json"))
-    shutil.rmtree(plan.staging, ignore_errors=True)
 
 
 def _row(image: RawImage, loaded: Loaded, candidate: Candidate, split: str, manifest: Manifest) -> dict[str, Any]:
@@ -385,16 +395,6 @@ def _header(manifest: Manifest, options: PrepareOptions, report: SetReport) -> S
             "licensed": json.dumps(manifest.licensed),
         },
     )
-
-
-def _write_report(report: SetReport, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
-
-
-def _key(split: str, anomalous: bool) -> str:
-    return f"{split} {'anomalous' if anomalous else 'normal'}"
 
 
 __all__ = ["DRAWS", "FAULTS", "PrepareOptions", "SetReport", "Watcher", "prepare", "verify_store"]

@@ -1,5 +1,7 @@
 """Contact sheets: a prepared set at a glance, so that a wrong window or a swapped label is seen, not searched for."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from medfsad_bench.store import Dataset
 
 _TILE, _GAP, _TITLE, _COLUMNS = 112, 4, 22, 10
+_OFFENDERS, _CELL = 60, 380
 _ROWS = (("train", 0, "train, normal"), ("test", 0, "test, normal"), ("test", 1, "test, anomalous"))
 
 
@@ -24,6 +27,35 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
     for band in bands:
         sheet.paste(band, (0, top))
         top += band.height
+    temporary = path.with_name(f".{path.name}.tmp.png")
+    sheet.save(temporary)
+    temporary.replace(path)
+
+
+def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 3"]]]], path: Path) -> None:
+    """Write a PNG with the images of each finding side by side, its text beneath; the first of each kind come first.
+
+    Args:
+        groups: Per finding its text and its images.
+        path: Of the sheet.
+    """
+    font = ImageFont.load_default(11)
+    cells = []
+    for text, images in groups[:_OFFENDERS]:
+        width = max(_CELL, len(images) * (_TILE + _GAP) + _GAP)
+        cell = Image.new("RGB", (width, _TILE + 2 * _GAP + 3 * 13), "white")
+        for place, image in enumerate(images):
+            tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
+            cell.paste(tile, (_GAP + place * (_TILE + _GAP), _GAP))
+        lines = textwrap.wrap(text, width // 6)[:3]
+        ImageDraw.Draw(cell).multiline_text((_GAP, _TILE + 2 * _GAP), "\n".join(lines), fill="black", font=font)
+        cells.append(cell)
+    columns = 3
+    width = max(cell.width for cell in cells)
+    height = cells[0].height
+    sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * height), "white")
+    for number, cell in enumerate(cells):
+        sheet.paste(cell, (number % columns * width, number // columns * height))
     temporary = path.with_name(f".{path.name}.tmp.png")
     sheet.save(temporary)
     temporary.replace(path)

@@ -171,17 +171,18 @@ def test_an_oblique_or_sheared_mask_is_resampled_as_the_affines_say(tmp_path: Pa
     assert found.any()
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # nibabel's, as it saves what is meant to be wrong
 def test_masks_that_do_not_overlap_or_are_flat_are_refused(tmp_path: Path) -> None:
     image = read_volume(save(tmp_path / "image.nii", labelled()))
     far = RAS.copy()
     far[:3, 3] = 1000
     with pytest.raises(SourceError, match=r"doesn't overlap with image\.nii"):
         read_volume_mask(save(tmp_path / "far.nii", labelled(), far), image)
-    flat = RAS.copy()
-    flat[1] = flat[0]
+    content = bytearray(save(tmp_path / "whole.nii", labelled()).read_bytes())
+    content[252:256] = b"\0\0\2\0"  # no qform, an sform
+    content[280:328] = np.array([[2, 0, 0, 0], [2, 0, 0, 0], [0, 0, 3, 0]], np.float32).tobytes()
+    (tmp_path / "flat.nii").write_bytes(bytes(content))
     with pytest.raises(SourceError, match="flat"):
-        read_volume_mask(save(tmp_path / "flat.nii", labelled(), flat), image)
+        read_volume_mask(tmp_path / "flat.nii", image)
 
 
 def test_what_is_no_volume_is_refused_in_one_line(tmp_path: Path) -> None:

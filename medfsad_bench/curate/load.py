@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,6 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
+from medfsad_bench.curate.field_of_view import cut_square, field_of_view
 from medfsad_bench.errors import CurationError, SourceError
 from medfsad_bench.readers import (
     Intensity,
@@ -27,13 +29,16 @@ from medfsad_bench.readers import (
     axial_mask,
     axial_picture,
     display_range,
+    polygon_mask,
     read_mask,
+    read_patches,
     read_picture,
     read_volume,
     read_volume_mask,
     resize_square,
 )
 from medfsad_bench.sources import RawImage
+from medfsad_bench.sources.slides import read_holes, read_polygons
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class LoadPlan:
     staging: Path
     keep_masks: bool
     channel: int | None = None  # of pictures that hold several sequences as colours
+    crop: str = "none"  # or "fundus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,10 @@ class Loaded:
     transfer_syntax: str = ""
     header_patient: str = ""
     warnings: tuple[str, ...] = ()
+    privacy: tuple[str, ...] = ()
+    mask_area: float = -1.0  # share of the image; -1 where it has no mask
+    commonest: float = 0.0  # share of the commonest grey level
+    levels: int = 0  # grey levels that occur
     contrast: float = 0.0  # standard deviation of the stored pixels, 0…127.5
     prints: Fingerprint | None = None
 
@@ -120,6 +130,8 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
     """All images of one file; a file that can't be read is one quarantined line an image."""
     try:
         key = _source_key(images[0])
+        if images[0].region is not None:
+            return _load_patches(images, key, plan)
         if images[0].slice_index is None:
             return [_load_picture(image, key, plan) for image in images]
         return _load_slices(images, key, plan)
@@ -133,8 +145,13 @@ def _load_picture(image: RawImage, key: str, plan: LoadPlan) -> Loaded:
     staged = _staged(plan, image, key)
     if staged:
         return staged
-    picture = _one_channel(read_picture(image.path, intensity=plan.intensity), plan)
-    return _finish(image, picture, _mask(image, picture, plan), key, plan)
+    picture = _one_channel(read_picture(image.path, intensity=plan.intensity, frame=image.frame), plan)
+    mask = _mask(image, picture, plan)
+    square = field_of_view(picture.pixels) if plan.crop == "fundus" else None
+    if square is not None:
+        picture = replace(picture, pixels=cut_square(picture.pixels, square))
+        mask = cut_square(mask, square) if mask is not None else None
+    return _finish(image, picture, mask, key, plan)
 
 
 def _one_channel(picture: Picture, plan: LoadPlan) -> Picture:
@@ -159,6 +176,21 @@ def _load_slices(images: list[RawImage], key: str, plan: LoadPlan) -> list[Loade
     return done
 
 
+def _load_patches(images: list[RawImage], key: str, plan: LoadPlan) -> list[Loaded]:
+    staged = [_staged(plan, image, key) for image in images]
+    if all(staged):
+        return [item for item in staged if item]
+    outlines = next((image.mask for image in images if image.mask is not None), None)
+    polygons, holes = (read_polygons(outlines), read_holes(outlines)) if outlines else ([], [])
+    regions = [image.region for image in images if image.region is not None]
+    done = []
+    for image, region, picture in zip(images, regions, read_patches(images[0].path, regions), strict=True):
+        wanted = plan.keep_masks and image.mask is not None
+        mask = polygon_mask(polygons, holes, region).astype(np.uint8) if wanted else None
+        done.append(_finish(image, picture, mask, key, plan))
+    return done
+
+
 def _mask(image: RawImage, picture: Picture, plan: LoadPlan) -> UInt8[np.ndarray, "h w"] | None:
     if not plan.keep_masks:
         return None
@@ -177,7 +209,14 @@ def _mask(image: RawImage, picture: Picture, plan: LoadPlan) -> UInt8[np.ndarray
 
 def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
     mask = np.zeros(shape, np.uint8)
+    height, width = shape
     for box in image.boxes:
+        if box.x < -1 or box.y < -1 or box.x + box.width > width + 1 or box.y + box.height > height + 1:
+            raise SourceError(
+                f"{image.path.name}: a box reaches from {box.x:g}, {box.y:g} to {box.x + box.width:g}, "
+                f"{box.y + box.height:g}, beyond the {width} × {height} px of the image. Expected the original size; "
+                "download the image again."
+            )
         top, left = max(0, round(box.y)), max(0, round(box.x))
         mask[top : max(0, round(box.y + box.height)), left : max(0, round(box.x + box.width))] = 1
     return mask
@@ -187,6 +226,7 @@ def _finish(
     image: RawImage, picture: Picture, mask: UInt8[np.ndarray, "h w"] | None, key: str, plan: LoadPlan
 ) -> Loaded:
     pixels = resize_square(picture.pixels, plan.size_px)
+    histogram = np.bincount((pixels if pixels.ndim == 2 else pixels[:, :, 1]).ravel(), minlength=256)
     loaded = Loaded(
         id=image.id,
         sha256=key,
@@ -198,7 +238,11 @@ def _finish(
         transfer_syntax=picture.transfer_syntax,
         header_patient=picture.patient,
         warnings=picture.warnings,
+        privacy=picture.privacy,
+        mask_area=float(mask.mean()) if mask is not None else -1.0,
         contrast=float(pixels.std()),
+        commonest=float(histogram.max() / histogram.sum()),
+        levels=int((histogram > 0).sum()),
         prints=fingerprint(picture.pixels),
     )
     _stage(plan, loaded, pixels, mask if mask is not None and mask.any() else None)
@@ -207,9 +251,11 @@ def _finish(
 
 def _source_key(image: RawImage) -> str:
     """SHA-256 of the image's file, of file and mask where there is one: what the stored pixels come from."""
-    digest = hashlib.sha256(image.path.read_bytes())
+    with image.path.open("rb") as file:  # in pieces: a slide has gigabytes
+        digest = hashlib.file_digest(file, "sha256")
     if image.mask is not None:
-        digest.update(hashlib.sha256(image.mask.read_bytes()).digest())
+        with image.mask.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
@@ -238,15 +284,18 @@ def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:
     path = _staged_path(plan, image.id)
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        known = json.loads(file["known"].tobytes())
-        if known["sha256"] != key:
-            return None
-        prints = {name[6:]: file[name] for name in file.files if name.startswith("print_")}
-    if set(prints) != {field.name for field in fields(Fingerprint)}:  # left by another version
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            known = json.loads(file["known"].tobytes())
+            prints = {name[6:]: file[name] for name in file.files if name.startswith("print_")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # torn by a crash of the machine
+        return None
+    if known.get("sha256") != key or set(prints) != {field.name for field in fields(Fingerprint)}:
+        return None
+    if {*known, "prints"} != {field.name for field in fields(Loaded)}:  # left by another version
         return None
     known["spacing_mm"] = tuple(known["spacing_mm"]) if known["spacing_mm"] else None
-    known["warnings"] = tuple(known["warnings"])
+    known["warnings"], known["privacy"] = tuple(known["warnings"]), tuple(known["privacy"])
     return Loaded(**known, prints=Fingerprint(**prints))
 
 

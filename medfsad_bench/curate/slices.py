@@ -32,6 +32,8 @@ def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]
     """
     by_patient: dict[str, list[_Slice]] = defaultdict(list)
     for image in images:
+        if image.label not in ("volume", "slice"):
+            continue
         by_patient[image.patient].extend(_volume(image, rule.step) if image.label == "volume" else _slice(image))
     chosen = (image for patient in sorted(by_patient) for image in _apply(rule, by_patient[patient]))
     return sorted(chosen, key=lambda image: image.id)
@@ -55,7 +57,7 @@ def _volume(image: RawImage, step: int) -> list[_Slice]:
     tumour = read_volume_mask(image.mask, volume) if image.mask else np.zeros(volume.array.shape, bool)
     return [
         _Slice(
-            replace(image, id=f"{image.id}_{index:03d}", slice_index=index),
+            replace(image, id=f"{image.id}_{index:03d}", slice_index=index, frame=0),
             index,
             float((volume.array[:, :, index] > 0).sum()),
             int(tumour[:, :, index].sum()),

@@ -10,6 +10,7 @@ from medfsad_bench.readers.nifti import (
 )
 from medfsad_bench.readers.picture import Intensity, Picture, resize_square
 from medfsad_bench.readers.raster import read_mask
+from medfsad_bench.readers.slide import polygon_mask, read_patches
 from medfsad_bench.readers.sniff import read_picture
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "axial_mask",
     "axial_picture",
     "display_range",
+    "polygon_mask",
     "read_mask",
+    "read_patches",
     "read_picture",
     "read_volume",
     "read_volume_mask",

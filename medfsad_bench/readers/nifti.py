@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -51,7 +52,7 @@ def read_volume(path: Path) -> Volume:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = nib.load(path)
+            loaded: Any = nib.load(path)
             _check_size(path, loaded.shape)
             image = nib.as_closest_canonical(nib.squeeze_image(loaded))
             if image.ndim == 4:
@@ -65,7 +66,8 @@ def read_volume(path: Path) -> Volume:
         raise SourceError(f"{path.name}: no NIfTI volume that can be read ({error}). Download it again.") from error
     display = None
     if values.dtype.names and {"R", "G", "B"} <= set(values.dtype.names):
-        values = sum(values[name].astype(np.float32) * weight for name, weight in zip("RGB", _LUMINANCE, strict=True))
+        channels = np.stack([values[name] for name in "RGB"], axis=-1)
+        values = channels.astype(np.float32) @ np.asarray(_LUMINANCE, np.float32)
         notes.append("colours shown as their luminance")
         display = (0.0, 255.0)
     if values.dtype.names or np.iscomplexobj(values) or values.ndim != 3:

@@ -66,25 +66,6 @@ def chest_child(root: Path) -> list[RawImage] | None:
     ]
 
 
-def plain(root: Path) -> list[RawImage] | None:
-    """Your own set: `normal/`, `anomalous/` and, if there are any, masks of the same names in `masks/`."""
-    if not (root / "normal").is_dir() or not (root / "anomalous").is_dir():
-        return None
-    masks = {path.stem: path for path in rasters(root / "masks")}
-    return [
-        RawImage(
-            id=relative_id(path, root),
-            path=path,
-            label=label,
-            patient=relative_id(path, root),
-            disease=label,
-            mask=masks.get(path.stem) if label == "anomalous" else None,
-        )
-        for label in ("normal", "anomalous")
-        for path in sorted(p for p in (root / label).iterdir() if p.is_file() and not p.name.startswith("."))
-    ]
-
-
 def _child_patient(name: str, side: str) -> str:
     if match := _CHILD_PNEUMONIA.match(name):
         return f"{side}/{match[1]}"

@@ -9,6 +9,16 @@ from medfsad_bench.sources.raw import RawImage, rasters, relative_id
 _SLIDE = re.compile(r"^(?:\w*?)((?:normal|tumor|test)_\d{3})_(\d+)_(\d+)$", re.IGNORECASE)
 
 
+def slide_of(name: str) -> str:
+    """The slide in a patch's name, in lower case; empty if there's none.
+
+    >>> slide_of("normal_001_62656_108672")
+    'normal_001'
+    """
+    match = _SLIDE.match(name)
+    return match[1].lower() if match else ""
+
+
 def camelyon_patches(root: Path) -> list[RawImage] | None:
     """Camelyon16 patches as BMAD distributes them: `train/good`, `{valid,test}/{good,Ungood}`, with or without `img`.
 
@@ -17,12 +27,13 @@ def camelyon_patches(root: Path) -> list[RawImage] | None:
     """
     if not (root / "train" / "good").is_dir() or not (root / "test" / "Ungood").is_dir():
         return None
+    if not any(slide_of(path.stem) for path in _patches(root / "train" / "good")):
+        return None  # another set in BMAD's form
     images = []
     for side, label in (("train", "good"), *((s, name) for s in ("valid", "test") for name in ("good", "Ungood"))):
         folder = root / side / label
-        for path in rasters(folder / "img") or rasters(folder):
-            match = _SLIDE.match(path.stem)
-            slide = match[1].lower() if match else relative_id(path, root)
+        for path in _patches(folder):
+            slide = slide_of(path.stem) or relative_id(path, root)
             images.append(
                 RawImage(
                     id=path.stem,
@@ -34,6 +45,10 @@ def camelyon_patches(root: Path) -> list[RawImage] | None:
                 )
             )
     return images
+
+
+def _patches(folder: Path) -> list[Path]:
+    return rasters(folder / "img") or rasters(folder)
 
 
 def lc25000_lung(root: Path) -> list[RawImage] | None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfsad_bench.errors import SourceError
-from medfsad_bench.sources import folders, histology, mri, tables
-from medfsad_bench.sources.raw import RawImage
+from medfsad_bench.sources import curated, folders, histology, mri, own, slides, tables
+from medfsad_bench.sources.archives import archives
+from medfsad_bench.sources.raw import RawImage, leads_out
 
 Layout = Callable[[Path], list[RawImage] | None]
 
@@ -17,13 +18,23 @@ LAYOUTS: dict[str, Layout] = {
     "odir": tables.odir,
     "lag": folders.lag,
     "camelyon_patches": histology.camelyon_patches,
+    "camelyon_slides": slides.camelyon_slides,
     "lc25000_lung": histology.lc25000_lung,
     "brats": mri.brats,
     "lgg": mri.lgg,
     "chest_child": folders.chest_child,
     "chest_nih": tables.chest_nih,
-    "plain": folders.plain,
+    "medianomaly_rsna": curated.medianomaly("rsna"),
+    "medianomaly_lag": curated.medianomaly("lag"),
+    "medianomaly_his": curated.medianomaly("his"),
+    "medianomaly_brain_tumor": curated.medianomaly("brain_tumor"),
+    "medianomaly": curated.medianomaly("other"),
+    "bmad": curated.bmad,
+    "plain": own.plain,
+    "table": own.table,
 }
+OWN_LAYOUTS = frozenset({"plain", "table", "medianomaly", "bmad"})  # of no benchmark: a manifest is made on the spot
+_WRAPPERS = 3  # folders that hold nothing but one folder, as archives often do
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +46,24 @@ class Recognised:
     images: list[RawImage]
 
 
-def recognise(source: Path) -> tuple[list[Recognised], list[Path]]:
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """A folder in which nothing was found, and why."""
+
+    path: Path
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+
+def recognise(source: Path) -> tuple[list[Recognised], list[LeftAlone]]:
     """Find raw downloads in `source` itself or in its direct subfolders.
+
+    A folder that holds nothing but one other is looked through. Links that lead out of the source, or back into it, are
+    left alone.
 
     Args:
         source: The folder that the user named.
@@ -55,14 +82,33 @@ def recognise(source: Path) -> tuple[list[Recognised], list[Path]]:
     found = _match(source)
     if found:
         return [found], []
-    subfolders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
-    matches = [(folder, _match(folder)) for folder in subfolders]
-    return [match for _, match in matches if match], [folder for folder, match in matches if not match]
+    recognised, left = [], []
+    for folder in sorted(_visible(source)):
+        if folder.is_symlink():
+            reason = "a link out of the source" if leads_out(folder, source) else "a link back into the source"
+            left.append(LeftAlone(folder, f"{reason}; name its target with --source"))
+        elif match := _match(folder):
+            recognised.append(match)
+        else:
+            left.append(LeftAlone(folder, "a zip file, not unpacked" if archives(folder) else "no known layout"))
+    return recognised, left
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(f"{folder}: can't be listed ({error.strerror}). Check its permissions.") from error
 
 
 def _match(folder: Path) -> Recognised | None:
-    for name, layout in LAYOUTS.items():
-        images = layout(folder)
-        if images:
-            return Recognised(name, folder, images)
+    for _ in range(_WRAPPERS):
+        for name, layout in LAYOUTS.items():
+            images = layout(folder)
+            if images:
+                return Recognised(name, folder, images)
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
+            return None
+        folder = inside[0]
     return None

@@ -13,18 +13,21 @@ _BRATS_MODALITY = "flair"
 
 
 def brats(root: Path) -> list[RawImage] | None:
-    """BraTS 2020/2021: `<patient>/<patient>_flair.nii.gz` with `<patient>_seg.nii.gz`.
+    """BraTS 2020 (`.nii`) and 2021 (`.nii.gz`): `<patient>/<patient>_flair.nii.gz` with `<patient>_seg.nii.gz`.
 
     One raw image of label `volume` stands for a patient here; which slices take part shows once it has been read.
     """
     flairs = sorted(root.glob(f"*/*_{_BRATS_MODALITY}.nii*"))
     if not flairs:
         return None
-    return [
-        RawImage(id=patient, path=flair, label="volume", patient=patient, mask=_brats_mask(flair))
-        for flair in flairs
-        for patient in [flair.name.split(f"_{_BRATS_MODALITY}")[0]]
-    ]
+    images = []
+    for flair in flairs:
+        patient, mask = flair.name.split(f"_{_BRATS_MODALITY}")[0], _brats_mask(flair)
+        label = (
+            "volume" if mask is not None else "unlabelled"
+        )  # without a segmentation nobody knows which slices are normal
+        images.append(RawImage(id=patient, path=flair, label=label, patient=patient, mask=mask))
+    return images
 
 
 def lgg(root: Path) -> list[RawImage] | None:
@@ -48,5 +51,7 @@ def lgg(root: Path) -> list[RawImage] | None:
 
 
 def _brats_mask(flair: Path) -> Path | None:
-    candidates = sorted(flair.parent.glob(flair.name.split(f"_{_BRATS_MODALITY}")[0] + "_seg.nii*"))
+    named = flair.parent.glob(flair.name.split(f"_{_BRATS_MODALITY}")[0] + "_seg.nii*")
+    # BraTS 2020 kept one patient's original name: `W39_1998.09.19_Segm.nii`.
+    candidates = sorted(named) or sorted(flair.parent.glob("*_Segm.nii*"))
     return candidates[0] if candidates else None

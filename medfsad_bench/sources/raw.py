@@ -1,6 +1,8 @@
 """One image of a raw download, before anything was read from it."""
 
 import csv
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +10,8 @@ from typing import Literal
 from medfsad_bench.errors import SourceError
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class RawImage:
         slice_index: Axial slice of a volume, else None.
         mask: File with the localisation truth, if there is one.
         boxes: Localisation truth as boxes.
+        frame: Of a multi-frame DICOM file.
+        region: Left, top and edge of a patch of a whole slide, in pixels of level 0; else None.
     """
 
     id: str
@@ -45,6 +51,8 @@ class RawImage:
     slice_index: int | None = None
     mask: Path | None = None
     boxes: tuple[Box, ...] = ()
+    frame: int = 0
+    region: tuple[int, int, int] | None = None
 
 
 def rasters(folder: Path) -> list[Path]:
@@ -52,6 +60,39 @@ def rasters(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in RASTER_SUFFIXES and p.is_file())
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below `folder`, sorted; hidden ones and links to folders are left out, so that no loop is entered."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def is_volume(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def leads_out(path: Path, root: Path) -> bool:
+    """Whether a path ends outside of `root` once links are followed."""
+    return not path.resolve().is_relative_to(root.resolve())
+
+
+def stem(path: Path) -> str:
+    """The file's name without its suffix; `.nii.gz` counts as one.
+
+    >>> stem(Path("a/case1.nii.gz"))
+    'case1'
+    """
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def contains(folder: Path, names: Collection[str]) -> bool:
+    """Whether all of `names` are files directly in `folder`."""
+    return all((folder / name).is_file() for name in names)
 
 
 def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
@@ -78,4 +119,4 @@ def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
 
 def relative_id(path: Path, root: Path) -> str:
     """The file's place below `root` without its suffix, with forward slashes."""
-    return path.relative_to(root).with_suffix("").as_posix()
+    return (path.relative_to(root).parent / stem(path)).as_posix()

@@ -2,22 +2,44 @@
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from medfsad_bench.errors import SourceError
-from medfsad_bench.sources.raw import Box, RawImage, rasters, read_csv
+from medfsad_bench.sources.raw import DICOM_SUFFIXES, Box, RawImage, files_below, rasters, read_csv
 
 _NIH_NAME = re.compile(r"^(\d{8})_\d{3}$")
+_APTOS_TABLES = ("train.csv", "train_1.csv", "valid.csv", "test.csv")
 _NIH_FOLDERS = {"No_findings": "No Finding", "No Finding": "No Finding", "Pneumonia": "Pneumonia"}
 
 
 def rsna(root: Path) -> list[RawImage] | None:
-    """RSNA Pneumonia Detection Challenge 2018: `stage_2_train_images/<patientId>.dcm` and its two tables."""
-    folder = root / "stage_2_train_images"
+    """RSNA Pneumonia Detection Challenge 2018: two tables, and the images in Kaggle's or in TCIA's layout.
+
+    Kaggle: `stage_2_train_images/<patientId>.dcm`. TCIA's retriever: `…/<patientId>/<study>/<series>/1-1.dcm` at any
+    depth; the patient is the folder's name.
+    """
     labels, classes = root / "stage_2_train_labels.csv", root / "stage_2_detailed_class_info.csv"
-    if not folder.is_dir() or not labels.is_file() or not classes.is_file():
+    if not labels.is_file() or not classes.is_file():
         return None
-    return rsna_from_tables(labels, classes, folder)
+    folder = root / "stage_2_train_images"
+    images = rsna_from_tables(labels, classes, folder)
+    if folder.is_dir() and any(image.path.is_file() for image in images[:100]):
+        return images
+    files = _by_patient(root, {image.id for image in images})
+    return [replace(image, path=files.get(image.id, image.path)) for image in images]
+
+
+def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
+    """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
+    found: dict[str, Path] = {}
+    for path in files_below(root):
+        if path.suffix.lower() in DICOM_SUFFIXES:
+            names = (path.stem, *reversed(path.relative_to(root).parent.parts))
+            patient = next((name for name in names if name in patients), None)
+            if patient is not None:
+                found.setdefault(patient, path)
+    return found
 
 
 def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage]:
@@ -56,21 +78,41 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
 
 
 def aptos(root: Path) -> list[RawImage] | None:
-    """APTOS 2019: `train_images/<id_code>.png` and `train.csv` (id_code, diagnosis 0–4)."""
-    folder, table = root / "train_images", root / "train.csv"
-    if not folder.is_dir() or not table.is_file():
+    """APTOS 2019: `train_images/<id_code>.png` and `train.csv` (id_code, diagnosis 0–4), or a mirror of it.
+
+    Mirrors of 224 or 512 px hold PNG or JPEG files, in `train_images/` or in other folders of images below the root
+    (`colored_images/<grade>/`), and some cut the table in three (`train_1.csv`, `valid.csv`, `test.csv`). Copies that
+    were filtered (`gaussian_filtered_images/`) are no photographs any more and aren't taken.
+
+    Raises:
+        SourceError: If the tables lack a column or give an image two grades.
+    """
+    tables = [root / name for name in _APTOS_TABLES if (root / name).is_file()]
+    grades: dict[str, str] = {}
+    for table in tables:
+        if table.name == "test.csv" and "diagnosis" not in table.read_text("utf-8-sig")[:200]:
+            continue  # Kaggle's own list of test images, without grades
+        for row in read_csv(table, "id_code", "diagnosis"):
+            if grades.setdefault(row["id_code"], row["diagnosis"]) != row["diagnosis"]:
+                raise SourceError(f"{table}: {row['id_code']} has two grades. Download the tables again.")
+    files = {path.stem: path for folder in _photograph_folders(root) for path in reversed(files_below(folder))}
+    if not grades or not set(grades) & set(files):
         return None
-    files = {path.stem: path for path in rasters(folder)}
     return [
         RawImage(
-            id=row["id_code"],
-            path=files.get(row["id_code"], folder / f"{row['id_code']}.png"),
-            label=row["diagnosis"],
-            patient=row["id_code"],
-            disease=f"grade {row['diagnosis']}",
+            id=name,
+            path=files.get(name, root / "train_images" / f"{name}.png"),
+            label=grade,
+            patient=name,
+            disease=f"grade {grade}",
         )
-        for row in sorted(read_csv(table, "id_code", "diagnosis"), key=lambda row: row["id_code"])
+        for name, grade in sorted(grades.items())
     ]
+
+
+def _photograph_folders(root: Path) -> list[Path]:
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return [path for path in folders if "filtered" not in path.name and not path.name.startswith(".")]
 
 
 def odir(root: Path) -> list[RawImage] | None:
