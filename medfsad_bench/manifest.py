@@ -74,6 +74,7 @@ class Split(_Closed):
     ids: str | None = None
     ids_sha256: str | None = None
     upstream: bool = False
+    also_from: tuple[str, ...] = ()  # other layouts that hold the same images
 
     @property
     def counts(self) -> dict[tuple[str, bool], int]:
@@ -97,7 +98,6 @@ class Manifest(_Closed):
     obtain: str  # the steps to get the download
     rule: str  # labels, groups and membership, in words
     layout: str
-    also_from: tuple[str, ...] = ()  # other layouts that hold the same images
     mask_kind: MaskKind
     labels: Labels
     intensity: IntensityRule = IntensityRule()

@@ -117,14 +117,14 @@ def _found(recognised: Sequence[Recognised], names: set[str]) -> str:
 def _manifests(found: Recognised, benchmark: str) -> list[Manifest]:
     if found.layout in OWN_LAYOUTS:
         return [plain_manifest(found.root, found.images)]
-    fitting = [m for m in all_manifests().values() if found.layout in (m.layout, *m.also_from)]
+    manifests = list(all_manifests().values())
     if benchmark == "demo":
-        return [m for m in fitting if {"medfsad-13k", "medfsad-pixel"} & set(m.benchmarks) and found.layout == m.layout]
+        parts = {"medfsad-13k", "medfsad-pixel"}
+        return [m for m in manifests if found.layout == m.layout and parts & set(m.benchmarks)]
     return [
         manifest
-        for manifest in fitting
-        if benchmark in manifest.benchmarks
-        and (found.layout == manifest.layout or manifest.benchmarks[benchmark].upstream)
+        for manifest in manifests
+        if (split := manifest.benchmarks.get(benchmark)) and found.layout in (manifest.layout, *split.also_from)
     ]
 
 
@@ -150,6 +150,8 @@ class _Preparation:
         images, unlabelled, outside = _labelled(self.found, self.manifest, self.watcher)
         if self.found.layout in OWN_LAYOUTS:
             self._fit_own(images)
+        if self.split.upstream:
+            images = {i: image for i, image in images.items() if image.split}
         if listed is not None:
             images = {row.id: images[row.id] for row in listed if row.id in images}
         self.report.candidates = len(images)
@@ -301,7 +303,7 @@ class _OtherSets:
 
 
 def _check_upstream(manifest: Manifest, split: Split, found: Recognised) -> None:
-    if split.upstream and not all(image.split for image in found.images):
+    if split.upstream and not any(image.split for image in found.images):
         raise ManifestError(
             f"{manifest.name}: this benchmark takes the upstream split, which {found.root.name!r} doesn't hold. "
             "Expected the set of MedIAnomaly-Data (zenodo.org/records/12677223) with `images/` and `data.json`; name "

@@ -28,7 +28,8 @@ def medianomaly(name: str) -> Callable[[Path], list[RawImage] | None]:
         if listed is None or _whose(listed) != name:
             return None
         files = _files(root)
-        return [_image(name, files, root, file, anomalous, side) for side, anomalous, file in listed]
+        images = [_image(name, files, root, file, anomalous, side) for side, anomalous, file in listed]
+        return images if name != "other" else [image for image in images if image.split]
 
     return layout
 
@@ -56,14 +57,16 @@ def bmad(root: Path) -> list[RawImage] | None:
 
 
 def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
-    """(side, anomalous, file name) of all that `data.json` names with a label and a side."""
+    """(side, anomalous, file name) of all that `data.json` names; its `unlabeled` part has labels and no side."""
     path = root / "data.json"
     if not path.is_file():
         return None
     try:
         content: Any = json.loads(path.read_text("utf-8"))
-        parts = (("train", "0"), ("test", "0"), ("test", "1"))
-        return [(side, label == "1", str(file)) for side, label in parts for file in content[side].get(label, [])]
+        pool = content["train"].get("unlabeled", {})
+        parts = [("train", "0", content["train"]), ("test", "0", content["test"]), ("test", "1", content["test"])]
+        parts += [("", label, pool) for label in ("0", "1")]
+        return [(side, label == "1", str(file)) for side, label, part in parts for file in part.get(label, [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SourceError(
             f"{path}: isn't the list of a MedIAnomaly set ({error!r}). Expected {{'train': {{'0': […]}}, 'test': "
@@ -104,7 +107,7 @@ def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: 
         label=label,
         patient=slide_of(path.stem) or path.stem,
         disease=label if anomalous else "",
-        split="train" if side == "train" else "test",
+        split=side,  # type: ignore[arg-type]  # one of the three, by construction
     )
 
 

@@ -29,13 +29,16 @@ def brain_tumor(root: Path) -> list[RawImage] | None:
 
 
 def lag(root: Path) -> list[RawImage] | None:
-    """LAG as distributed: `{non_glaucoma,suspicious_glaucoma}/image/*.jpg`; also without the `image` level."""
+    """LAG as distributed: `{non_glaucoma,suspicious_glaucoma}/image/*.jpg`; also without the `image` level.
+
+    Images are numbered through both folders; the id is the number in four digits.
+    """
     folders = {name: root / name for name in _LAG_CLASSES if (root / name).is_dir()}
     labels = {_LAG_CLASSES[name] for name in folders}
     if "suspicious_glaucoma" not in labels or "non_glaucoma" not in labels:
         return None
     return [
-        RawImage(id=path.stem, path=path, label=label, patient=path.stem, disease=label)
+        RawImage(id=path.stem.zfill(4), path=path, label=label, patient=path.stem.zfill(4), disease=label)
         for name, folder in sorted(folders.items())
         for label in [_LAG_CLASSES[name]]
         for path in rasters(folder / "image") or rasters(folder)

@@ -27,6 +27,8 @@ def rsna(root: Path) -> list[RawImage] | None:
     if folder.is_dir() and any(image.path.is_file() for image in images[:100]):
         return images
     files = _by_patient(root, {image.id for image in images})
+    if not files:
+        return None
     return [replace(image, path=files.get(image.id, image.path)) for image in images]
 
 
