@@ -20,7 +20,7 @@ import pandas as pd
 from medfsad_bench import __version__
 from medfsad_bench.curate.audit import Finding, shared_findings, unlabelled_findings
 from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
-from medfsad_bench.curate.load import Loaded, LoadPlan, staged_pixels
+from medfsad_bench.curate.load import Loaded, LoadPlan, staged_chunk, staged_pixels
 from medfsad_bench.curate.members import Members
 from medfsad_bench.curate.report import FAULTS, PrepareOptions, SetReport, Watcher, split_key, write_report
 from medfsad_bench.curate.slices import expand_slices
@@ -212,11 +212,15 @@ class _Preparation:
 
         def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
             image, mask = staged_pixels(self.plan, ids[index])
-            self.watcher.advance(1)
             return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
 
+        def chunk(index: int) -> bytes | None:
+            self.watcher.advance(1)
+            same = members.loaded[ids[index]].channels == channels
+            return staged_chunk(self.plan, ids[index]) if same else None
+
         self.watcher.start(f"{self.manifest.name}: writing", len(ids) + 1)
-        write_store(path, header, pd.DataFrame(rows), episodes, pixels)
+        write_store(path, header, pd.DataFrame(rows), episodes, pixels, chunks=chunk)
         dataset = Dataset(path)
         self.report.path = str(path)
         self.report.membership_digest = dataset.attributes["membership_digest"]

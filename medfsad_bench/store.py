@@ -5,6 +5,7 @@
     /table/<column>    one value an image
     /episodes/drawNN   indices into the images: up to 64 supports, one a group; K shots are the first K
 
+Before all that, in the 512 bytes that HDF5 leaves to the user, stands a seal: the SHA-256 of the rest of the file.
 `membership_digest` covers ids, labels, groups, splits, episodes and the sources' SHA-256, so it is the same wherever
 the same images were prepared; `content_digest` adds every stored byte, so it hangs on decoder versions too.
 """
@@ -12,6 +13,7 @@ the same images were prepared; `content_digest` adds every stored byte, so it ha
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,12 +28,16 @@ from jaxtyping import Bool, Int64, UInt8
 from medfsad_bench.errors import StoreError
 
 SCHEMA = 1
+_SEAL, _SEAL_BYTES = b"MEDFSAD seal 1 sha256 ", 512
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LEVEL = 4  # of gzip
 _TEXT = ("id", "patient", "group", "disease", "split", "path", "sha256", "window", "transfer_syntax", "warnings")
 _NUMBERS = {"label": np.uint8, "height": np.int32, "width": np.int32, "spacing_row_mm": np.float64}
 _NUMBERS |= {"spacing_column_mm": np.float64}
 _NOT_DIGESTED = frozenset({"path", "warnings"})  # where the user keeps a download is no property of the data
 
 Pixels = Callable[[int], tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]]
+Chunks = Callable[[int], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,13 @@ def store_name(header: StoreHeader) -> str:
 
 
 def write_store(
-    path: Path, header: StoreHeader, table: pd.DataFrame, episodes: Sequence[Sequence[int]], pixels: Pixels
+    path: Path,
+    header: StoreHeader,
+    table: pd.DataFrame,
+    episodes: Sequence[Sequence[int]],
+    pixels: Pixels,
+    *,
+    chunks: Chunks = lambda _: None,
 ) -> None:
     """Write a prepared set under a temporary name, check it, and move it to `path`.
 
@@ -67,6 +79,7 @@ def write_store(
         table: One row an image with the columns of schema 1, in the order of the images.
         episodes: Per draw the indices of the supports.
         pixels: Image (h, w, 1|3) and mask of a row.
+        chunks: The same image as `packed_chunk` returns it, where somebody has it already; else None.
 
     Raises:
         StoreError: If the disk is full or what was written doesn't verify.
@@ -74,20 +87,21 @@ def write_store(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w", libver="v110") as file:
-            _write_images(file, len(table), header.size_px, pixels)
-            _write_table(file, table)
+        with h5py.File(temporary, "w", libver="v110", userblock_size=_SEAL_BYTES) as file:
             for number, draw in enumerate(episodes):
                 file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
+            _write_table(file, table)
+            written = _write_images(file, len(table), header.size_px, pixels, chunks)
             for key, value in _attributes(header).items():
                 file.attrs[key] = value
             file.attrs["membership_digest"] = membership_digest(table, episodes)
-            file.attrs["content_digest"] = content_digest(file)
+            file.attrs["content_digest"] = content_digest(file, images_bytes=written)
+        _seal(temporary)
         faults = verify_store(temporary)
         if faults:
             raise StoreError(f"{path.name}: what was written doesn't verify ({'; '.join(faults)}). Prepare it again.")
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk
         raise StoreError(f"{path}: can't be written ({error}). Free disk space or choose another --out.") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -104,8 +118,13 @@ def membership_digest(table: pd.DataFrame, episodes: Sequence[Sequence[int]]) ->
     return hashlib.sha256("\n".join([*lines, "episodes", *draws]).encode()).hexdigest()
 
 
-def content_digest(file: h5py.File) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all data sets but the source's path and warnings."""
+def content_digest(file: h5py.File, *, images_bytes: Callable[[], Iterable[bytes]] | None = None) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all data sets but the source's path and warnings.
+
+    Args:
+        file: Open for reading.
+        images_bytes: Where the bytes of `/images` come from instead of the file, image by image.
+    """
     digest = hashlib.sha256()
     for name in sorted(_dataset_names(file)):
         if name.rsplit("/", 1)[-1] in _NOT_DIGESTED:
@@ -113,13 +132,38 @@ def content_digest(file: h5py.File) -> str:
         data = file[name]
         text = h5py.check_string_dtype(data.dtype) is not None
         digest.update(f"{name} {'text' if text else data.dtype.str} {data.shape}\n".encode())
+        if name == "images" and images_bytes is not None:
+            for part in images_bytes():
+                digest.update(part)
+            continue
         for block in _blocks(data):
             digest.update(_text_bytes(block) if text else np.ascontiguousarray(block).tobytes())
     return digest.hexdigest()
 
 
+def packed_chunk(image: np.ndarray) -> bytes:
+    """An image as HDF5's gzip filter stores it; the shuffle filter changes nothing where a value is one byte."""
+    return zlib.compress(np.ascontiguousarray(image).tobytes(), _LEVEL)
+
+
 def verify_store(path: Path) -> list[str]:
-    """Faults of a prepared file: digests, schema, disjoint groups, episodes. Empty if it is sound."""
+    """Faults of a prepared file: seal, digests, schema, disjoint groups, episodes. Empty if it is sound.
+
+    Files written before there was a seal are read all the same; theirs is not checked.
+
+    Raises:
+        StoreError: If it's missing, or no prepared file at all.
+    """
+    broken = _seal_faults(path)
+    try:
+        return broken + _content_faults(path)
+    except (StoreError, OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError):
+        if broken:  # a changed byte may hit what HDF5 needs to read the rest
+            return broken
+        raise
+
+
+def _content_faults(path: Path) -> list[str]:
     with open_store(path) as file:
         faults = []
         if content_digest(file) != file.attrs["content_digest"]:
@@ -247,7 +291,31 @@ def _attributes(header: StoreHeader) -> dict[str, Any]:
     }
 
 
-def _write_images(file: h5py.File, count: int, size_px: int, pixels: Pixels) -> None:
+def _seal(path: Path) -> None:
+    """Put the digest of all that follows into the file's first bytes."""
+    with path.open("r+b") as file:
+        file.seek(_SEAL_BYTES)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        file.write((_SEAL + digest.encode()).ljust(_SEAL_BYTES, b"\n"))
+
+
+def _seal_faults(path: Path) -> list[str]:
+    if not path.is_file():
+        return []  # which `open_store` says better
+    with path.open("rb") as file:
+        head = file.read(_SEAL_BYTES)
+        if head.startswith(_HDF5) or (not head.startswith(_SEAL[:7]) and file.read(len(_HDF5)) != _HDF5):
+            return []  # without a seal, or no prepared file
+        file.seek(_SEAL_BYTES)
+        expected = (_SEAL + hashlib.file_digest(file, "sha256").hexdigest().encode()).ljust(_SEAL_BYTES, b"\n")
+    return [] if head == expected else ["the seal is broken: a byte of the file was changed"]
+
+
+def _write_images(
+    file: h5py.File, count: int, size_px: int, pixels: Pixels, chunks: Chunks
+) -> Callable[[], Iterable[bytes]]:
+    """Write images and masks; returns the images' bytes once more, from where they came and not from the file."""
     first, _ = pixels(0)
     channels = first.shape[2]
     images = file.create_dataset(
@@ -256,15 +324,17 @@ def _write_images(file: h5py.File, count: int, size_px: int, pixels: Pixels) -> 
         np.uint8,
         chunks=(1, size_px, size_px, channels),
         compression="gzip",
-        compression_opts=4,
+        compression_opts=_LEVEL,
         shuffle=True,
     )
     masks = file.create_group("masks")
     for index in range(count):
         image, mask = pixels(index)
-        images[index] = image
+        packed = chunks(index) or packed_chunk(image)
+        images.id.write_direct_chunk((index, 0, 0, 0), packed)
         if mask is not None:
-            masks.create_dataset(str(index), data=mask, compression="gzip", compression_opts=4, chunks=mask.shape)
+            masks.create_dataset(str(index), data=mask, compression="gzip", compression_opts=_LEVEL, chunks=mask.shape)
+    return lambda: (np.ascontiguousarray(pixels(index)[0]).tobytes() for index in range(count))
 
 
 def _write_table(file: h5py.File, table: pd.DataFrame) -> None:

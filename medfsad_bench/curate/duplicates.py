@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
 from PIL import Image
 
 MIN_CORRELATION = 0.82
@@ -61,10 +61,11 @@ def near_duplicates(
     if len(prints) < 2:
         return found[0]
     details = np.array([item.detail for item in prints], np.float32).reshape(len(prints), -1)
+    where = np.arange(_EDGE * _EDGE, dtype=np.int64).reshape(_EDGE, _EDGE)
+    turns = [position.ravel() for position in _positions(where)]
     for start in range(0, len(prints), _BLOCK):
-        turned = np.stack([np.stack(_positions(item.detail)) for item in prints[start : start + _BLOCK]])
-        for position in range(8):
-            flat = turned[:, position].reshape(len(turned), -1)
+        for turn in turns:
+            flat = details[start : start + _BLOCK, turn]
             rows, columns = np.nonzero(flat @ details[: start + _BLOCK].T >= min_correlation)
             rows += start
             earlier = columns < rows
@@ -100,7 +101,7 @@ def joined_groups(known: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list
 
 def _cropped(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "32 32"]:
     grey = Image.fromarray(pixels).convert("L")
-    bright: Bool[np.ndarray, "h w"] = np.asarray(grey) > _DARK
+    bright: Bool[np.ndarray, "h w"] = (pixels if pixels.ndim == 2 else np.asarray(grey)) > _DARK
     rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
     if len(rows) > _EDGE // 2 and len(columns) > _EDGE // 2:
         grey = grey.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
@@ -114,6 +115,6 @@ def _ranks(small: Float32[np.ndarray, "32 32"]) -> Float32[np.ndarray, "32 32"]:
     return np.asarray(middle[index].reshape(small.shape) / small.size, np.float32)
 
 
-def _positions(picture: Float32[np.ndarray, "32 32"]) -> list[Float32[np.ndarray, "32 32"]]:
+def _positions(picture: Shaped[np.ndarray, "32 32"]) -> list[Shaped[np.ndarray, "32 32"]]:
     """The eight flips and quarter turns, the picture itself first."""
     return [np.rot90(flipped, turn) for flipped in (picture, picture[:, ::-1]) for turn in range(4)]

@@ -39,6 +39,7 @@ from medfsad_bench.readers import (
 )
 from medfsad_bench.sources import RawImage
 from medfsad_bench.sources.slides import read_holes, read_polygons
+from medfsad_bench.store import packed_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,19 @@ def staged_pixels(
     return (pixels[:, :, None] if pixels.ndim == 2 else pixels), mask
 
 
+def staged_chunk(plan: LoadPlan, image_id: str) -> bytes:
+    """The pixels of an image that was loaded, as the prepared file stores them."""
+    with np.load(_staged_path(plan, image_id), allow_pickle=False) as file:
+        return file["packed"].tobytes()
+
+
 def _mapped(jobs: list[list[RawImage]], plan: LoadPlan, workers: int) -> Iterator[list[Loaded]]:
     if workers <= 1 or len(jobs) < 2 * workers:
         yield from (_load_file(job, plan) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         size = max(1, min(32, len(jobs) // (4 * workers)))
         chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         for future in as_completed([pool.submit(_load_files, chunk, plan) for chunk in chunks]):
@@ -261,7 +270,8 @@ def _source_key(image: RawImage) -> str:
 
 def _stage(plan: LoadPlan, loaded: Loaded, pixels: np.ndarray, mask: np.ndarray | None) -> None:
     known: dict[str, Any] = {k: v for k, v in asdict(loaded).items() if k != "prints"}
-    arrays = {"pixels": pixels, "known": np.frombuffer(json.dumps(known).encode(), np.uint8)}
+    packed = np.frombuffer(packed_chunk(pixels), np.uint8)  # here, where there are several of us
+    arrays = {"pixels": pixels, "packed": packed, "known": np.frombuffer(json.dumps(known).encode(), np.uint8)}
     if mask is not None:
         arrays["mask"] = mask
     if loaded.prints is not None:

@@ -47,6 +47,7 @@ class Members:
     loaded: dict[str, Loaded] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     _left_out: dict[str, str] = field(default_factory=dict)
+    _grouped: tuple[list[str], dict[str, str]] | None = None  # the last answer: comparing all pairs takes its time
 
     def leave_out(self, problems: dict[str, str]) -> None:
         """Quarantine images before they are read."""
@@ -121,13 +122,19 @@ class Members:
         if self.listed is not None:
             by_id = {row.id: row.group for row in self.listed}
             return {i: by_id[i] for i in ids}
+        wanted = list(ids)
+        joins = self.manifest.join_near_duplicates and not self.split.upstream and all(i in self.loaded for i in ids)
+        if self._grouped is not None and self._grouped[0] == wanted:
+            return self._grouped[1]
         known = known_groups(self.manifest)
         groups = [known.get(i, self.images[i].patient) for i in ids]
-        if self.manifest.join_near_duplicates and not self.split.upstream and all(i in self.loaded for i in ids):
+        if joins:
             prints = [item.prints for i in ids if (item := self.loaded[i]).prints is not None]
             pairs = [(a, b) for a, b in near_duplicates(prints) if not (ids[a] in known and ids[b] in known)]
             groups = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
-        return dict(zip(ids, groups, strict=True))
+        found = dict(zip(ids, groups, strict=True))
+        self._grouped = (wanted, found) if joins else None
+        return found
 
     def _listed_choice(self) -> dict[str, str]:
         rows = self.listed or []

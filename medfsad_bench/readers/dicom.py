@@ -13,7 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
 from medfsad_bench.errors import SourceError
 from medfsad_bench.readers.dicom_grey import LookUpTable, functional_group, shown_grey
@@ -122,7 +122,7 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
         with _quiet():
             _check_size(path, dataset, frame)
             _complete_meta(dataset)
-            return np.asarray(pixel_array(dataset, index=frame))
+            return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
     except SourceError:
         raise
     except Exception as error:  # decoders raise whatever they like
@@ -142,6 +142,13 @@ def _check_size(path: Path, dataset: Dataset, frame: int) -> None:
             f"{path.name}: {columns} × {rows} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary image; cut a "
             "whole-slide image into patches first."
         )
+
+
+def _plugin(dataset: Dataset) -> str:
+    """Pillow for grey JPEG of 8 bits, three times as fast as what pydicom tries first; else pydicom's choice."""
+    baseline = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    grey = dataset.get("SamplesPerPixel") == 1 and dataset.get("BitsAllocated") == 8
+    return "pillow" if baseline and grey else ""
 
 
 def _complete_meta(dataset: Dataset) -> None:

@@ -44,7 +44,7 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
     """
     stored = _stored(dataset, raw)
     if stored.dtype.kind != "f" and stored.size:
-        lowest, highest = int(stored.min()), int(stored.max())
+        lowest, highest = (0, 255) if stored.dtype == np.uint8 else (int(stored.min()), int(stored.max()))
         if highest - lowest < _TABLE:
             first = min(lowest, 0)
             values = np.arange(first, highest + 1)
@@ -54,7 +54,9 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
                 shown = _shown(name, dataset, values, of_pixels, of_pixels[index], intensity, frame)
             else:
                 shown = _shown(name, dataset, values, of_pixels, of_pixels, intensity, frame)
-            return Shown(shown.pixels[index], shown.window, shown.notes)
+            if stored.dtype == np.uint8 and np.array_equal(shown.pixels, values):
+                return Shown(stored, shown.window, shown.notes)
+            return Shown(np.take(shown.pixels, index), shown.window, shown.notes)
     physical = _Modality(dataset, frame).of(stored)
     return _shown(name, dataset, stored, physical, physical, intensity, frame)
 

@@ -1,0 +1,115 @@
+"""How fast `prepare` is: 1024 × 1024 JPEG-coded DICOM to 256 px, with digests, fingerprints, audit and HDF5.
+
+Prints, in one run on one machine: images a second with one worker and with two, their ratio, the plain loop's figure
+(decode, resize, gzip; no digests, no audit) for comparison, and the largest memory of the preparing process.
+
+    python tests/bench/bench_prepare.py [--images 240]
+"""
+
+import argparse
+import io
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
+
+from medfsad_bench.prepare import PrepareOptions, prepare
+
+
+class _Silent:
+    def start(self, label: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int) -> None:
+        """Nothing."""
+
+
+def write_source(root: Path, count: int) -> None:
+    """`count` radiograph-like images: smooth anatomy with noise, which JPEG finds as hard as the real ones (0.1 MB)."""
+    root.joinpath("normal").mkdir(parents=True)
+    root.joinpath("anomalous").mkdir()
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(20, 230, (24, 24), np.uint8)).resize(
+            (1024, 1024), Image.Resampling.BICUBIC
+        )
+        pixels = np.clip(np.asarray(coarse, np.float32) + rng.normal(0, 3, (1024, 1024)), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
+        label = "normal" if number < count * 3 // 4 else "anomalous"
+        _write(root / label / f"{number:05d}.dcm", buffer.getvalue(), f"p{number}")
+
+
+def _write(path: Path, jpeg: bytes, patient: str) -> None:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = JPEGBaseline8Bit
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, UID("1.2.3")
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, UID("1.2.3")
+    dataset.PatientID, dataset.Modality = patient, "CR"
+    dataset.Rows = dataset.Columns = 1024
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = encapsulate([jpeg])
+    dataset["PixelData"].VR = "OB"
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def plain_loop(root: Path, out: Path) -> tuple[float, float]:
+    """Images a second of what everybody writes: decode, resize, store."""
+    paths = sorted(root.rglob("*.dcm"))
+    wall, cpu = time.perf_counter(), time.process_time()
+    with h5py.File(out / "plain.h5", "w") as file:
+        stored = file.create_dataset(
+            "images", (len(paths), 256, 256), np.uint8, chunks=(1, 256, 256), compression="gzip", shuffle=True
+        )
+        for index, path in enumerate(paths):
+            pixels = pydicom.dcmread(path).pixel_array
+            stored[index] = np.asarray(Image.fromarray(pixels).resize((256, 256), Image.Resampling.LANCZOS))
+    return len(paths) / (time.perf_counter() - wall), len(paths) / (time.process_time() - cpu)
+
+
+def timed(root: Path, out: Path, workers: int, count: int) -> tuple[float, float]:
+    """Images a second of `prepare`, everything included: by the clock, and by the processor time of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    prepare(root, PrepareOptions(out, workers=workers, allow=frozenset({"smaller"})), watcher=_Silent())
+    return count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=240)
+    count = parser.parse_args().images
+    with tempfile.TemporaryDirectory() as folder:
+        root, out = Path(folder) / "ward", Path(folder) / "out"
+        write_source(root, count)
+        out.mkdir()
+        timed(root, out / "warm", 1, count)
+        plain = plain_loop(root, out)
+        one = timed(root, out / "one", 1, count)
+        two = timed(root, out / "two", 2, count)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    serial = one[1] / two[1]  # of one image's processor time, what two workers leave to the first process
+    for line in (
+        f"prepare, one worker      {one[1]:6.1f} images/s of one core, {one[0]:.1f} by the clock  (wanted: 45 a core)",
+        f"plain loop, no checks    {plain[1]:6.1f} images/s of one core, {plain[0]:.1f} by the clock",
+        f"prepare, two workers     {two[0]:6.1f} images/s by the clock, {two[0] / one[0]:.2f} times one  (wanted: 1.8)",
+        f"left to one process      {serial:6.0%} of the work: two workers can reach {2 / (1 + serial):.2f} times one",
+        f"memory of the process    {peak:6.0f} MiB",
+        f"load of the machine      {os.getloadavg()[0]:6.1f} (above 1 before the start, the clock says little)",
+    ):
+        print(line)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
