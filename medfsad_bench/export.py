@@ -1,11 +1,14 @@
 """`medfsad export`: a prepared file's content in forms that other tools read."""
 
 import csv
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from medfsad_bench.croissant import FIELDS, write_croissant
 from medfsad_bench.errors import StoreError
 from medfsad_bench.manifest import ids_digest
 from medfsad_bench.store import Dataset
@@ -38,6 +41,24 @@ def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
 
+def export_croissant(dataset: Dataset, folder: Path) -> int:
+    """Write images and masks as `export_png` does, `images.csv` and `croissant.json`; returns the images written.
+
+    Raises:
+        StoreError: If the folder isn't empty.
+    """
+    count = export_png(dataset, folder)
+    table = dataset.table.copy()
+    kinds = table["label"].map({0: "normal", 1: "anomalous"})
+    names = [f"{_safe(str(name))}.png" for name in table["id"]]
+    table["image"] = [f"{split}/{kind}/{name}" for split, kind, name in zip(table["split"], kinds, names, strict=True)]
+    table["mask"] = [f"masks/{name}" if has else "" for name, has in zip(names, dataset.has_mask(), strict=True)]
+    path = folder / "images.csv"
+    _whole(path, lambda temporary: table[list(FIELDS)].to_csv(temporary, index=False, lineterminator="\n"))
+    write_croissant(dataset, path, folder / "croissant.json")
+    return count
+
+
 def export_png(dataset: Dataset, folder: Path) -> int:
     """Write images and masks as `<split>/<normal|anomalous>/<id>.png` and `masks/<id>.png`; returns the images written.
 
@@ -46,6 +67,19 @@ def export_png(dataset: Dataset, folder: Path) -> int:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"--out {folder} isn't an empty folder. Expected a new one for the PNG files; choose another.")
+    if folder.exists():
+        folder.rmdir()
+    growing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    growing.mkdir(parents=True)
+    try:
+        _write_pngs(dataset, growing)
+        growing.replace(folder)
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+    return len(dataset.table)
+
+
+def _write_pngs(dataset: Dataset, folder: Path) -> None:
     from PIL import Image
 
     masked = dataset.has_mask()
@@ -57,7 +91,6 @@ def export_png(dataset: Dataset, folder: Path) -> int:
         if masked[index]:
             (folder / "masks").mkdir(exist_ok=True)
             Image.fromarray(dataset.mask(index).astype(np.uint8) * 255).save(folder / "masks" / name)
-    return len(dataset.table)
 
 
 def _safe(image_id: str) -> str:

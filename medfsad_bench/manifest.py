@@ -6,7 +6,7 @@ A typo in a field is an error, not a silently ignored line. Manifests are read b
 import csv
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -188,6 +188,21 @@ def known_groups(manifest: Manifest) -> dict[str, str]:
     if manifest.groups is None:
         return {}
     return {row["id"]: row["group"] for row in _read_table(manifest.groups)}
+
+
+def version_note(attributes: Mapping[str, object]) -> str:
+    """What a prepared file's user should know of its version: empty if the set's manifest is the one it was made from.
+
+    A file of another version stays readable. Its digest tells its rows apart from those of today's version.
+    """
+    manifest = all_manifests().get(str(attributes.get("name")))
+    version = str(attributes.get("version"))
+    if manifest is None or manifest.version == version:
+        return ""
+    return (
+        f"made from version {version} of the set's manifest, this release has {manifest.version}: still readable, but "
+        "prepare it anew to compare with today's rows"
+    )
 
 
 @cache

@@ -1,5 +1,6 @@
 """The prepared file: what is written is read back, and any changed byte is found."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.store import Dataset, StoreHeader, membership_digest, store_name, verify_store, write_store
+from medfsad_bench.store import (
+    Dataset,
+    StoreHeader,
+    membership_digest,
+    packed_chunk,
+    store_name,
+    verify_store,
+    write_store,
+)
 
 HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra={"organ": "o"})
 
@@ -80,7 +89,61 @@ def test_any_flipped_pixel_is_found(tmp_path_factory: pytest.TempPathFactory, i:
     write_store(path, HEADER, toy_table(), [[0, 1, 2]], toy_pixels)
     with h5py.File(path, "a") as file:
         file["images"][i, y, x, 0] ^= np.uint8(by)
-    assert "content digest" in verify_store(path)[0]
+    assert any("content digest" in fault for fault in verify_store(path))
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sealed") / "x.h5"
+    write_store(path, HEADER, toy_table(), [[0, 1, 2]], toy_pixels)
+    return path
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+@settings(max_examples=150)
+def test_any_flipped_byte_of_the_file_is_found(sealed: Path, where: float, by: int) -> None:
+    """Pixels, table, attributes, HDF5's own bookkeeping and its unused bytes, and the seal itself."""
+    content = bytearray(sealed.read_bytes())
+    content[int(where * len(content))] ^= by
+    path = sealed.with_name("flipped.h5")
+    path.write_bytes(bytes(content))
+    with suppress(StoreError):  # hit where HDF5 can't even be recognised
+        assert verify_store(path)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 600, -1])
+def test_a_shortened_or_lengthened_file_is_found(sealed: Path, kept: int) -> None:
+    content = sealed.read_bytes()
+    path = sealed.with_name("cut.h5")
+    path.write_bytes(content[:kept])
+    with suppress(StoreError):
+        assert verify_store(path)
+    path.write_bytes(content + b"x")
+    assert verify_store(path)
+
+
+def test_a_file_from_before_the_seal_is_still_sound(sealed: Path) -> None:
+    path = sealed.with_name("old.h5")
+    with h5py.File(sealed) as file, h5py.File(path, "w", libver="v110") as old:
+        for name in file:
+            file.copy(name, old)
+        for key, value in file.attrs.items():
+            old.attrs[key] = value
+    assert path.read_bytes()[:4] == b"\x89HDF"
+    assert verify_store(path) == []
+
+
+def test_chunks_that_were_packed_elsewhere_are_stored_as_they_are(sealed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    packed = [packed_chunk(toy_pixels(index)[0]) for index in range(8)]
+    write_store(path, HEADER, toy_table(), [[0, 1, 2]], toy_pixels, chunks=lambda index: packed[index])
+    assert Dataset(path).attributes["content_digest"] == Dataset(sealed).attributes["content_digest"]
+    with h5py.File(path) as file:
+        assert (file["images"].compression, file["images"].shuffle) == ("gzip", True)
+    wrong = packed[::-1]
+    with pytest.raises(StoreError, match="doesn't verify"):
+        write_store(tmp_path / "y.h5", HEADER, toy_table(), [[0]], toy_pixels, chunks=lambda index: wrong[index])
+    assert not (tmp_path / "y.h5").exists()
 
 
 @pytest.mark.parametrize("column", ["id", "group", "sha256", "split"])

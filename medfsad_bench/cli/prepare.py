@@ -1,14 +1,19 @@
 """`medfsad prepare`, `verify`, `inspect`, `export`: everything about prepared files."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
 from medfsad_bench.errors import ManifestError, MedfsadError, SourceError
+
+if TYPE_CHECKING:
+    from medfsad_bench.curate.report import SetReport
 
 
 def register(app: typer.Typer) -> None:
@@ -20,14 +25,15 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    source: Annotated[Path, typer.Option(help="Folder of one raw download, or one that holds several.")],
+    source: Annotated[Path, typer.Option(help="Folder or zip file of a raw download, or a folder of several.")],
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Where prepared files go.")] = Path("medfsad-data"),
     size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
-        list[str] | None, typer.Option(help="Fault to let through (smaller, near-duplicates, other-files); repeatable.")
+        list[str] | None,
+        typer.Option(help="Fault to let through: smaller, near-duplicates, other-files, shared-images; repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
@@ -55,13 +61,15 @@ def prepare(
     for report in reports:
         counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
         groups = f"{report.groups.get('train', 0)}/{report.groups.get('test', 0)}"
-        notes = ", ".join(report.allowed) or ("" if not report.findings else f"{len(report.findings)} finding(s)")
+        notes = ", ".join(report.allowed) or ("" if not report.findings else f"{len(report.findings)} noted")
         table.add_row(report.name, *counts, groups, str(len(report.quarantined)), notes)
     table.caption = "train: normal images; normal, anomalous: of the test; groups: train/test; bad: quarantined"
     out.print(table)
     if not dry_run:
         folders = sorted({str(Path(report.path).parent) for report in reports})
         out.print(f"Files, reports and contact sheets are in {', '.join(folders)}.")
+    if any(report.findings or report.quarantined for report in reports):
+        out.print(_findings_table(reports))
     for report in reports:
         if "smaller" in report.allowed and benchmark != "demo":
             out.print(
@@ -74,7 +82,22 @@ def prepare(
                 f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
             )
     for folder in left:
-        out.print(f"left alone: {folder.name} (no known layout)", style="dim")
+        out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
+
+
+def _findings_table(reports: "Sequence[SetReport]") -> Table:
+    """How often each fault was found, and where first; all of them are in the reports."""
+    table = Table(title="found while reading", caption="all of it is in the reports, with pictures in *.findings.png")
+    for column in ("set", "fault", "count", "first"):
+        table.add_column(column, justify="right" if column == "count" else "left", no_wrap=column != "first")
+    for report in reports:
+        found: dict[str, list[str]] = {}
+        for finding in report.findings:
+            found.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
+        found |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
+        for fault, places in found.items():
+            table.add_row(report.name, fault, f"{len(places):,}", escape(places[0]))
+    return table
 
 
 def verify(
@@ -82,14 +105,17 @@ def verify(
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Prove a prepared file: digests, schema, disjoint groups, episodes. Exit 1 if a check fails."""
-    from medfsad_bench.store import verify_store
+    from medfsad_bench.manifest import version_note
+    from medfsad_bench.store import Dataset, verify_store
 
     found = {str(path): verify_store(path) for path in files}
     if json_:
         print_json(found)
     else:
         for path, faults in found.items():
-            out.print(f"{Path(path).name}: " + ("; ".join(faults) if faults else "sound"))
+            out.print(f"{Path(path).name}: " + ("; ".join(faults) if faults else "sound"), markup=False)
+            if not faults and (note := version_note(Dataset(Path(path)).attributes)):
+                out.print(f"  {note}", markup=False)
     if any(found.values()):
         raise typer.Exit(1)
 
@@ -100,6 +126,7 @@ def inspect(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a prepared file holds."""
+    from medfsad_bench.manifest import version_note
     from medfsad_bench.sheet import write_contact_sheet
     from medfsad_bench.store import Dataset
 
@@ -113,6 +140,8 @@ def inspect(
             for row in counts.reset_index().to_dict("records")
         }
     }
+    if note := version_note(dataset.attributes):
+        known["note"] = note
     known["draws"] = [len(draw) for draw in dataset.episodes]
     if out_png is not None:
         write_contact_sheet(dataset, out_png)
@@ -127,11 +156,16 @@ def inspect(
 
 def export(
     file: Annotated[Path, typer.Argument(help="A prepared file.")],
-    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids) or new folder (png) to write.")],
-    to: Annotated[str, typer.Option(help="csv: the table; ids: a manifest's id list; png: images and masks.")] = "csv",
+    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids) or new folder (png, croissant).")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="csv: the table; ids: an id list; png: images and masks; croissant: these with croissant.json."
+        ),
+    ] = "csv",
 ) -> None:
     """Write a prepared file's table, membership or images for other tools."""
-    from medfsad_bench.export import export_ids, export_png, export_table
+    from medfsad_bench.export import export_croissant, export_ids, export_png, export_table
     from medfsad_bench.store import Dataset
 
     dataset = Dataset(file)
@@ -141,5 +175,7 @@ def export(
         out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
     elif to == "png":
         out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
+    elif to == "croissant":
+        out.print(f"wrote {export_croissant(dataset, out_path):,} images, images.csv and croissant.json to {out_path}")
     else:
-        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids and png.")
+        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids, png and croissant.")
