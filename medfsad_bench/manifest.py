@@ -73,6 +73,7 @@ class Split(_Closed):
     test_anomalous: int = Field(ge=1)
     ids: str | None = None
     ids_sha256: str | None = None
+    known_faults: tuple[str, ...] = ()  # of the committed list: reported, but nothing that its user could mend
     upstream: bool = False
     also_from: tuple[str, ...] = ()  # other layouts that hold the same images
 

@@ -1,12 +1,27 @@
 """Every manifest is whole, and a fault in one is named."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from medfsad_bench.curate.split import Candidate, choose
 from medfsad_bench.errors import ManifestError
-from medfsad_bench.manifest import all_manifests, benchmark_names, ids_digest, known_groups, listed_ids, load_manifest
+from medfsad_bench.manifest import (
+    Manifest,
+    Split,
+    all_manifests,
+    benchmark_names,
+    ids_digest,
+    known_groups,
+    listed_ids,
+    load_manifest,
+    version_note,
+)
+from medfsad_bench.resources import resource_dir
 from medfsad_bench.sources import LAYOUTS
+from medfsad_bench.sources.tables import rsna_from_tables
 
 MANIFESTS = sorted(all_manifests().values(), key=lambda manifest: manifest.name)
 
@@ -67,6 +82,82 @@ def test_committed_groups_cover_every_listed_image() -> None:
             rows = listed_ids(manifest, split) or []
             if groups and rows:
                 assert all(groups[row.id] == row.group for row in rows)
+
+
+@pytest.mark.shared
+def test_the_rsna_list_is_the_rule_applied_to_the_real_tables(shared: Path) -> None:
+    tables = shared / "indexes" / "rsna"
+    images = rsna_from_tables(tables / "stage_2_train_labels.csv", tables / "stage_2_detailed_class_info.csv", tables)
+    manifest = all_manifests()["rsna"]
+    split = manifest.benchmarks["medfsad-13k"]
+    kinds = {"Normal": False, "Lung Opacity": True}
+    candidates = [Candidate(i.id, i.patient, kinds[i.label]) for i in images if i.label in kinds]
+    assert len(candidates) == 8851 + 6012
+    _is_the_rule(manifest, split, candidates)
+    assert manifest.benchmarks["medfsad-pixel"].ids_sha256 == split.ids_sha256
+
+
+@pytest.mark.shared
+def test_the_lag_list_is_the_rule_applied_to_the_upstream_names(shared: Path) -> None:
+    lists = json.loads((shared / "indexes" / "upstream_splits" / "LAG" / "data.json").read_text())
+    pool = lists["train"]["unlabeled"]
+    normal = [*lists["train"]["0"], *pool["0"], *lists["test"]["0"]]
+    glaucoma = [*pool["1"], *lists["test"]["1"]]
+    assert (len(normal), len(glaucoma)) == (3143, 1711)
+    candidates = [Candidate(Path(n).stem, Path(n).stem, n in set(glaucoma)) for n in (*normal, *glaucoma)]
+    manifest = all_manifests()["lag"]
+    _is_the_rule(manifest, manifest.benchmarks["medfsad-13k"], candidates)
+
+
+@pytest.mark.shared
+def test_the_his_list_is_the_rule_applied_to_the_real_coordinates(shared: Path) -> None:
+    candidates = []
+    for name in ("train_good", "valid_good", "test_good", "valid_bad", "test_bad"):
+        for line in (shared / "indexes" / "his" / f"{name}.txt").read_text().split():
+            slide = line.split(",")[0]
+            side = "train" if slide.startswith("normal") else "test"
+            candidates.append(Candidate(line.replace(",", "_"), slide, name.endswith("bad"), side))
+    manifest = all_manifests()["his"]
+    _is_the_rule(manifest, manifest.benchmarks["medfsad-13k"], candidates)
+    slides = all_manifests()["his_slides"].benchmarks["medfsad-pixel"]
+    assert slides.ids_sha256 == manifest.benchmarks["medfsad-13k"].ids_sha256
+
+
+def _is_the_rule(manifest: Manifest, split: Split, candidates: list[Candidate]) -> None:
+    chosen = choose(manifest.name, candidates, split.counts)
+    groups = {c.id: c.group for c in candidates}
+    listed = listed_ids(manifest, split)
+    assert listed is not None
+    assert {row.id: row.split for row in listed} == chosen
+    assert split.ids_sha256 == ids_digest((i, groups[i], side) for i, side in chosen.items())
+
+
+def test_every_list_is_small_enough_to_be_read() -> None:
+    folder = resource_dir("data_manifests")
+    assert max(path.stat().st_size for path in folder.iterdir()) < 200_000
+
+
+def test_an_edited_list_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(resource_dir("data_manifests"), tmp_path / "m")
+    path = tmp_path / "m" / "rsna.ids.csv"
+    path.write_text(path.read_text().replace(",test", ",train", 1))
+    monkeypatch.setattr("medfsad_bench.manifest.resource_dir", lambda _: tmp_path / "m")
+    manifest = all_manifests()["rsna"]
+    with pytest.raises(ManifestError, match="One of the two was edited"):
+        listed_ids(manifest, manifest.benchmarks["medfsad-13k"])
+
+
+def test_a_file_of_an_older_version_says_so() -> None:
+    assert version_note({"name": "rsna", "version": all_manifests()["rsna"].version}) == ""
+    assert "made from version 1.0.0" in version_note({"name": "rsna", "version": "1.0.0"})
+    assert version_note({"name": "my_ward", "version": "0.0.0"}) == ""
+
+
+def test_every_manifest_gives_exact_steps_to_get_the_download() -> None:
+    for manifest in MANIFESTS:
+        steps = manifest.obtain.strip().splitlines()
+        assert steps[0].startswith("1. ")
+        assert any("`medfsad prepare --source <that folder>" in step for step in steps), manifest.name
 
 
 def test_the_digest_of_a_list_is_independent_of_its_order() -> None:

@@ -1,9 +1,11 @@
 """Near-duplicates: altered copies of one picture, whatever their size, contrast, flip or quarter turn.
 
-A picture is cropped to what isn't background, squashed to 32 × 32, rank-transformed (so that brightness and contrast
-drop out) and reduced to its detail: what is left after taking away a smooth version of itself, inside the foreground
-only, as outlines of a head or of a camera's field of view are alike in everybody. Two pictures are near-duplicates if
-their details correlate in any of the eight flips and quarter turns. How the threshold was found: decision record 0002.
+A picture is cropped to what isn't background (rows and columns of which a twentieth is brighter than a quarter of the
+99th percentile, so that a brightened copy is cropped as its dark original is), squashed to 32 × 32, rank-transformed
+(so that brightness and contrast drop out) and reduced to its detail: what is left after taking away a smooth version of
+itself, inside the foreground only, as outlines of a head or of a camera's field of view are alike in everybody. Two
+pictures are near-duplicates if their details correlate in any of the eight flips and quarter turns. How the threshold
+was found: decision record 0030.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ _EDGE = 32
 _SIGMA = 2.0  # of the smooth version, in pixels of the small picture
 _MARGIN = 2  # pixels of the foreground's rim that are left out
 _DARK = 12  # of 255: background of MRI, X-ray collimation, the black around a fundus
+_BRIGHT, _DIM, _SHARE = 0.99, 0.25, 0.05  # quantile, fraction of it, and share of a row or column, for the crop
 _BLOCK = 1024
 
 
@@ -101,11 +104,18 @@ def joined_groups(known: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list
 
 def _cropped(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "32 32"]:
     grey = Image.fromarray(pixels).convert("L")
-    bright: Bool[np.ndarray, "h w"] = (pixels if pixels.ndim == 2 else np.asarray(grey)) > _DARK
-    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    values = pixels if pixels.ndim == 2 else np.asarray(grey)
+    bright: Bool[np.ndarray, "h w"] = values > max(_DARK, int(_DIM * _level(grey, _BRIGHT)))
+    rows, columns = np.flatnonzero(bright.mean(1) >= _SHARE), np.flatnonzero(bright.mean(0) >= _SHARE)
     if len(rows) > _EDGE // 2 and len(columns) > _EDGE // 2:
         grey = grey.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
     return np.asarray(grey.resize((_EDGE, _EDGE), Image.Resampling.BOX), np.float32)
+
+
+def _level(grey: Image.Image, quantile: float) -> int:
+    """Smallest grey level that at least this share of the pixels doesn't exceed."""
+    below = np.cumsum(grey.histogram())
+    return int(np.searchsorted(below, quantile * below[-1]))
 
 
 def _ranks(small: Float32[np.ndarray, "32 32"]) -> Float32[np.ndarray, "32 32"]:

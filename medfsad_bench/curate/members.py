@@ -1,7 +1,7 @@
 """Who takes part in one set, as it becomes clear: list or rule, then what reading the images shows."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,9 @@ class Members:
         Raises:
             CurationError: With the kinds and the first few.
         """
+        if self.listed is not None:
+            known = self.split.known_faults
+            self.findings = [replace(f, stops=False) if f.fault in known else f for f in self.findings]
         self.report.findings = [asdict(finding) for finding in self.findings]
         stopping = [finding for finding in self.findings if finding.stops]
         faults = sorted({finding.fault for finding in stopping})

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from medfsad_bench.errors import SourceError
 from medfsad_bench.readers.dicom_grey import LookUpTable, functional_group, shown_grey
 from medfsad_bench.readers.dicom_privacy import privacy_notes
-from medfsad_bench.readers.picture import MAX_PIXELS, Intensity, Picture, grey_if_equal, to_8_bits
+from medfsad_bench.readers.picture import MAX_PIXELS, Intensity, Picture, grey_if_equal, one_line, to_8_bits
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SQUARE = 1e-3  # relative difference of the two spacings below which pixels count as square
@@ -33,22 +33,37 @@ def read_dicom(path: Path, *, intensity: Intensity, frame: int = 0) -> Picture:
     Raises:
         SourceError: If it isn't DICOM, has no pixels, or can't be decoded.
     """
-    dataset = _open(path)
-    raw = _decode(path, dataset, frame)
-    notes: tuple[str, ...] = ()
-    window = ""
     try:
-        if raw.ndim == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-            pixels = grey_if_equal(_colour(dataset, raw))
-        else:
-            shown = shown_grey(path.name, dataset, raw, intensity, frame=frame)
-            pixels, window, notes = shown.pixels, shown.window, shown.notes
+        with _quiet():
+            dataset = _open(path)
+            raw = _decode(path, dataset, frame)
+            return _picture(path, dataset, raw, intensity, frame)
     except SourceError:
         raise
     except Exception as error:  # contradictory LUTs, windows and palettes
         raise SourceError(
-            f"{path.name}: rescale, window or palette don't fit the pixels ({_line(error)}). Download it again."
+            f"{path.name}: rescale, window or palette don't fit the pixels ({one_line(error)}). Download it again."
         ) from error
+
+
+def read_header(path: Path) -> Dataset:
+    """The header alone, without the pixels.
+
+    Raises:
+        SourceError: If it isn't DICOM or is damaged.
+    """
+    with _quiet():
+        return _read(path, header_only=True)
+
+
+def _picture(path: Path, dataset: Dataset, raw: np.ndarray, intensity: Intensity, frame: int) -> Picture:
+    notes: tuple[str, ...] = ()
+    window = ""
+    if raw.ndim == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        pixels = grey_if_equal(_colour(dataset, raw))
+    else:
+        shown = shown_grey(path.name, dataset, raw, intensity, frame=frame)
+        pixels, window, notes = shown.pixels, shown.window, shown.notes
     spacing = _spacing(dataset, frame)
     return Picture(
         pixels=np.ascontiguousarray(pixels),
@@ -61,15 +76,6 @@ def read_dicom(path: Path, *, intensity: Intensity, frame: int = 0) -> Picture:
     )
 
 
-def read_header(path: Path) -> Dataset:
-    """The header alone, without the pixels.
-
-    Raises:
-        SourceError: If it isn't DICOM or is damaged.
-    """
-    return _read(path, header_only=True)
-
-
 def _open(path: Path) -> Dataset:
     dataset = _read(path, header_only=False)
     if not any(dataset.get(name) for name in _PIXELS):
@@ -80,23 +86,23 @@ def _open(path: Path) -> Dataset:
 
 def _read(path: Path, *, header_only: bool) -> Dataset:
     try:
-        with _quiet():
-            dataset: Dataset = dcmread(path, stop_before_pixels=header_only)
+        dataset: Dataset = dcmread(path, stop_before_pixels=header_only)
     except InvalidDicomError:
         return _forced(path, header_only=header_only)
     except Exception as error:  # a damaged header fails in as many ways as there are value representations
-        raise SourceError(f"{path.name}: the DICOM header is damaged ({_line(error)}). Download it again.") from error
+        raise SourceError(
+            f"{path.name}: the DICOM header is damaged ({one_line(error)}). Download it again."
+        ) from error
     return dataset
 
 
 def _forced(path: Path, *, header_only: bool) -> Dataset:
     """Old files lack preamble and magic; they are taken if they hold what an image must."""
     try:
-        with _quiet():
-            dataset = dcmread(path, force=True, stop_before_pixels=header_only)
-            whole = all(name in dataset for name in ("Rows", "Columns"))
+        dataset = dcmread(path, force=True, stop_before_pixels=header_only)
+        whole = all(name in dataset for name in ("Rows", "Columns"))
     except Exception as error:  # as above
-        raise SourceError(f"{path.name}: neither DICOM nor an image ({_line(error)}). Remove it.") from error
+        raise SourceError(f"{path.name}: neither DICOM nor an image ({one_line(error)}). Remove it.") from error
     if not whole:
         raise SourceError(f"{path.name}: no DICOM file (no preamble, no rows and columns). Remove it.")
     return dataset
@@ -119,16 +125,15 @@ def _quiet() -> Iterator[None]:
 def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
     """Stored values (h, w), or RGB (h, w, 3) where pydicom converts YBR."""
     try:
-        with _quiet():
-            _check_size(path, dataset, frame)
-            _complete_meta(dataset)
-            return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
+        _check_size(path, dataset, frame)
+        _complete_meta(dataset)
+        return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
     except SourceError:
         raise
     except Exception as error:  # decoders raise whatever they like
         raise SourceError(
             f"{path.name}: the pixels (transfer syntax {_syntax_name(dataset) or 'unknown'}) can't be decoded: "
-            f"{_line(error)}. If the file is whole, install another decoder (python-gdcm, pyjpegls) or convert it."
+            f"{one_line(error)}. If the file is whole, install another decoder (python-gdcm, pyjpegls) or convert it."
         ) from error
 
 
@@ -213,7 +218,3 @@ def _pair(holder: Dataset | None, name: str) -> tuple[float, float] | None:
 def _syntax_name(dataset: Dataset) -> str:
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
     return str(syntax.name) if syntax is not None else ""
-
-
-def _line(error: Exception) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300] or type(error).__name__

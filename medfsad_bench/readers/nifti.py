@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from medfsad_bench.errors import SourceError
-from medfsad_bench.readers.picture import Intensity, Picture, percentile_range, to_8_bits
+from medfsad_bench.readers.picture import Intensity, Picture, one_line, percentile_range, to_8_bits
 
 MAX_VOXELS = 100_000_000  # 11 times a BraTS volume; in memory 1.2 GB for a moment
 _SAME_AFFINE_MM = 1e-2
@@ -63,7 +63,9 @@ def read_volume(path: Path) -> Volume:
     except SourceError:
         raise
     except Exception as error:  # nibabel lets whatever zlib, NumPy and its own parsers raise escape
-        raise SourceError(f"{path.name}: no NIfTI volume that can be read ({error}). Download it again.") from error
+        raise SourceError(
+            f"{path.name}: no NIfTI volume that can be read ({one_line(error)}). Download it again."
+        ) from error
     display = None
     if values.dtype.names and {"R", "G", "B"} <= set(values.dtype.names):
         channels = np.stack([values[name] for name in "RGB"], axis=-1)

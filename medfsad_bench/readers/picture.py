@@ -51,6 +51,11 @@ class Picture:
     privacy: tuple[str, ...] = ()
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line of bearable length; its name where it says nothing."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300] or type(error).__name__
+
+
 def to_8_bits(values: Float[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
     """Map `low`…`high` linearly to 0…255; values beyond are clipped, those that aren't numbers are black.
 

@@ -8,7 +8,15 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medfsad_bench.errors import SourceError
-from medfsad_bench.readers.picture import MAX_PIXELS, Intensity, Picture, grey_if_equal, percentile_range, to_8_bits
+from medfsad_bench.readers.picture import (
+    MAX_PIXELS,
+    Intensity,
+    Picture,
+    grey_if_equal,
+    one_line,
+    percentile_range,
+    to_8_bits,
+)
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I", "F")
 
@@ -80,7 +88,9 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
     except SourceError:
         raise
     except Exception as error:  # Pillow's parsers let whatever damaged bytes lead to escape
-        raise SourceError(f"{path.name}: the image is damaged or cut short ({error}). Download it again.") from error
+        raise SourceError(
+            f"{path.name}: the image is damaged or cut short ({one_line(error)}). Download it again."
+        ) from error
 
 
 def _check_size(path: Path, image: Image.Image) -> None:

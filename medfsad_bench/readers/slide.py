@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from medfsad_bench.errors import MedfsadError, SourceError
-from medfsad_bench.readers.picture import Picture, grey_if_equal
+from medfsad_bench.readers.picture import Picture, grey_if_equal, one_line
 
 _40X_UM = (0.15, 0.35)  # micrometres a pixel that pass for 40x
 
@@ -38,7 +38,9 @@ def read_patches(path: Path, regions: Iterable[tuple[int, int, int]]) -> Iterato
     except MedfsadError:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like
-        raise SourceError(f"{path.name}: no whole slide that can be read ({error}). Download it again.") from error
+        raise SourceError(
+            f"{path.name}: no whole slide that can be read ({one_line(error)}). Download it again."
+        ) from error
 
 
 def polygon_mask(

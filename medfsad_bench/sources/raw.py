@@ -68,7 +68,7 @@ def files_below(folder: Path) -> list[Path]:
     for place, folders, names in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+    return sorted(path for path in found if path.is_file() or not path.exists())  # no pipes or devices: they'd block
 
 
 def is_volume(path: Path) -> bool:
