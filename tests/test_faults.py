@@ -41,7 +41,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("staged", [1, 12, 34])
+@pytest.mark.parametrize("staged", [1, 20])
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_digests(
     ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: int
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_source_that_is_only_read_is_left_as_it_was(ward: Path, tmp_path: Path
 
 def test_a_torn_staged_file_is_read_again(ward: Path, tmp_path: Path) -> None:
     """What a power failure leaves: a name without its bytes."""
-    with files_up_to(12_000), pytest.raises(MedfsadError):
+    with files_up_to(60_000), pytest.raises(MedfsadError):
         prepared(ward, tmp_path / "out")
     staged = sorted((tmp_path / "out").rglob("*.npz"))
     assert staged

@@ -79,7 +79,7 @@ def _picture(path: Path, dataset: Dataset, raw: np.ndarray, intensity: Intensity
 def _open(path: Path) -> Dataset:
     dataset = _read(path, header_only=False)
     if not any(dataset.get(name) for name in _PIXELS):
-        kind = dataset.get("Modality", "") or dataset.get("SOPClassUID", "")
+        kind = _one_word(dataset.get("Modality", "") or dataset.get("SOPClassUID", ""))
         raise SourceError(f"{path.name}: a DICOM file without pixels ({kind or 'of no stated kind'}). Leave it out.")
     return dataset
 
@@ -128,9 +128,9 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
         _check_size(path, dataset, frame)
         _complete_meta(dataset)
         return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
-    except SourceError:
+    except (SourceError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # decoders raise whatever they like
+    except BaseException as error:  # decoders raise whatever they like; those in Rust panic with a BaseException
         raise SourceError(
             f"{path.name}: the pixels (transfer syntax {_syntax_name(dataset) or 'unknown'}) can't be decoded: "
             f"{one_line(error)}. If the file is whole, install another decoder (python-gdcm, pyjpegls) or convert it."
@@ -217,4 +217,9 @@ def _pair(holder: Dataset | None, name: str) -> tuple[float, float] | None:
 
 def _syntax_name(dataset: Dataset) -> str:
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    return str(syntax.name) if syntax is not None else ""
+    return _one_word(syntax.name) if syntax is not None else ""
+
+
+def _one_word(value: object) -> str:
+    """A header's value for a message: damaged ones hold line breaks, and never end."""
+    return " ".join(str(value).split())[:100]
