@@ -16,6 +16,7 @@ from conftest import Silent, write_own_folder
 from medfsad_bench.curate import load
 from medfsad_bench.errors import CurationError, MedfsadError
 from medfsad_bench.prepare import PrepareOptions, SetReport, prepare
+from medfsad_bench.readers import read_picture
 from medfsad_bench.store import verify_store
 
 
@@ -64,7 +65,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_digests(
     assert [verify_store(path) for path in out.rglob("*.h5") if not path.name.startswith(".")] in ([], [[]])
     kept = len(list(out.rglob("*.npz")))
     reads: list[str] = []
-    inner = load.read_picture
+    inner = read_picture
 
     def counted(path: Path, **options: object) -> object:
         reads.append(path.name)
