@@ -266,6 +266,7 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         device=str(device),
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
+        warnings=(trained.warning,) if trained.warning else (),
     )
 
 
