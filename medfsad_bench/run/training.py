@@ -6,7 +6,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,37 @@ class DeviceSource:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How a method came by its weights."""
+    """How a method came by its weights.
+
+    Attributes:
+        seconds: Time to train.
+        reused: Whether a checkpoint was there.
+        shots: K in training; None where it isn't known.
+        warning: What can't be known of it; a row with one doesn't rank.
+    """
 
     seconds: float
     reused: bool
     shots: int | None
+    warning: str = ""
 
 
-def train(method: Method, cell: Cell, context: LocalContext) -> Trained:
+def train(
+    method: Method,
+    cell: Cell,
+    context: LocalContext,
+    *,
+    folder: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Trained:
     """Bring `method` to the state that the cell needs: from a checkpoint, resumed, or trained anew.
+
+    Args:
+        method: As it was built.
+        cell: What is run.
+        context: Of the run.
+        folder: For the checkpoint; by default the one that all cells with the same training share.
+        on_epoch: Called at the end of every epoch, before its checkpoint is written.
 
     Raises:
         WeightsError: If a checkpoint that the user named was trained on the target or doesn't fit.
@@ -73,9 +95,10 @@ def train(method: Method, cell: Cell, context: LocalContext) -> Trained:
         return Trained(0.0, reused=False, shots=None)
     shots = getattr(cell.config, "train_shots", None) or cell.shots
     if cell.options.checkpoint is not None:
-        load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
-        return Trained(0.0, reused=True, shots=None)
-    folder = cell.options.runs / "checkpoints" / cell.training_id
+        known = load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
+        warning = "" if known else "the checkpoint doesn't say what it was trained on: it may have seen the target"
+        return Trained(0.0, reused=True, shots=None, warning=warning)
+    folder = folder or cell.options.runs / "checkpoints" / cell.training_id
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         record = _record(folder)
@@ -88,15 +111,22 @@ def train(method: Method, cell: Cell, context: LocalContext) -> Trained:
         def save(finished: bool) -> None:
             _save(folder, method, cell, time.monotonic() - started, finished=finished)
 
-        context.on_epoch = lambda _: save(False)
+        def epoch_end(epoch: int) -> None:
+            on_epoch(epoch)
+            save(False)
+
+        context.on_epoch = epoch_end
         method.pretrain({s.name: DeviceSource(s, context.device) for s in cell.sources}, context)
         context.on_epoch = None
         save(True)
         return Trained(time.monotonic() - started, reused=False, shots=shots)
 
 
-def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
+def load_checkpoint(method: Method, path: Path, *, target: str) -> bool:
     """Load a checkpoint that the user names: our own (safetensors beside a training.json), or a form of the method's.
+
+    Returns:
+        Whether it says what it was trained on.
 
     Raises:
         WeightsError: If it can't be read, was trained on the target, or doesn't fit.
@@ -104,7 +134,7 @@ def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
     foreign = getattr(method, "load_reference", None)
     if path.suffix != ".safetensors" and callable(foreign):
         foreign(path)
-        return
+        return False
     record = _record(path.parent)
     if not record:
         raise WeightsError(
@@ -117,6 +147,7 @@ def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
             "leave --checkpoint out to train on the other sets."
         )
     method.load_state(_load(path))
+    return True
 
 
 def _record(folder: Path) -> dict[str, Any]:
