@@ -43,7 +43,7 @@ def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 
     cells = []
     for text, images in groups[:_OFFENDERS]:
         width = max(_CELL, len(images) * (_TILE + _GAP) + _GAP)
-        cell = Image.new("RGB", (width, _TILE + 2 * _GAP + 3 * 13), "white")
+        cell = Image.new("RGB", (width, _TILE + 3 * _GAP + 3 * 16), "white")
         for place, image in enumerate(images):
             tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
             cell.paste(tile, (_GAP + place * (_TILE + _GAP), _GAP))
