@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.rescore import rescored
+from medfsad_bench.rescore import differences, rescored
 from medfsad_bench.results import Row, read_row
 
 
@@ -86,13 +86,13 @@ def accept(run: Path, results: Path) -> Row:
         ResultsError: If the figures differ from the scores, or the row is there already.
     """
     row = read_row(run / "row.json")
-    stored = {**row.metrics, **row.secondary}
-    again = rescored(run, row)
-    differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
+    differ = differences(row, rescored(run, row))
     if differ:
         raise ResultsError(
             f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
         )
+    for check_name, fault in row.lint_failures.items():
+        raise ResultsError(f"{run}: kept off the board, as the protocol lint fails at {check_name!r}: {fault}.")
     if any(known.run_id == row.run_id for known in rows_in_results(results)):
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
     results.mkdir(parents=True, exist_ok=True)

@@ -1,25 +1,50 @@
-"""A run's figures once more, from what it stored: no method, no image and no torch."""
+"""A run's row once more, from what it stored: no method, no image and no torch."""
 
 from pathlib import Path
 
-import numpy as np
+from medfsad_bench.figures import row_figures
+from medfsad_bench.lint import lint_probes, lint_scores, lint_supports
+from medfsad_bench.pixel_record import read_pixels
+from medfsad_bench.results import Row, read_calibration, read_probes, read_scores
 
-from medfsad_bench.pixel_record import figures_of_draws, read_pixels
-from medfsad_bench.results import Figure, Row, figures_by_disease, image_figures, read_scores
 
+def rescored(folder: Path, row: Row) -> Row:
+    """The row of the run in `folder`, every figure and every check of scores recomputed; a sound row is equal to it.
 
-def rescored(folder: Path, row: Row) -> dict[str, Figure]:
-    """All figures of the run in `folder`, by name, recomputed; a sound row holds the same, bit for bit.
+    What can't be recomputed from scores (clocks, digests, what the method was trained on) is taken over.
 
     Raises:
-        ResultsError: If scores or pixel record are missing or damaged.
+        ResultsError: If scores, calibration, probes or pixel record are missing or damaged.
     """
     scores = read_scores(folder / "scores.parquet")
-    primary, secondary = image_figures(scores, seed=row.seed)
-    figures = primary | secondary | figures_by_disease(scores)
-    draws = read_pixels(folder / "pixels.npz")
-    if draws:
-        groups = scores.loc[scores["draw"] == scores["draw"].min(), "group"].to_numpy(str)
-        numbers = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-        figures |= figures_of_draws(draws, numbers, seed=row.seed)
-    return figures
+    calibration = read_calibration(folder / "calibration.parquet")
+    probes = read_probes(folder / "probes.parquet")
+    found = row_figures(
+        scores,
+        read_pixels(folder / "pixels.npz"),
+        calibration,
+        target=row.target,
+        seed=row.seed,
+        absent=row.absent,
+    )
+    own = calibration.loc[calibration["set"] == row.target, "group"].tolist()
+    lint = {
+        **row.lint,
+        **lint_scores(scores, queries=row.n_normal + row.n_anomalous, draws=row.draws, seed=row.seed),
+        **(lint_probes(probes, scores) if row.protocol == "strict" else {}),
+        **lint_supports(own, scores),
+    }
+    return Row.model_validate({**row.model_dump(by_alias=True), **found.fields(), "lint": lint})
+
+
+def differences(stored: Row, again: Row) -> list[str]:
+    """Names of the figures, checks and other fields in which two rows differ."""
+    one, other = stored.dump(), again.dump()
+    names = []
+    for field in one:
+        if isinstance(one[field], dict) and field in ("metrics", "secondary", "absent", "operating", "lint"):
+            keys = sorted({*one[field], *other[field]})
+            names += [key for key in keys if one[field].get(key) != other[field].get(key)]
+        elif one[field] != other[field]:
+            names.append(field)
+    return names

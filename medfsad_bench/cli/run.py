@@ -83,20 +83,16 @@ def rescore(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Recompute the figures of runs from their stored scores and pixel tallies. Exit 1 if a row differs."""
-    from medfsad_bench.rescore import rescored
+    from medfsad_bench.rescore import differences, rescored
     from medfsad_bench.results import read_row
 
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         row = read_row(folder / "row.json")
         again = rescored(folder, row)
-        stored = {**row.metrics, **row.secondary}
-        differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
-        found[folder.name] = {
-            "equal": not differ,
-            "differ": differ,
-            "figures": {name: figure.model_dump() for name, figure in again.items()},
-        }
+        differ = differences(row, again)
+        figures = {name: figure.model_dump() for name, figure in {**again.metrics, **again.secondary}.items()}
+        found[folder.name] = {"equal": not differ, "differ": differ, "figures": figures}
     if json_:
         print_json(found)
     else:

@@ -1,8 +1,8 @@
 """Whether two methods differ: on the same images and draws, for these targets, and for others like them.
 
-    one target     the replicates of both methods have the same resamplings, so their difference is one more figure
-    targets        mean of the targets' differences: its error for these targets, and for new ones (spread over targets)
-    many pairs     Holm's steps, and letters: methods that share one can't be told apart
+one target     the replicates of both methods have the same resamplings, so their difference is one more figure
+targets        mean of the targets' differences: its error for these targets, and for new ones (spread over targets)
+many pairs     Holm's steps, and letters: methods that share one can't be told apart
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,9 +71,7 @@ def paired_difference(
             f"The replicates have shapes {first.resampled.shape} and {second.resampled.shape} and seeds {first.seed} "
             f"and {second.seed}; a paired difference needs the same draws and resamplings."
         )
-    table = replace(
-        first, measured=first.measured - second.measured, resampled=first.resampled - second.resampled
-    )
+    table = replace(first, measured=first.measured - second.measured, resampled=first.resampled - second.resampled)
     variance, freedom = variance_of(table)
     interval = percentile_interval(table, level=level)
     effect = separation(first.estimate, pairs) - separation(second.estimate, pairs) if area else None
@@ -168,9 +166,7 @@ def letters(names: Sequence[str], apart: Mapping[tuple[str, str], bool]) -> dict
         columns = [held for held in dict.fromkeys(split) if not any(held < wider for wider in split)]
     place = {name: number for number, name in enumerate(names)}
     columns.sort(key=lambda held: sorted(place[name] for name in held))
-    return {
-        name: "".join(_letter(number) for number, held in enumerate(columns) if name in held) for name in names
-    }
+    return {name: "".join(_letter(number) for number, held in enumerate(columns) if name in held) for name in names}
 
 
 def _without_both(held: frozenset[str], one: str, other: str) -> list[frozenset[str]]:

@@ -24,15 +24,17 @@ from filelock import FileLock
 
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
+from medfsad_bench.figures import row_figures
+from medfsad_bench.lint import lint_episodes, lint_probes, lint_scores, lint_supports, lint_target, partners_of
 from medfsad_bench.method import Method
-from medfsad_bench.metrics.tally import PIXEL_STATISTICS
-from medfsad_bench.pixel_record import PixelDraw, figures_of_draws, write_pixels
-from medfsad_bench.results import Row, figures_by_disease, image_figures, read_row, write_json
+from medfsad_bench.pixel_record import PixelDraw, write_pixels
+from medfsad_bench.results import Row, read_row, write_json, write_table
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.pixels import PixelTruth
 from medfsad_bench.run.plan import Cell
+from medfsad_bench.run.probe import calibration_table, probe_table
 from medfsad_bench.run.training import Trained, train
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -105,9 +107,14 @@ class Runner:
                 log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
             scored.add(kept)
         table = scores_table(target, scored.draws)
-        temporary = folder / ".scores.parquet.tmp"
-        table.to_parquet(temporary, index=False)
-        temporary.replace(folder / "scores.parquet")
+        if not truth.absent:
+            table["lesion_share"] = np.tile(truth.lesion_shares(), len(scored.draws))
+        write_table(folder / "scores.parquet", table)
+        scored.calibration = calibration_table(cell, method, context)
+        write_table(folder / "calibration.parquet", scored.calibration)
+        scored.probes = probe_table(cell, method, context, target.rows)
+        write_table(folder / "probes.parquet", scored.probes)
+        log("probed", calibration=len(scored.calibration), probes=len(scored.probes))
         if scored.pixel:
             write_pixels(folder / "pixels.npz", scored.pixel)
         for number in range(cell.options.draws):
@@ -123,7 +130,7 @@ class _Scored:
         self.target, self.truth = target, truth
         self.draws: list[DrawScores] = []
         self.pixel: list[PixelDraw] = []
-        self.table = pd.DataFrame()
+        self.table = self.calibration = self.probes = pd.DataFrame()
 
     def add(self, kept: tuple[DrawScores, PixelDraw | None]) -> None:
         self.draws.append(kept[0])
@@ -178,10 +185,15 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) -> Row:
-    primary, secondary = image_figures(scored.table, seed=cell.options.seed)
-    groups = cell.target.group_numbers[scored.target.rows]
-    pixel = figures_of_draws(scored.pixel, groups, seed=cell.options.seed) if scored.pixel else {}
-    absent = {} if pixel else dict.fromkeys(PIXEL_STATISTICS, scored.truth.absent or f"{cell.info.name} gives no maps")
+    absent = scored.truth.absent or ("" if scored.pixel else f"{cell.info.name} gives no maps")
+    found = row_figures(
+        scored.table,
+        scored.pixel,
+        scored.calibration,
+        target=cell.target.name,
+        seed=cell.options.seed,
+        absent=dict.fromkeys(scored.truth.figures, absent) if absent else {},
+    )
     attributes = cell.target.attributes
     test = cell.target.table.iloc[scored.target.rows]
     queries = len(scored.target.rows)
@@ -213,9 +225,8 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         n_normal=int((test["label"] == 0).sum()),
         n_anomalous=int((test["label"] == 1).sum()),
         n_groups=int(test["group"].nunique()),
-        metrics=primary | pixel,
-        secondary=secondary | figures_by_disease(scored.table),
-        absent=absent,
+        **found.fields(),
+        lint=_lint(cell, scored),
         pretrain_s=trained.seconds,
         adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
         score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / queries,
@@ -224,6 +235,25 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
+
+
+def _lint(cell: Cell, scored: _Scored) -> dict[str, str]:
+    own = scored.calibration[scored.calibration["set"] == cell.target.name]
+    partners = partners_of(cell.target.name, json.loads(cell.target.attributes["held_out_with"]))
+    sources = [source.name for source in cell.sources]
+    return {
+        **lint_scores(scored.table, queries=len(scored.target.rows), draws=cell.options.draws, seed=cell.options.seed),
+        **lint_probes(scored.probes, scored.table),
+        **lint_supports(own["group"].tolist(), scored.table),
+        **lint_target(
+            target=cell.target.name,
+            method=cell.info.name,
+            sources=sources,
+            has_seen=cell.info.has_seen,
+            partners=partners,
+        ),
+        **lint_episodes(cell.target),
+    }
 
 
 def _peak_memory_mb(device: torch.device) -> float:
