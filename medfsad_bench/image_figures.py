@@ -140,7 +140,8 @@ def _figures(found: Scored, names: tuple[str, ...], *, seed: int) -> dict[str, F
     for metric, name in known.items():
         values = np.array([IMAGE_METRICS[name][1](draw, found.anomalous) for draw in found.matrix])
         interval = interval_of(tables[metric], area=metric in AREAS)
-        figures[name] = mean_figure(values, (interval.low, interval.high))
+        least = 0.5 if metric == "balanced_accuracy_max_oracle" else 0.0  # flagging nothing has one half
+        figures[name] = mean_figure(values, (max(interval.low, least), interval.high))
     return figures
 
 

@@ -16,11 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.figure import Figure
+from medfsad_bench.store import Dataset
 
 ROW_SCHEMA = 1
 
@@ -104,6 +107,25 @@ class Row(_Closed):
     def dump(self) -> dict[str, Any]:
         """As written to JSON."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def target_facts(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, Any]:
+    """What a row says of its target, by the row's names; `rows` are the test rows."""
+    attributes, test = dataset.attributes, dataset.table.iloc[rows]
+    return {
+        "benchmark": attributes["benchmark"],
+        "allowed": tuple(json.loads(attributes["allowed"])),
+        "target": dataset.name,
+        "target_version": attributes["version"],
+        "organ": attributes["organ"],
+        "modality": attributes["modality"],
+        "size_px": attributes["size_px"],
+        "membership_digest": attributes["membership_digest"],
+        "content_digest": attributes["content_digest"],
+        "n_normal": int((test["label"] == 0).sum()),
+        "n_anomalous": int((test["label"] == 1).sum()),
+        "n_groups": int(test["group"].nunique()),
+    }
 
 
 def read_row(path: Path) -> Row:

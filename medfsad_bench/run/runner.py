@@ -28,7 +28,7 @@ from medfsad_bench.figures import row_figures
 from medfsad_bench.lint import lint_episodes, lint_probes, lint_scores, lint_supports, lint_target, partners_of
 from medfsad_bench.method import Method
 from medfsad_bench.pixel_record import PixelDraw, write_pixels
-from medfsad_bench.results import Row, read_row, write_json, write_table
+from medfsad_bench.results import Row, read_row, target_facts, write_json, write_table
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
@@ -194,13 +194,10 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         seed=cell.options.seed,
         absent=dict.fromkeys(scored.truth.figures, absent) if absent else {},
     )
-    attributes = cell.target.attributes
-    test = cell.target.table.iloc[scored.target.rows]
-    queries = len(scored.target.rows)
+    lint = _lint(cell, scored)
     return Row(
         run_id=cell.run_id,
-        benchmark=attributes["benchmark"],
-        allowed=tuple(json.loads(attributes["allowed"])),
+        **target_facts(cell.target, scored.target.rows),
         protocol=cell.options.protocol,
         hold_out=cell.options.hold_out,
         method=cell.info.name,
@@ -209,27 +206,17 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         config=json.loads(json.dumps(cell.identity["config"])),
         weights_digest=cell.weights_digest,
         knowledge=cell.info.knowledge,
-        contaminated=cell.target.name in cell.info.has_seen,
-        target=cell.target.name,
-        target_version=attributes["version"],
-        organ=attributes["organ"],
-        modality=attributes["modality"],
-        size_px=attributes["size_px"],
-        membership_digest=attributes["membership_digest"],
-        content_digest=attributes["content_digest"],
+        contaminated=lint["contamination"].startswith("flagged"),
         sources={s.name: s.attributes["membership_digest"] for s in cell.sources},
         trained_shots=trained.shots,
         shots=cell.shots,
         draws=cell.options.draws,
         seed=cell.options.seed,
-        n_normal=int((test["label"] == 0).sum()),
-        n_anomalous=int((test["label"] == 1).sum()),
-        n_groups=int(test["group"].nunique()),
         **found.fields(),
-        lint=_lint(cell, scored),
+        lint=lint,
         pretrain_s=trained.seconds,
         adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
-        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / queries,
+        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / len(scored.target.rows),
         peak_memory_mb=_peak_memory_mb(device),
         device=str(device),
         package_version=__version__,
