@@ -1,7 +1,7 @@
 """What a run measures beside its queries: normals that thresholds are set from, and queries scored once more.
 
 The cost is bounded and doesn't grow with the test set: per draw at most 16 supports left out, per other set one draw of
-the same size and 20 normals, and of one draw 12 queries in three other companies.
+the same size and 12 normals, and of one draw 12 queries in three other companies.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from medfsad_bench.run.plan import Cell
 from medfsad_bench.store import Dataset
 
 LEFT_OUT = 16  # supports per draw
-SOURCE_NORMALS = 20  # per other set; the next ones of its first draw, so no group twice
+SOURCE_NORMALS = 12  # per other set; the next ones of its first draw, so no group twice
 QUERIES = 12
 _ALONE = 4
 
