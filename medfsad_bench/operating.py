@@ -6,8 +6,9 @@
               deviations of these; the conformal quantile of all of them is carried over to the target's supports
 
 A left-out support is scored by a detector of K - 1 others, a query by one of all K: scores of supports tend to be
-higher, so fewer normals are flagged than the level says. The sources' level is aimed at, not promised: six sets are six
-clusters, and in a simulation of sets that are alike 9 % were flagged for 5 %. The measured specificity stands beside it.
+higher, so fewer normals are flagged than the level says. The sources' level is aimed at, not promised: six sets are
+six clusters, and in a simulation of sets that are alike 9 % were flagged for 5 %. The measured specificity stands
+beside it.
 
 Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005 (conformal quantile).
 """

@@ -1,4 +1,7 @@
-"""The row's JSON Schema, for whoever reads rows without this package: `python -m medfsad_bench.row_schema` writes it."""
+"""The row's JSON Schema, for whoever reads rows without this package.
+
+`python -m medfsad_bench.row_schema` writes it anew.
+"""
 
 import json
 from pathlib import Path

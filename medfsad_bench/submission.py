@@ -28,7 +28,7 @@ from medfsad_bench.errors import ResultsError, StoreError
 from medfsad_bench.figures import row_figures
 from medfsad_bench.lint import lint_episodes, lint_probes, lint_scores, lint_supports, lint_target, partners_of
 from medfsad_bench.pixel_record import BOX_FIGURES, PIXEL_FIGURES
-from medfsad_bench.registry import all_methods
+from medfsad_bench.registry import installed_names
 from medfsad_bench.results import Row, target_facts, write_json, write_table
 from medfsad_bench.store import Dataset
 
@@ -146,7 +146,7 @@ def find_by_digest(data: Path, digest: str) -> Dataset:
 def _check_name(method: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", method):
         raise ResultsError(f"--method {method!r}: expected small letters, digits, dots, dashes and underscores.")
-    if method in all_methods():
+    if method in installed_names():
         raise ResultsError(
             f"--method {method!r} is an installed method; `medfsad run` makes its rows. Choose another name."
         )

@@ -22,9 +22,7 @@ class PixelTruth:
         streamed: Whether pixels are counted in bounded memory.
     """
 
-    def __init__(
-        self, dataset: Dataset, rows: Int64[np.ndarray, " n"], *, streamed_from_px: int = STREAMED_FROM_PX
-    ) -> None:
+    def __init__(self, dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> None:
         kind = str(dataset.attributes["mask_kind"])
         self._dataset, self._rows = dataset, rows
         self._boxes = kind == "box"
@@ -38,7 +36,7 @@ class PixelTruth:
         pixels = int(
             (dataset.table["height"].to_numpy(np.int64) * dataset.table["width"].to_numpy(np.int64))[rows].sum()
         )
-        self.streamed = pixels >= streamed_from_px
+        self.streamed = pixels >= STREAMED_FROM_PX
         self._masks = [] if self.absent or self.streamed else [dataset.mask(int(row)) for row in rows]
 
     @property
