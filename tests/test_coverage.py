@@ -36,7 +36,7 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole path but the file: a prepared set, the method, its draws, the row's figure; 200 seeds."""
-    monkeypatch.setattr("medfsad_bench.image_figures.REPLICATES", 256)
+    monkeypatch.setattr("medfsad_bench.image_figures.REPLICATES", 200)
     monkeypatch.setattr(
         "medfsad_bench.image_figures.IMAGE_METRICS",
         {name: known for name, known in _metrics().items() if name == "image_auroc"},
