@@ -6,6 +6,7 @@
                 calibration.parquet  scores of normals that thresholds are set from, support by support
                 probes.parquet     some queries scored once more, in other order and company
                 maps.h5            smoothed maps, if asked for
+                support.npz        how much each support image counted, where a method tells
                 row.json           the row
                 environment.json   machine and versions
                 log.jsonl          what happened when
@@ -77,6 +78,8 @@ class Row(_Closed):
     n_normal: int
     n_anomalous: int
     n_groups: int
+    n_unscored: int = 0  # test images that the protocol left out
+    selected_epoch: int | None = None  # picked by test AUROC, under protocol published
     metrics: dict[str, Figure]
     secondary: dict[str, Figure] = {}
     absent: dict[str, str] = {}  # metric → why it isn't there

@@ -4,6 +4,7 @@ The cost is bounded and doesn't grow with the test set: per draw at most 16 supp
 the same size and 12 normals, and of one draw 12 queries in three other companies.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,18 @@ import pandas as pd
 import torch
 from jaxtyping import Float64, Int64
 
+from medfsad_bench.lint import (
+    PROBES,
+    lint_episodes,
+    lint_probes,
+    lint_scores,
+    lint_supports,
+    lint_target,
+    partners_of,
+)
 from medfsad_bench.method import Images, Method, Scorer
 from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.maps import input_size_maps, pooled, smooth_each
+from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.run.plan import Cell
 from medfsad_bench.store import Dataset
 
@@ -78,13 +88,38 @@ def probe_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[n
     )
 
 
+def lint_of(
+    cell: Cell, scores: pd.DataFrame, calibration: pd.DataFrame, probes: pd.DataFrame, *, queries: int
+) -> dict[str, str]:
+    """The protocol lint of a cell's scores; see `medfsad_bench.lint`. `queries` is how many are to be scored."""
+    own = calibration[calibration["set"] == cell.target.name]
+    strict = cell.options.protocol == "strict"
+    target = lint_target(
+        target=cell.target.name,
+        method=cell.info.name,
+        sources=[source.name for source in cell.sources],
+        has_seen=cell.info.has_seen,
+        partners=partners_of(cell.target.name, json.loads(cell.target.attributes["held_out_with"])),
+    )
+    checkpoint = cell.options.checkpoint
+    if checkpoint is not None and checkpoint.suffix != ".safetensors":
+        target["unseen"] = f"flagged: nothing tells what {checkpoint.name} was trained on"
+    return {
+        **lint_scores(scores, queries=queries, draws=cell.options.draws, seed=cell.options.seed),
+        **(lint_probes(probes, scores) if strict else dict.fromkeys(PROBES, "not checked: protocol published")),
+        **lint_supports(own["group"].tolist(), scores),
+        **target,
+        **lint_episodes(cell.target),
+    }
+
+
 def image_scores(scorer: Scorer, images: Images) -> Float64[np.ndarray, " n"]:
     """One score an image as the runner makes it: the method's own, or the maximum of its smoothed map."""
     scores = scorer(images)
     if scores.image is not None:
         return scores.image.double().cpu().numpy()
     assert scores.pixel is not None  # noqa: S101 - Scores has at least one of the two
-    return np.asarray(pooled(smooth_each(input_size_maps(scores.pixel, images.shape[-1])))["score"])
+    return np.asarray(pooled(smooth_maps(scores.pixel, images.shape[-1]).cpu().numpy())["score"])
 
 
 def _left_out(

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from filelock import FileLock
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
 from medfsad_bench.figures import row_figures
-from medfsad_bench.lint import lint_episodes, lint_probes, lint_scores, lint_supports, lint_target, partners_of
 from medfsad_bench.method import Method
 from medfsad_bench.pixel_record import PixelDraw, write_pixels
 from medfsad_bench.results import Row, read_row, target_facts, write_json, write_table
@@ -34,7 +34,8 @@ from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_ta
 from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.pixels import PixelTruth
 from medfsad_bench.run.plan import Cell
-from medfsad_bench.run.probe import calibration_table, probe_table
+from medfsad_bench.run.probe import calibration_table, lint_of, probe_table
+from medfsad_bench.run.published import PublishedRun
 from medfsad_bench.run.training import Trained, train
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -68,9 +69,12 @@ class Runner:
         context.on_progress = lambda done, total, figures: self.progress("training", done, total, figures)
         method = cell.info.build(cell.config)
         log("training", training_id=cell.training_id if cell.info.trains else "")
-        trained = train(method, cell, context)
-        log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
-        scored = self._score(cell, method, context, folder, log)
+        if cell.options.protocol == "published":
+            trained, scored = self._published(cell, method, context, folder, log)
+        else:
+            trained = train(method, cell, context)
+            log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
+            scored = self._score(cell, method, context, folder, log)
         row = _row(cell, trained, scored, self.device)
         write_json(folder / "row.json", row.dump())
         log("done", **{name: figure.value for name, figure in row.metrics.items()})
@@ -106,21 +110,39 @@ class Runner:
                 kept = _keep_draw(folder, number, draw, pixel)
                 log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
             scored.add(kept)
-        table = scores_table(target, scored.draws)
-        if not truth.absent:
-            table["lesion_share"] = np.tile(truth.lesion_shares(), len(scored.draws))
-        write_table(folder / "scores.parquet", table)
-        scored.calibration = calibration_table(cell, method, context)
-        write_table(folder / "calibration.parquet", scored.calibration)
-        scored.probes = probe_table(cell, method, context, target.rows)
-        write_table(folder / "probes.parquet", scored.probes)
-        log("probed", calibration=len(scored.calibration), probes=len(scored.probes))
+        scored.write(folder)
+        scored.probe(cell, method, context, folder)
         if scored.pixel:
             write_pixels(folder / "pixels.npz", scored.pixel)
         for number in range(cell.options.draws):
             (folder / f".draw{number:02d}.npz").unlink(missing_ok=True)
-        scored.table = table
         return scored
+
+    def _published(
+        self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log"
+    ) -> "tuple[Trained, _Scored]":
+        target = Target(cell.target, self.device, seed=cell.options.seed)
+        published = PublishedRun(target, context, folder, shots=cell.shots)
+
+        def evaluate(epoch: int) -> None:
+            log("epoch", number=epoch, test_auroc=published.evaluate(method, epoch))
+
+        trained = train(method, cell, context, folder=folder / "training", on_epoch=evaluate)
+        if not published.evaluated:
+            if cell.info.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0:
+                raise MethodError(
+                    f"Protocol published picks an epoch, and {cell.info.name} never told the end of one "
+                    "(context.epoch_end). Run it under --protocol strict."
+                )
+            evaluate(0)
+        scored = _Scored(target=target, truth=PixelTruth(cell.target, target.rows))
+        scored.truth.absent = "protocol published states image figures alone"
+        scored.selected_epoch, best = published.best()
+        scored.positions = published.scored
+        scored.add((best, None))
+        scored.write(folder)
+        scored.probe(cell, method, context, folder)
+        return trained, scored
 
 
 class _Scored:
@@ -131,11 +153,36 @@ class _Scored:
         self.draws: list[DrawScores] = []
         self.pixel: list[PixelDraw] = []
         self.table = self.calibration = self.probes = pd.DataFrame()
+        self.positions: np.ndarray | None = None  # of those among the test rows that were scored; None for all
+        self.selected_epoch: int | None = None
+
+    @property
+    def queries(self) -> int:
+        """How many test images were scored."""
+        return len(self.target.rows) if self.positions is None else len(self.positions)
 
     def add(self, kept: tuple[DrawScores, PixelDraw | None]) -> None:
         self.draws.append(kept[0])
         if kept[1] is not None:
             self.pixel.append(kept[1])
+
+    def write(self, folder: Path) -> None:
+        self.table = scores_table(self.target, self.draws, self.positions)
+        if not self.truth.absent:
+            self.table["lesion_share"] = np.tile(self.truth.lesion_shares(), len(self.draws))
+        write_table(folder / "scores.parquet", self.table)
+        weights = [draw.support for draw in self.draws if draw.support is not None]
+        if weights:
+            temporary = folder / ".support.tmp.npz"
+            np.savez_compressed(temporary, weights=np.stack(weights), rows=self.target.rows)
+            temporary.replace(folder / "support.npz")
+
+    def probe(self, cell: Cell, method: Method, context: LocalContext, folder: Path) -> None:
+        """Score what thresholds and the lint need beside the queries."""
+        self.calibration = calibration_table(cell, method, context)
+        write_table(folder / "calibration.parquet", self.calibration)
+        self.probes = probe_table(cell, method, context, self.target.rows)
+        write_table(folder / "probes.parquet", self.probes)
 
 
 class _Log:
@@ -194,10 +241,10 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         seed=cell.options.seed,
         absent=dict.fromkeys(scored.truth.figures, absent) if absent else {},
     )
-    lint = _lint(cell, scored)
+    lint = lint_of(cell, scored.table, scored.calibration, scored.probes, queries=scored.queries)
     return Row(
         run_id=cell.run_id,
-        **target_facts(cell.target, scored.target.rows),
+        **target_facts(cell.target, scored.table.loc[scored.table["draw"] == 0, "index"].to_numpy()),
         protocol=cell.options.protocol,
         hold_out=cell.options.hold_out,
         method=cell.info.name,
@@ -206,41 +253,24 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         config=json.loads(json.dumps(cell.identity["config"])),
         weights_digest=cell.weights_digest,
         knowledge=cell.info.knowledge,
-        contaminated=lint["contamination"].startswith("flagged"),
+        contaminated=any(what.startswith("flagged") for what in lint.values()),
         sources={s.name: s.attributes["membership_digest"] for s in cell.sources},
         trained_shots=trained.shots,
         shots=cell.shots,
         draws=cell.options.draws,
         seed=cell.options.seed,
+        n_unscored=len(scored.target.rows) - scored.queries,
+        selected_epoch=scored.selected_epoch,
         **found.fields(),
         lint=lint,
         pretrain_s=trained.seconds,
         adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
-        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / len(scored.target.rows),
+        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / scored.queries,
         peak_memory_mb=_peak_memory_mb(device),
         device=str(device),
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
-
-
-def _lint(cell: Cell, scored: _Scored) -> dict[str, str]:
-    own = scored.calibration[scored.calibration["set"] == cell.target.name]
-    partners = partners_of(cell.target.name, json.loads(cell.target.attributes["held_out_with"]))
-    sources = [source.name for source in cell.sources]
-    return {
-        **lint_scores(scored.table, queries=len(scored.target.rows), draws=cell.options.draws, seed=cell.options.seed),
-        **lint_probes(scored.probes, scored.table),
-        **lint_supports(own["group"].tolist(), scored.table),
-        **lint_target(
-            target=cell.target.name,
-            method=cell.info.name,
-            sources=sources,
-            has_seen=cell.info.has_seen,
-            partners=partners,
-        ),
-        **lint_episodes(cell.target),
-    }
 
 
 def _peak_memory_mb(device: torch.device) -> float:
@@ -256,10 +286,11 @@ def _keep_draw(
     known = {"adapt_s": np.array(draw.adapt_s), "score_s": np.array(draw.score_s)}
     known |= {f"score/{name}": value for name, value in draw.columns.items()}
     known |= {f"pixel/{name}": value for name, value in pixel.arrays().items()} if pixel else {}
+    known |= {"support": draw.support} if draw.support is not None else {}
     temporary = folder / f".draw{number:02d}.tmp.npz"
     np.savez(temporary, **known)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
     temporary.replace(folder / f".draw{number:02d}.npz")
-    return DrawScores(draw.columns, None, draw.adapt_s, draw.score_s), pixel
+    return replace(draw, maps=None), pixel
 
 
 def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, PixelDraw | None] | None:
@@ -272,7 +303,8 @@ def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, PixelDraw | None]
             kind, _, name = key.rpartition("/")
             parts[kind or "known"][name] = file[key]
     known = parts["known"]
-    draw = DrawScores(parts["score"], None, float(known["adapt_s"]), float(known["score_s"]))
+    adapt_s, score_s = float(known["adapt_s"]), float(known["score_s"])
+    draw = DrawScores(parts["score"], support=known.get("support"), adapt_s=adapt_s, score_s=score_s)
     return draw, PixelDraw.of_arrays(parts["pixel"]) if parts["pixel"] else None
 
 
