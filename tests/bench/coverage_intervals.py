@@ -62,8 +62,8 @@ def truth_of(detector: Detector) -> dict[str, float]:
 
 CASES = {
     "five draws": Detector(),
-    "one draw": Detector(draws=1),
-    "groups of three": Detector(per_group=3, group_sd=1.0),
+    "one draw": Detector(draws=1, draw_sd=0.0),  # one draw tells nothing of the spread over draws
+    "groups of three": Detector(draws=2, draw_sd=0.0, per_group=3, group_sd=1.0),
     "nearly perfect": Detector(shift=3.5),
 }
 
