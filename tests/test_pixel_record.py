@@ -73,8 +73,8 @@ def test_a_weight_of_an_image_is_its_repetition(seed: int, allowed: float) -> No
     ones = np.ones((len(again), 1))
     assert _froc(once, weights[:, None])[0] == pytest.approx(_froc(repeated, ones)[0], abs=1e-12)
     kept = [np.ones(len(draw.lesion_peak), dtype=bool) for draw in (once, repeated)]
-    found = [share_found(_by_image(once, kept[0]), weights[:, None], allowed=allowed)]
-    found.append(share_found(_by_image(repeated, kept[1]), ones, allowed=allowed))
+    found = [share_found(_by_image(once, kept[0]), weights[:, None], allowed=(allowed,))]
+    found.append(share_found(_by_image(repeated, kept[1]), ones, allowed=(allowed,)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-12)
 
 
