@@ -95,12 +95,13 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=400)
     parser.add_argument("--replicates", type=int, default=256)
     parser.add_argument("--groups", type=int, nargs="+", default=[16, 30, 50, 100, 200, 400])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     options = parser.parse_args()
     print(f"| case | groups | {' | '.join(STATISTICS)} |")
     print(f"|---|--:|{'--:|' * len(STATISTICS)}")
-    for case, detector in CASES.items():
+    for case in options.cases:
         for groups in options.groups:
-            found = coverage(detector, groups, simulations=options.simulations, replicates=options.replicates)
+            found = coverage(CASES[case], groups, simulations=options.simulations, replicates=options.replicates)
             print(f"| {case} | {groups} | {' | '.join(f'{value:.1%}' for value in found.values())} |", flush=True)
 
 
