@@ -287,7 +287,7 @@ def _note(row: Row) -> str:
         return "; ".join(f"lint: {check}: {fault}" for check, fault in row.lint_failures.items())
     if row.submitted:
         return "submitted scores"
-    return "" if row.ranks else "has seen the target"
+    return "has seen the target" if row.contaminated else "; ".join(row.warnings)
 
 
 def _cells(line: Line, targets: Sequence[str]) -> list[str]:

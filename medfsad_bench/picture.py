@@ -89,7 +89,7 @@ def _lines(run: Path, dataset: Dataset, draw: int, ids: Sequence[str], table: pd
         with h5py.File(run / "maps.h5", "r") as file:
             position = {int(index): place for place, index in enumerate(file["rows"][:])}
             for name in ids:
-                index = int(table["index"][name])
+                index = int(table["index"].loc[name])
                 kind = str(table.loc[name, "disease"]) if table.loc[name, "anomalous"] else "normal"
                 mask = dataset.mask(index)
                 found.append(

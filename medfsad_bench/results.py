@@ -98,8 +98,9 @@ class Row(_Closed):
 
     @property
     def ranks(self) -> bool:
-        """Whether the row is ranked: strict protocol, nothing seen of the target, run here, lint passed."""
-        return self.protocol == "strict" and not (self.contaminated or self.submitted or self.lint_failures)
+        """Whether the row is ranked: strict protocol, surely unseen target, run here, lint passed."""
+        doubts = self.contaminated or self.submitted or self.warnings or self.lint_failures
+        return self.protocol == "strict" and not doubts
 
     @property
     def lint_failures(self) -> dict[str, str]:

@@ -139,15 +139,13 @@ def test_each_habit_alone_lies_between_published_and_strict(own_data: Path, tmp_
 
 
 def test_class_order_smoothing_lifts_a_weak_detector() -> None:
-    """Ten noisy maps a class whose means differ by a little: alone they overlap, mixed with their like they don't."""
+    """400 images a class whose binormal scores have a true AUROC of 0.76: in class order they part almost wholly."""
     rng = np.random.default_rng(0)
-    label = np.arange(64) < 32
-    means = rng.normal(0, 1, 64) + 0.6 * label
-    maps = torch.from_numpy(np.broadcast_to(means[:, None, None], (64, 128, 128)).astype(np.float32).copy())
-    alone = auroc_score(means, label)
-    mixed = auroc_score(published_scores(reference_size(maps)), label)
-    assert alone < 0.8
-    assert mixed > 0.95
+    label = np.arange(800) < 400
+    means = rng.normal(0, 1, 800) + label
+    maps = torch.from_numpy(means.astype(np.float32)).reshape(-1, 1, 1)
+    assert auroc_score(means, label) == pytest.approx(0.76, abs=0.03)
+    assert auroc_score(published_scores(reference_size(maps)), label) > 0.95
 
 
 def test_scores_of_both_protocols_stand_side_by_side_in_one_folder(own_data: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def lint_of(
     )
     checkpoint = cell.options.checkpoint
     if checkpoint is not None and checkpoint.suffix != ".safetensors":
-        target["unseen"] = f"flagged: nothing tells what {checkpoint.name} was trained on"
+        target["unseen"] = f"not checked: nothing tells what {checkpoint.name} was trained on"
     return {
         **lint_scores(scores, queries=queries, draws=cell.options.draws, seed=cell.options.seed),
         **(lint_probes(probes, scores) if strict else dict.fromkeys(PROBES, "not checked: protocol published")),

@@ -255,7 +255,7 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         config=json.loads(json.dumps(cell.identity["config"])),
         weights_digest=cell.weights_digest,
         knowledge=cell.info.knowledge,
-        contaminated=any(what.startswith("flagged") for what in lint.values()),
+        contaminated=lint["contamination"].startswith("flagged"),
         sources={s.name: s.attributes["membership_digest"] for s in cell.sources},
         trained_shots=trained.shots,
         shots=cell.shots,
@@ -272,6 +272,7 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         device=str(device),
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
+        warnings=(trained.warning,) if trained.warning else (),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,10 +58,13 @@ def numerics(precision: str, device_type: str) -> Iterator[None]:
 
 def new_networks(stages: Sequence[Float[Tensor, "_n _c _h _w"]], config: Config, *, seed: int) -> Networks:
     """Untrained networks for a teacher whose stages look like these, on their device."""
-    networks = Networks(stage_shape(stages), config)
+    shape = stage_shape(stages)
+    plain = Networks(shape, replace(config, channels_last=False, compile="no"))
     generator = torch.Generator().manual_seed(seed)
-    student.initialise(networks.decoder, generator)
-    weighting.initialise(networks.weight, generator)
+    student.initialise(plain.decoder, generator)
+    weighting.initialise(plain.weight, generator)
+    networks = Networks(shape, config)
+    networks.load_state_dict(plain.state_dict())  # drawn in one layout, so that another has the same weights
     return networks.to(stages[0].device)
 
 
