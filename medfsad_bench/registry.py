@@ -42,6 +42,11 @@ def all_methods() -> dict[str, MethodInfo | Broken]:
     return found
 
 
+def installed_names() -> frozenset[str]:
+    """Names of the installed methods, without importing them."""
+    return frozenset(point.name for point in entry_points(group=GROUP))
+
+
 def method_info(name: str) -> MethodInfo:
     """The record of one method.
 
