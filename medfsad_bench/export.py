@@ -41,7 +41,6 @@ def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
 
-<<<<<<< HEAD
 def export_croissant(dataset: Dataset, folder: Path) -> int:
     """Write images and masks as `export_png` does, `images.csv` and `croissant.json`; returns the images written.
 
@@ -58,7 +57,8 @@ def export_croissant(dataset: Dataset, folder: Path) -> int:
     _whole(path, lambda temporary: table[list(FIELDS)].to_csv(temporary, index=False, lineterminator="\n"))
     write_croissant(dataset, path, folder / "croissant.json")
     return count
-=======
+
+
 def export_episodes(dataset: Dataset, path: Path) -> int:
     """Write what to score for `medfsad submit`, as CSV; returns the lines written.
 
@@ -81,7 +81,6 @@ def export_episodes(dataset: Dataset, path: Path) -> int:
 
     _whole(path, write)
     return len(rows)
->>>>>>> main
 
 
 def export_png(dataset: Dataset, folder: Path) -> int:

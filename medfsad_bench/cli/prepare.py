@@ -156,26 +156,16 @@ def inspect(
 
 def export(
     file: Annotated[Path, typer.Argument(help="A prepared file.")],
-<<<<<<< HEAD
-    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids) or new folder (png, croissant).")],
+    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids, episodes) or new folder (png, croissant).")],
     to: Annotated[
         str,
         typer.Option(
-            help="csv: the table; ids: an id list; png: images and masks; croissant: these with croissant.json."
+            help="csv: the table; ids: an id list; episodes: what to score; png: images; croissant: these, described."
         ),
     ] = "csv",
 ) -> None:
     """Write a prepared file's table, membership or images for other tools."""
-    from medfsad_bench.export import export_croissant, export_ids, export_png, export_table
-=======
-    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids, episodes) or new folder (png) to write.")],
-    to: Annotated[
-        str, typer.Option(help="csv: the table; ids: a manifest's id list; episodes: what to score; png.")
-    ] = "csv",
-) -> None:
-    """Write a prepared file's table, membership or images for other tools."""
-    from medfsad_bench.export import export_episodes, export_ids, export_png, export_table
->>>>>>> main
+    from medfsad_bench.export import export_croissant, export_episodes, export_ids, export_png, export_table
     from medfsad_bench.store import Dataset
 
     dataset = Dataset(file)
@@ -190,8 +180,4 @@ def export(
     elif to == "croissant":
         out.print(f"wrote {export_croissant(dataset, out_path):,} images, images.csv and croissant.json to {out_path}")
     else:
-<<<<<<< HEAD
-        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids, png and croissant.")
-=======
-        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids, episodes and png.")
->>>>>>> main
+        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids, episodes, png and croissant.")
