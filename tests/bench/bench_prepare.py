@@ -108,7 +108,7 @@ def main() -> None:
         f"memory of the process    {peak:6.0f} MiB",
         f"load of the machine      {os.getloadavg()[0]:6.1f} (above 1 before the start, the clock says little)",
     ):
-        print(line)  # noqa: T201
+        print(line)
 
 
 if __name__ == "__main__":
