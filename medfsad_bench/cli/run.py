@@ -185,7 +185,7 @@ def _run_cells(runner: Any, plan: "list[Cell]", bars: Bars) -> "list[Row]":
 def rows_table(rows: "list[Row]") -> Table:
     """Rows as a table for the terminal."""
     table = Table()
-    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "pixel AUROC", "AUPRO"):
+    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "px AUROC", "AUPRO"):
         table.add_column(column, no_wrap=True)
     for row in rows:
         metrics = row.metrics
