@@ -295,7 +295,7 @@ def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             known = json.loads(file["known"].tobytes())
             prints = {name[6:]: file[name] for name in file.files if name.startswith("print_")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # torn by a crash of the machine
