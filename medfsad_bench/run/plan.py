@@ -12,7 +12,7 @@ from medfsad_bench.errors import StoreError, WeightsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
-from medfsad_bench.run.features import weights_digest
+from medfsad_bench.run.weights import weights_digest
 from medfsad_bench.sources.plain import OWN
 from medfsad_bench.store import Dataset
 

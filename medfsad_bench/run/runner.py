@@ -11,7 +11,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
-from medfsad_bench.method import Method
+from medfsad_bench.method import Backbone, Method
 from medfsad_bench.metrics.tally import PIXEL_STATISTICS
 from medfsad_bench.pixel_record import PixelDraw, figures_of_draws, write_pixels
 from medfsad_bench.results import Row, figures_by_disease, image_figures, read_row, write_json
@@ -48,6 +48,11 @@ class Runner:
         torch.set_flush_denormal(True)  # a trained student's tiny activations slow a CPU down many times otherwise
         torch.use_deterministic_algorithms(True, warn_only=True)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    def announce(self, cells: Iterable[Cell]) -> None:
+        """Let one pass of a network serve all of a sweep's cells: those whose config tells its `features`."""
+        found = (getattr(cell.config, "features", None) for cell in cells)
+        self._cache.announce(backbone for backbone in found if isinstance(backbone, Backbone))
 
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""
