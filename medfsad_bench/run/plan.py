@@ -104,7 +104,7 @@ class Cell:
     @property
     def run_id(self) -> str:
         """Name of the run's folder: readable, and a hash of `identity`."""
-        return f"{self.info.name}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
+        return f"{self.info.name.replace(':', '-')}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
 
 
 def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
