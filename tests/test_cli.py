@@ -66,6 +66,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     "methods": [("--jsn",), ("surplus",)],
     "datasets": [("kidney",), ("--jsn",)],
     "check": [("patchcoer",), ("chance", "--preset", "fast")],
+    "new-method": [("My-Method",), ("chance",), ("fine", "--out", "nowhere")],
     "doctor": [("--jsn",), ("surplus",)],
 }
 CASES = [(command, case) for command, cases in WRONG.items() for case in cases]

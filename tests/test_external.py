@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from medfsad_baselines.external import as_png
 from PIL import Image
 
+from medfsad_baselines.external import as_png
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Method
 from medfsad_bench.registry import configure, method_info
@@ -186,6 +186,9 @@ def test_a_process_that_can_not_be_started_is_named() -> None:
     ],
 )
 def test_a_wrong_use_is_named(name: str, settings: dict[str, str], message: str) -> None:
-    with pytest.raises(MethodError, match=message):
+    def used() -> None:
         info = method_info(name)
         info.build(configure(info, settings=settings)).adapt(phantom_images(2), LocalContext())
+
+    with pytest.raises(MethodError, match=message):
+        used()

@@ -119,8 +119,8 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
             module = get_model(model, **quiet)
         except OSError as error:
             raise WeightsError(
-                f"anomalib's {model} can't load its own weights ({type(error).__name__}: {str(error).splitlines()[0]}). "
-                "Expected them in the hub's cache, filled on a machine with network access; anomalib:patchcore and "
+                f"anomalib's {model} can't load its own weights ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}). Expected them in the hub's cache, filled on a machine with network access; anomalib:patchcore and "
                 "anomalib:padim take ours, with --backbone efficientnet_lite0."
             ) from error
         if module.learning_type is not LearningType.ONE_CLASS:
@@ -130,8 +130,8 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
             )
         return module
     network = _TIMM_NAMES.get(config.backbone, config.backbone)
-    names = timm.create_model(network, pretrained=False, features_only=True).feature_info.module_name()
-    layers = [names[stage] for stage in config.stages]
+    bare: Any = timm.create_model(network, pretrained=False, features_only=True)
+    layers = [bare.feature_info.module_name()[stage] for stage in config.stages]
     own: dict[str, Any] = {}
     if isinstance(config, PatchcoreConfig):
         own = {"coreset_sampling_ratio": config.coreset}
@@ -172,7 +172,7 @@ def _fit(module: Any, support: Images, context: RunContext, config: FeatureConfi
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        loader = torch.utils.data.DataLoader(images, own.batch_size, collate_fn=collated)  # type: ignore[arg-type]
+        loader: Any = torch.utils.data.DataLoader(images, own.batch_size, collate_fn=collated)  # type: ignore[arg-type]
         trainer.fit(module, loader)
     module.to(context.device)
 
@@ -207,8 +207,8 @@ def member(model: str) -> MethodInfo:
     )
 
 
-def _family(config: object) -> Method:
-    raise MethodError("anomalib is a family of methods; name one, as in anomalib:padim.")
+def _family(config: OwnConfig) -> Method:
+    raise MethodError(f"anomalib is a family of methods; name one, as in anomalib:padim ({config}).")
 
 
 INFO = MethodInfo(

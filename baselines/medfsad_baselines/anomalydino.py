@@ -64,7 +64,7 @@ def rotated(images: Images, degrees: float) -> Images:
     if degrees % 90 == 0:
         return torch.rot90(images, round(degrees / 90), dims=(2, 3))
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0]], device=images.device)[None].expand(len(images), -1, -1)
+    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device)[None].expand(len(images), -1, -1)
     grid = functional.affine_grid(turn, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

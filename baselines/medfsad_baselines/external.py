@@ -1,17 +1,17 @@
 """A detector that runs elsewhere: `external:NAME`, a process or an HTTP endpoint that speaks three messages of JSON.
 
 For models that can't live in this process: other languages, other versions of torch, vision-language models behind a
-server. NAME is whatever the rows shall be called. Images go out as PNG (base64, RGB, the prepared pixels exactly), scores
-come back:
+server. NAME is whatever the rows shall be called. Images go out as PNG (base64, RGB, the prepared pixels exactly),
+scores come back:
 
     → {"op": "info"}                                    ← {"model": "AnomalyGPT", "version": "1.2"}
     → {"op": "adapt", "seed": 0, "images": [PNG, …]}     ← {"support": any JSON value but null}
     → {"op": "score", "support": as given, "images": […]}  ← {"scores": [0.1, …]}, higher = more anomalous
 
-A process (`command`) gets one message a line on stdin and answers with one line on stdout; stderr is its own. An endpoint
-(`url`) gets each message as the body of a POST. An answer {"error": "…"} stops the run with that text. What fails to answer
-within `timeout_s` is asked again, `retries` times, a process being started anew; so an answer has to hang on the message
-alone, and `support` has to outlive the process (the images' digest, say, or the embedding itself).
+A process (`command`) gets one message a line on stdin and answers with one line on stdout; stderr is its own. An
+endpoint (`url`) gets each message as the body of a POST. An answer {"error": "…"} stops the run with that text. What
+fails to answer within `timeout_s` is asked again, `retries` times, a process being started anew; so an answer has to
+hang on the message alone, and `support` has to outlive the process (an embedding, say).
 
 The version that answers is part of the result: it has to be stated as `model_version`, and is compared each time.
 """

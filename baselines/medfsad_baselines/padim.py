@@ -73,7 +73,8 @@ def gaussians(
 ) -> tuple[Float[Tensor, "p d"], Float[Tensor, "p k d"], Float[Tensor, " p"]]:
     """Mean, W and a at each position, where x's squared Mahalanobis distance is (|x|² − |W x|²) / a.
 
-    With Σ = a I + UᵀU, Woodbury's identity gives Σ⁻¹ = (I − Uᵀ (a I + U Uᵀ)⁻¹ U) / a, so W = L⁻¹ U for L Lᵀ = a I + U Uᵀ.
+    With Σ = a I + UᵀU, Woodbury's identity gives Σ⁻¹ = (I − Uᵀ (a I + U Uᵀ)⁻¹ U) / a, so W = L⁻¹ U where
+    L Lᵀ = a I + U Uᵀ.
     """
     shots, dimensions = vectors.shape[1:]
     mean = vectors.mean(1)

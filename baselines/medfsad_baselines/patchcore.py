@@ -55,9 +55,7 @@ class PatchCore(Method):
     def _patches(self, images: Images, context: RunContext) -> Float[Tensor, "n ph pw d"]:
         return patch_grid(context.features(self.config.features, images), pool=3)
 
-    def _score(
-        self, patches: Float[Tensor, "ph pw d"], bank: Bank
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "ph pw"]]:
+    def _score(self, patches: Float[Tensor, "ph pw d"], bank: Bank) -> tuple[Float[Tensor, ""], Float[Tensor, "ph pw"]]:
         """One image at a time, so that no other image's presence can move a bit of it."""
         flat = patches.flatten(0, 1)
         distances = bank.distances(flat)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_bench.method import Backbone, Images
+from medfsad_bench.method import Backbone
 
 
 @dataclass(frozen=True)

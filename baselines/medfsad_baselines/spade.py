@@ -59,7 +59,9 @@ class Spade(Method):
 
         return score
 
-    def _described(self, images: Images, context: RunContext) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n gh gw d"]]:
+    def _described(
+        self, images: Images, context: RunContext
+    ) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n gh gw d"]]:
         *pyramid, last = context.features(self.config.features, images)
         return last.mean((2, 3)), patch_grid(pyramid)
 

@@ -57,7 +57,9 @@ class Wire(ABC):
         try:
             answer = json.loads(text)
         except ValueError as error:
-            raise MethodError(f"{self.name}: the answer {text[:200]!r} is no JSON ({error}). Expected an object.") from error
+            raise MethodError(
+                f"{self.name}: the answer {text[:200]!r} is no JSON ({error}). Expected an object."
+            ) from error
         if not isinstance(answer, dict):
             raise MethodError(f"{self.name}: the answer {text[:200]!r} is no object. Expected one, as {{'scores': …}}.")
         if "error" in answer:

