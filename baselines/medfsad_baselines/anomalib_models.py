@@ -120,8 +120,8 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
         except OSError as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             raise WeightsError(
-                f"anomalib's {model} can't load its own weights ({reason}). Expected them in the hub's cache, filled on "
-                "a machine with network access; anomalib:patchcore and anomalib:padim take ours, with --backbone "
+                f"anomalib's {model} can't load its own weights ({reason}). Expected them in the hub's cache, filled "
+                "on a machine with network access; anomalib:patchcore and anomalib:padim take ours, with --backbone "
                 "efficientnet_lite0."
             ) from error
         if module.learning_type is not LearningType.ONE_CLASS:

@@ -1,7 +1,7 @@
 """PatchCore at 4 shots, 256 px, EfficientNet-Lite0: adapt and score 600 images, native beside anomalib's, in turns.
 
 Both have the same weights, the same whole bank and the same batches; anomalib's torch model is called directly, without
-its trainer, which is the least it can cost. Goal: at least 1.5 times its speed. The features alone are the floor of both.
+its trainer, which is the least it can cost. Goal: at least 1.5 times its speed. The features alone are both's floor.
 """
 
 import argparse
