@@ -1,8 +1,8 @@
 """The tables of baselines/README.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
 
-    auroc RUNS       strict image AUROC with intervals, one table per K, methods by targets
-    backbones RUNS   mean AUROC of methods by feature networks: which matters more
-    costs [METHOD…]  parameters, FLOPs, time and memory of each method, in a process of its own
+- auroc RUNS: strict image AUROC with intervals, one table per K, methods by targets
+- backbones RUNS: mean AUROC of methods by feature networks: which matters more
+- costs [METHOD…]: parameters, FLOPs, time and memory of each method, in a process of its own
 """
 
 import argparse
@@ -32,7 +32,7 @@ def auroc(runs: Sequence[Path]) -> str:
 
 
 def backbones(runs: Sequence[Path]) -> str:
-    """Methods by feature networks, each the mean over the targets that all of them were run on; then the two spreads."""
+    """Methods by feature networks, each the mean over the targets that all were run on; then the two spreads."""
     found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in (row for folder in runs for row in rows_in_runs(folder)):
         if row.config.get("backbone"):
@@ -40,8 +40,8 @@ def backbones(runs: Sequence[Path]) -> str:
     targets = sorted(set.intersection(*(set(one) for one in found.values())))
     means = {key: fmean(one[target] for target in targets) for key, one in found.items()}
     text = _grid({key: f"{value:.3f}" for key, value in means.items()}, "method")
-    spreads = [f"{name}: {_spread(means, axis):.3f}" for axis, name in ((1, "between backbones"), (0, "between methods"))]
-    return f"Mean over {', '.join(targets)}\n\n{text}\n\nMean range, {'; '.join(spreads)}"
+    spread = f"between backbones {_spread(means, 1):.3f}, between methods {_spread(means, 0):.3f}"
+    return f"Mean over {', '.join(targets)}\n\n{text}\n\nMean range {spread}"
 
 
 def costs(methods: Sequence[str]) -> str:
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("part", choices=[*parts])
     parser.add_argument("given", nargs="*", help="folders of runs, or names of methods")
     arguments = parser.parse_args()
-    print(parts[arguments.part](arguments.given))
+    sys.stdout.write(parts[arguments.part](arguments.given) + "\n")
 
 
 def _grid(cells: dict[tuple[str, str], str], corner: str) -> str:

@@ -8,7 +8,7 @@ Images are tensors on the run's device. A method never sees a label, a file name
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,10 +26,13 @@ class Scores:
     Attributes:
         image: One score an image, or None if the suite should pool the map.
         pixel: One anomaly map an image, at any resolution, or None. At least one of the two must be given.
+        support: How much each support image counted for each image, rows summing to 1; None where that means nothing.
+            Kept with the run, for people to look at; no figure hangs on it.
     """
 
     image: Float[Tensor, " n"] | None = None
     pixel: Float[Tensor, "n mh mw"] | None = None
+    support: Float[Tensor, "n shots"] | None = None
 
     def __post_init__(self) -> None:
         if self.image is None and self.pixel is None:
@@ -50,6 +53,7 @@ class Backbone:
         size_px: Edge to which images are resized (bilinear, anti-aliased) first; None leaves them.
         normalise: Whether to apply the mean and standard deviation that the weights were trained with.
         weights: A local file (safetensors or a state dict) in place of the hub; None for the default.
+        half: Whether features are kept as float16, in half the memory; they are computed and returned as float32.
     """
 
     name: str = "efficientnet_lite0"
@@ -57,6 +61,7 @@ class Backbone:
     size_px: int | None = None
     normalise: bool = True
     weights: str | None = None
+    half: bool = False
 
 
 @runtime_checkable
@@ -90,6 +95,29 @@ class RunContext(Protocol):
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of a frozen backbone, one tensor a stage, without gradient; cached by the pixels' digest."""
+
+    def source_features(
+        self, backbone: Backbone, source: ImageSource, indices: Int64[Tensor, " b"], stages: Sequence[int] | None = None
+    ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
+        """The same for images of a source by index: computed once a source, whatever the target, epoch or method.
+
+        Args:
+            backbone: The network.
+            source: The source.
+            indices: Of its images.
+            stages: Positions in `backbone.stages` to return; None returns all.
+        """
+
+    def cached(
+        self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]]
+    ) -> tuple[Tensor, ...]:
+        """What `compute` makes of each image, kept by `key` and the pixels' digest.
+
+        Args:
+            key: Stands for all that the result hangs on beside the image: take a new one when weights change.
+            images: A batch.
+            compute: From a batch to tensors with one row an image, each row of that image alone.
+        """
 
     def epoch_end(self, epoch: int) -> None:
         """Tell the runner that epoch `epoch` (counted from 1) of `pretrain` is over. The state may be saved now."""

@@ -3,6 +3,7 @@
 <runs>/<run id>/config.json        what determines the result
                 scores.parquet     one line a query and draw, unrounded
                 maps.h5            smoothed maps, if asked for
+                support.npz        how much each support image counted, where a method tells
                 row.json           the row
                 environment.json   machine and versions
                 log.jsonl          what happened when
@@ -72,6 +73,8 @@ class Row(_Closed):
     n_normal: int
     n_anomalous: int
     n_groups: int
+    n_unscored: int = 0  # test images that the protocol left out
+    selected_epoch: int | None = None  # picked by test AUROC, under protocol published
     metrics: dict[str, Figure]
     secondary: dict[str, Figure] = {}
     absent: dict[str, str] = {}  # metric → why it isn't there

@@ -11,8 +11,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from d24fad.config import Config
-from d24fad.detector import D24FAD, Networks
+from d24fad.detector import D24FAD
 from d24fad.losses import cosine_loss, residual_map
+from d24fad.networks import Networks
+from d24fad.training import training_losses
 from d24fad.weighting import shared_weights
 from medfsad_bench.method import Backbone
 from medfsad_bench.run.context import LocalContext
@@ -99,12 +101,12 @@ def test_features_weights_losses_and_maps_are_the_references(oracle: Oracle) -> 
 
 @pytest.mark.shared
 def test_the_scorer_gives_the_references_raw_map_and_each_map_smoothed_by_itself(oracle: Oracle) -> None:
-    from medfsad_bench.run.maps import smooth_each
+    from medfsad_bench.run.maps import smooth_maps
 
     pixel = oracle.method.adapt(oracle.support, oracle.context)(oracle.query).pixel
     assert pixel is not None
     np.testing.assert_allclose(pixel.numpy(), oracle.expected["map_raw"], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(smooth_each(pixel.numpy()), oracle.expected["map_smooth_2d"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(smooth_maps(pixel, 128).numpy(), oracle.expected["map_smooth_2d"], rtol=1e-4, atol=1e-5)
     stack = gaussian_filter(pixel.numpy(), sigma=4)
     np.testing.assert_allclose(stack, oracle.expected["map_smooth_as_published"], rtol=1e-4, atol=1e-5)
 
@@ -122,7 +124,7 @@ def test_four_training_steps_are_the_references(oracle: Oracle) -> None:
     support = oracle.teacher(oracle.train_support.transpose(0, 1).flatten(0, 1))[3]  # all firsts, then all seconds
     rows = []
     for _ in range(4):
-        losses = method.training_losses(networks, teacher, support)
+        losses = training_losses(networks, teacher, support, oracle.config)
         rows.append([part.item() for part in losses])
         optimiser.zero_grad()
         losses.total.backward()

@@ -31,14 +31,15 @@ class Shortcut(Method):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:  # noqa: ARG002
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Remember the support's statistics."""
         known = statistics(support)
         centre = known.quantile(0.5, dim=0)
         spread = (known - centre).abs().mean(0).clamp_min(self.config.floor)
 
         def score(images: Images) -> Scores:
-            return Scores(image=((statistics(images) - centre) / spread).square().mean(1).sqrt())
+            (found,) = context.cached("shortcut statistics", images, lambda chunk: (statistics(chunk),))
+            return Scores(image=((found - centre) / spread).square().mean(1).sqrt())
 
         return score
 

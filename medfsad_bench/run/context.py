@@ -1,12 +1,12 @@
 """What the runner lends to a method: device, seed, cached features, and ears for its progress."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from medfsad_bench.method import Backbone, Images
+from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.run.features import FeatureCache
 
 
@@ -38,6 +38,18 @@ class LocalContext:
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of a frozen backbone, cached by the pixels' digest."""
         return self.cache.features(backbone, images)
+
+    def source_features(
+        self, backbone: Backbone, source: ImageSource, indices: Int64[Tensor, " b"], stages: Sequence[int] | None = None
+    ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
+        """Feature maps of a source's images, computed once a source."""
+        return self.cache.source_features(backbone, source, indices, stages, on_done=self.progress)
+
+    def cached(
+        self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]]
+    ) -> tuple[Tensor, ...]:
+        """What `compute` makes of each image, kept by `key` and the pixels' digest."""
+        return self.cache.cached(key, images, compute)
 
     def epoch_end(self, epoch: int) -> None:
         """Epoch `epoch` of `pretrain` is over."""

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Method, Scorer, Scores
 from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.maps import input_size_maps, pooled, smooth_each
+from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.store import Dataset
 
 
@@ -23,12 +23,14 @@ class DrawScores:
     Attributes:
         columns: Per query `score` and, where there are maps, `score_mean` and `score_top1`.
         maps: Smoothed maps at the input size, or None.
+        support: How much each support image counted for each query, or None.
         adapt_s: Time to adapt to the support.
         score_s: Time to score all queries, the runner's smoothing not counted.
     """
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     maps: Float32[np.ndarray, "n s s"] | None = None
+    support: Float32[np.ndarray, "n shots"] | None = None
     adapt_s: float = 0.0
     score_s: float = 0.0
 
@@ -46,12 +48,16 @@ class Target:
 
     def support(self, draw: int, shots: int) -> Images:
         """The first `shots` images of a draw."""
-        return _as_float(self._on_device(self.dataset.episodes[draw][:shots]))
+        return as_float(self._on_device(self.dataset.episodes[draw][:shots]))
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, Images]]:
         """Positions among the test rows and their images, shuffled so that no batch is of one class."""
         for positions in self._order.split(batch_size):
-            yield positions, _as_float(self._queries[positions.to(self._device)])
+            yield positions, self.queries(positions)
+
+    def queries(self, positions: Int64[torch.Tensor, " b"]) -> Images:
+        """Test images by their position among the test rows."""
+        return as_float(self._queries[positions.to(self._device)])
 
     def _on_device(self, rows: Int64[np.ndarray, " n"]) -> torch.Tensor:
         images = torch.from_numpy(self.dataset.images(rows)).permute(0, 3, 1, 2).contiguous()
@@ -75,30 +81,44 @@ def score_draw(
     """
     result = DrawScores()
     support = target.support(draw, shots)
-    started = _now(context.device)
+    started = now(context.device)
     scorer = method.adapt(support, context)
-    result.adapt_s = _now(context.device) - started
-    parts = [_score_batch(scorer, images, context, result, on_batch) for _, images in target.batches(batch_size)]
-    positions = np.concatenate([p.numpy() for p, _ in target.batches(batch_size)])
-    back = np.argsort(positions)
+    result.adapt_s = now(context.device) - started
+    order, parts = [], []
+    for positions, images in target.batches(batch_size):
+        order.append(positions.numpy())
+        parts.append(_score_batch(scorer, images, context, result, on_batch))
+    back = np.argsort(np.concatenate(order))
     image = [part.image for part in parts if part.image is not None]
     pixel = [part.pixel for part in parts if part.pixel is not None]
     if len(image) not in (0, len(parts)) or len(pixel) not in (0, len(parts)):
         raise MethodError("The method gave image scores or maps for some batches only. Give the same kind for all.")
     if pixel:
         size_px = support.shape[-1]
-        result.maps = np.concatenate([smooth_each(input_size_maps(maps, size_px)) for maps in pixel])[back]
+        result.maps = np.concatenate([smooth_maps(maps, size_px).cpu().numpy() for maps in pixel])[back]
         result.columns = pooled(result.maps)
     if image:
         result.columns["score"] = torch.cat(image).double().cpu().numpy()[back]
+    weights = [part.support for part in parts if part.support is not None]
+    if len(weights) == len(parts):
+        result.support = torch.cat(weights).float().cpu().numpy()[back]
     return result
 
 
-def scores_table(target: Target, draws: list[DrawScores]) -> pd.DataFrame:
-    """Scores of all draws, one line a query and draw, with what the metrics need of each query."""
-    table = target.dataset.table.iloc[target.rows]
+def scores_table(
+    target: Target, draws: list[DrawScores], scored: Int64[np.ndarray, " m"] | None = None
+) -> pd.DataFrame:
+    """Scores of all draws, one line a query and draw, with what the metrics need of each query.
+
+    Args:
+        target: The target.
+        draws: Their scores.
+        scored: Positions among the test rows that the scores are of; None for all of them.
+    """
+    rows = target.rows if scored is None else target.rows[scored]
+    table = target.dataset.table.iloc[rows]
     known = {
-        "index": target.rows,
+        "index": rows,
         "id": table["id"].to_numpy(str),
         "group": table["group"].to_numpy(str),
         "anomalous": table["label"].to_numpy(bool),
@@ -113,9 +133,9 @@ def scores_table(target: Target, draws: list[DrawScores]) -> pd.DataFrame:
 def _score_batch(
     scorer: Scorer, images: Images, context: LocalContext, result: DrawScores, on_batch: Callable[[int], None]
 ) -> Scores:
-    started = _now(context.device)
+    started = now(context.device)
     scores = scorer(images)
-    result.score_s += _now(context.device) - started
+    result.score_s += now(context.device) - started
     for name, values in (("image score", scores.image), ("anomaly map", scores.pixel)):
         if values is None:
             continue
@@ -129,11 +149,13 @@ def _score_batch(
     return scores
 
 
-def _as_float(images: torch.Tensor) -> Images:
+def as_float(images: torch.Tensor) -> Images:
+    """Stored 8 bits as the method sees them."""
     return images.float() / 255
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once the device has done what it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

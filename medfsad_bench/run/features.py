@@ -1,19 +1,20 @@
 """Frozen feature networks, and their features kept by the pixels' digest, so that each image passes once a backbone."""
 
-import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import timm
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from medfsad_bench.method import Backbone, Images
+from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.run.weights import bare_network, load_weights, timm_name
 
 _CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
+_CUDA_CHUNK = 64
 
 
 class Features(nn.Module):
@@ -22,7 +23,6 @@ class Features(nn.Module):
     def __init__(self, backbone: Backbone, network: nn.Module) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-        self.stages = backbone.stages
         self.size_px = backbone.size_px
         mean, std = _scaling(backbone)
         self.mean: Tensor
@@ -50,65 +50,136 @@ def load_backbone(backbone: Backbone, device: torch.device) -> Features:
 
 
 class FeatureCache:
-    """Features of images by the digest of their pixels, within a memory budget (least recently used go first).
+    """What frozen networks make of images, within one memory budget.
 
-    Methods that ask for different stages of one network share its passes: a pass returns every stage that was asked for
-    or announced so far.
+    Single images are kept by the digest of their pixels, least recently used go first; sources are kept whole, so that
+    a training batch is one gather. A source that doesn't fit is computed anew, batch by batch.
+
+    Methods that ask for different stages of one network share its passes, if the stages are announced.
 
     Attributes:
-        images_computed: How many images passed through a network; a test counts with it.
+        images_computed: How many images passed through a backbone; a test counts with it.
     """
 
-    def __init__(self, device: torch.device, *, budget_bytes: int = 4 << 30) -> None:
+    def __init__(self, device: torch.device, *, budget_bytes: int = 8 << 30) -> None:
         self._device = device
         self._budget = budget_bytes
-        self._kept: OrderedDict[tuple[Backbone, bytes], dict[int, Tensor]] = OrderedDict()
+        self._chunk = _CHUNK if device.type == "cpu" else _CUDA_CHUNK
+        self._kept: OrderedDict[tuple[Hashable, bytes], tuple[Tensor, ...]] = OrderedDict()
+        self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
         self._bytes = 0
-        self._stages: dict[Backbone, tuple[int, ...]] = {}  # by network, that is by backbone without stages
         self._networks: dict[Backbone, Features] = {}
+        self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
         self.images_computed = 0
 
     def announce(self, backbones: Iterable[Backbone]) -> None:
-        """Say which stages a sweep will ask for, so that its first pass serves all."""
+        """Say which stages a sweep will ask for, so that one pass serves all of one network."""
+        wanted: dict[Backbone, set[int]] = {}
         for backbone in backbones:
-            network = dataclasses.replace(backbone, stages=())
-            self._stages[network] = tuple(sorted({*self._stages.get(network, ()), *backbone.stages}))
+            wanted.setdefault(replace(backbone, stages=()), set()).update(backbone.stages)
+        for network, stages in wanted.items():
+            self._served(replace(network, stages=tuple(sorted(stages))))
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of `images`, one tensor a stage; the same bits whatever batch an image comes in."""
-        self.announce([backbone])
-        network = dataclasses.replace(backbone, stages=())
-        keys = [(network, _digest(image)) for image in images]
-        found = {key: self._kept[key] for key in keys if set(backbone.stages) <= self._kept.get(key, {}).keys()}
-        missing = {key: index for index, key in enumerate(keys) if key not in found}
+        served = self._served(backbone)
+        found = self.cached(served, images, lambda chunk: self._pass(served, chunk), count=True)
+        return tuple(found[served.stages.index(stage)].float() for stage in backbone.stages)
+
+    def source_features(
+        self,
+        backbone: Backbone,
+        source: ImageSource,
+        indices: Int64[Tensor, " b"],
+        stages: Sequence[int] | None = None,
+        *,
+        on_done: Callable[[int, int], None] = lambda *_: None,
+    ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
+        """Feature maps of a source's images by index; at the first call for the whole source, if the budget allows."""
+        key = (backbone, source.digest)
+        if key not in self._sources:
+            self._sources[key] = self._whole(backbone, source, on_done)
+        whole = self._sources[key]
+        if whole is None:
+            whole = self.features(backbone, source[indices].float() / 255)
+            indices = torch.arange(len(indices), device=self._device)
+        chosen = range(len(whole)) if stages is None else stages
+        return tuple(whole[stage][indices].float() for stage in chosen)
+
+    def cached(
+        self,
+        key: Hashable,
+        images: Images,
+        compute: Callable[[Images], Sequence[Tensor]],
+        *,
+        count: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """What `compute` makes of each image, kept by `key` and the pixels' digest."""
+        keys = [(key, _digest(image)) for image in images]
+        found = {one: self._kept[one] for one in keys if one in self._kept}
+        missing = {one: index for index, one in enumerate(keys) if one not in found}
         order = list(missing)
-        for start in range(0, len(order), _CHUNK):
-            chunk = order[start : start + _CHUNK]
-            for key, value in zip(chunk, self._compute(network, images[[missing[k] for k in chunk]]), strict=True):
-                found[key] = value
-                self._keep(key, value)
-        for key in keys:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-        return tuple(torch.stack([found[key][stage] for key in keys]) for stage in backbone.stages)
+        for start in range(0, len(order), self._chunk):
+            chunk = order[start : start + self._chunk]
+            parts = self._padded(images[[missing[one] for one in chunk]], compute)
+            self.images_computed += len(chunk) * count
+            for index, one in enumerate(chunk):
+                found[one] = tuple(part[index].clone() for part in parts)
+                self._keep(one, found[one])
+        for one in keys:
+            if one in self._kept:
+                self._kept.move_to_end(one)
+        stages = zip(*(found[one] for one in keys), strict=True)
+        return tuple(torch.stack(stage) for stage in stages)
 
-    def _compute(self, network: Backbone, images: Images) -> list[dict[int, Tensor]]:
-        wanted = self._stages[network]
-        if network not in self._networks or self._networks[network].stages != wanted:
-            self._networks[network] = load_backbone(dataclasses.replace(network, stages=wanted), self._device)
-        self.images_computed += len(images)
-        padded = torch.cat([images, images[:1].expand(_CHUNK - len(images), -1, -1, -1)])
+    def _served(self, backbone: Backbone) -> Backbone:
+        """What is passed for `backbone`: the first of its network's that has all its stages."""
+        known = self._serving.setdefault(replace(backbone, stages=()), [])
+        fitting = [one for one in known if set(backbone.stages) <= set(one.stages)]
+        if not fitting:
+            fitting = [replace(backbone, stages=tuple(sorted(set(backbone.stages))))]  # timm's order
+            known += fitting
+        return fitting[0]
+
+    def _whole(
+        self, backbone: Backbone, source: ImageSource, on_done: Callable[[int, int], None]
+    ) -> tuple[Tensor, ...] | None:
+        """Features of all images of a source, or None if they don't fit beside those of the other sources."""
+        whole: tuple[Tensor, ...] | None = None
+        others = sum(_size(stages) for stages in self._sources.values() if stages)
+        for start in range(0, len(source), self._chunk):
+            places = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
+            parts = self._padded(source[places].float() / 255, lambda chunk: self._pass(backbone, chunk))
+            if whole is None:
+                if others + _size(parts) // self._chunk * len(source) > self._budget:
+                    return None
+                whole = tuple(part.new_empty((len(source), *part.shape[1:])) for part in parts)
+                self._bytes += _size(whole)
+                self._shrink()
+            self.images_computed += len(places)
+            for stage, part in zip(whole, parts, strict=True):
+                stage[places] = part[: len(places)]
+            on_done(start + len(places), len(source))
+        return whole
+
+    def _padded(self, images: Images, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        """Results of a full chunk, of which the first are those of `images`."""
         with torch.no_grad():
-            stages = self._networks[network](padded)
-        return [
-            {number: stage[index].clone() for number, stage in zip(wanted, stages, strict=True)}
-            for index in range(len(images))
-        ]
+            return tuple(compute(torch.cat([images, images[:1].expand(self._chunk - len(images), -1, -1, -1)])))
 
-    def _keep(self, key: tuple[Backbone, bytes], value: dict[int, Tensor]) -> None:
-        self._bytes += _size(value) - _size(self._kept.pop(key, {}))
+    def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:
+        if backbone not in self._networks:
+            self._networks[backbone] = load_backbone(backbone, self._device)
+        stages: list[Tensor] = self._networks[backbone](images)
+        return [stage.half() for stage in stages] if backbone.half else stages
+
+    def _keep(self, key: tuple[Hashable, bytes], value: tuple[Tensor, ...]) -> None:
         self._kept[key] = value
-        while self._bytes > self._budget and len(self._kept) > 1:
+        self._bytes += _size(value)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self._bytes > self._budget and self._kept:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
 
 
@@ -116,8 +187,8 @@ def _digest(image: Tensor) -> bytes:
     return hashlib.blake2b(image.contiguous().cpu().numpy().tobytes(), digest_size=16).digest()
 
 
-def _size(value: Mapping[int, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in value.values())
+def _size(value: Sequence[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in value)
 
 
 def _scaling(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_ta
 from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.pixels import PixelTruth
 from medfsad_bench.run.plan import Cell
+from medfsad_bench.run.published import PublishedRun
 from medfsad_bench.run.training import Trained, train
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -71,9 +73,12 @@ class Runner:
         context.on_progress = lambda done, total, figures: self.progress("training", done, total, figures)
         method = cell.info.build(cell.config)
         log("training", training_id=cell.training_id if cell.info.trains else "")
-        trained = train(method, cell, context)
-        log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
-        scored = self._score(cell, method, context, folder, log)
+        if cell.options.protocol == "published":
+            trained, scored = self._published(cell, method, context, folder, log)
+        else:
+            trained = train(method, cell, context)
+            log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
+            scored = self._score(cell, method, context, folder, log)
         row = _row(cell, trained, scored, self.device)
         write_json(folder / "row.json", row.dump())
         log("done", **{name: figure.value for name, figure in row.metrics.items()})
@@ -109,16 +114,37 @@ class Runner:
                 kept = _keep_draw(folder, number, draw, pixel)
                 log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
             scored.add(kept)
-        table = scores_table(target, scored.draws)
-        temporary = folder / ".scores.parquet.tmp"
-        table.to_parquet(temporary, index=False)
-        temporary.replace(folder / "scores.parquet")
+        scored.write(folder)
         if scored.pixel:
             write_pixels(folder / "pixels.npz", scored.pixel)
         for number in range(cell.options.draws):
             (folder / f".draw{number:02d}.npz").unlink(missing_ok=True)
-        scored.table = table
         return scored
+
+    def _published(
+        self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log"
+    ) -> "tuple[Trained, _Scored]":
+        target = Target(cell.target, self.device, seed=cell.options.seed)
+        published = PublishedRun(target, context, folder, shots=cell.shots)
+
+        def evaluate(epoch: int) -> None:
+            log("epoch", number=epoch, test_auroc=published.evaluate(method, epoch))
+
+        trained = train(method, cell, context, folder=folder / "training", on_epoch=evaluate)
+        if not published.evaluated:
+            if cell.info.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0:
+                raise MethodError(
+                    f"Protocol published picks an epoch, and {cell.info.name} never told the end of one "
+                    "(context.epoch_end). Run it under --protocol strict."
+                )
+            evaluate(0)
+        scored = _Scored(target=target, truth=PixelTruth(cell.target, target.rows))
+        scored.truth.absent = "protocol published states image figures alone"
+        scored.selected_epoch, best = published.best()
+        scored.positions = published.scored
+        scored.add((best, None))
+        scored.write(folder)
+        return trained, scored
 
 
 class _Scored:
@@ -129,11 +155,24 @@ class _Scored:
         self.draws: list[DrawScores] = []
         self.pixel: list[PixelDraw] = []
         self.table = pd.DataFrame()
+        self.positions: np.ndarray | None = None  # of those among the test rows that were scored; None for all
+        self.selected_epoch: int | None = None
 
     def add(self, kept: tuple[DrawScores, PixelDraw | None]) -> None:
         self.draws.append(kept[0])
         if kept[1] is not None:
             self.pixel.append(kept[1])
+
+    def write(self, folder: Path) -> None:
+        self.table = scores_table(self.target, self.draws, self.positions)
+        temporary = folder / ".scores.parquet.tmp"
+        self.table.to_parquet(temporary, index=False)
+        temporary.replace(folder / "scores.parquet")
+        weights = [draw.support for draw in self.draws if draw.support is not None]
+        if weights:
+            temporary = folder / ".support.tmp.npz"
+            np.savez_compressed(temporary, weights=np.stack(weights), rows=self.target.rows)
+            temporary.replace(folder / "support.npz")
 
 
 class _Log:
@@ -188,8 +227,8 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
     pixel = figures_of_draws(scored.pixel, groups, seed=cell.options.seed) if scored.pixel else {}
     absent = {} if pixel else dict.fromkeys(PIXEL_STATISTICS, scored.truth.absent or f"{cell.info.name} gives no maps")
     attributes = cell.target.attributes
-    test = cell.target.table.iloc[scored.target.rows]
-    queries = len(scored.target.rows)
+    test = scored.table[scored.table["draw"] == 0]
+    queries = len(test)
     return Row(
         run_id=cell.run_id,
         benchmark=attributes["benchmark"],
@@ -215,9 +254,11 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         shots=cell.shots,
         draws=cell.options.draws,
         seed=cell.options.seed,
-        n_normal=int((test["label"] == 0).sum()),
-        n_anomalous=int((test["label"] == 1).sum()),
+        n_normal=int((~test["anomalous"]).sum()),
+        n_anomalous=int(test["anomalous"].sum()),
         n_groups=int(test["group"].nunique()),
+        n_unscored=len(scored.target.rows) - queries,
+        selected_epoch=scored.selected_epoch,
         metrics=primary | pixel,
         secondary=secondary | figures_by_disease(scored.table),
         absent=absent,
@@ -244,10 +285,11 @@ def _keep_draw(
     known = {"adapt_s": np.array(draw.adapt_s), "score_s": np.array(draw.score_s)}
     known |= {f"score/{name}": value for name, value in draw.columns.items()}
     known |= {f"pixel/{name}": value for name, value in pixel.arrays().items()} if pixel else {}
+    known |= {"support": draw.support} if draw.support is not None else {}
     temporary = folder / f".draw{number:02d}.tmp.npz"
     np.savez(temporary, **known)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
     temporary.replace(folder / f".draw{number:02d}.npz")
-    return DrawScores(draw.columns, None, draw.adapt_s, draw.score_s), pixel
+    return replace(draw, maps=None), pixel
 
 
 def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, PixelDraw | None] | None:
@@ -260,7 +302,8 @@ def _kept_draw(folder: Path, number: int) -> tuple[DrawScores, PixelDraw | None]
             kind, _, name = key.rpartition("/")
             parts[kind or "known"][name] = file[key]
     known = parts["known"]
-    draw = DrawScores(parts["score"], None, float(known["adapt_s"]), float(known["score_s"]))
+    adapt_s, score_s = float(known["adapt_s"]), float(known["score_s"])
+    draw = DrawScores(parts["score"], support=known.get("support"), adapt_s=adapt_s, score_s=score_s)
     return draw, PixelDraw.of_arrays(parts["pixel"]) if parts["pixel"] else None
 
 

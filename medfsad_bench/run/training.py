@@ -6,7 +6,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,22 @@ class Trained:
     shots: int | None
 
 
-def train(method: Method, cell: Cell, context: LocalContext) -> Trained:
+def train(
+    method: Method,
+    cell: Cell,
+    context: LocalContext,
+    *,
+    folder: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Trained:
     """Bring `method` to the state that the cell needs: from a checkpoint, resumed, or trained anew.
+
+    Args:
+        method: As it was built.
+        cell: What is run.
+        context: Of the run.
+        folder: For the checkpoint; by default the one that all cells with the same training share.
+        on_epoch: Called at the end of every epoch, before its checkpoint is written.
 
     Raises:
         WeightsError: If a checkpoint that the user named was trained on the target or doesn't fit.
@@ -75,7 +89,7 @@ def train(method: Method, cell: Cell, context: LocalContext) -> Trained:
     if cell.options.checkpoint is not None:
         load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
         return Trained(0.0, reused=True, shots=None)
-    folder = cell.options.runs / "checkpoints" / cell.training_id
+    folder = folder or cell.options.runs / "checkpoints" / cell.training_id
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         record = _record(folder)
@@ -88,7 +102,11 @@ def train(method: Method, cell: Cell, context: LocalContext) -> Trained:
         def save(finished: bool) -> None:
             _save(folder, method, cell, time.monotonic() - started, finished=finished)
 
-        context.on_epoch = lambda _: save(False)
+        def epoch_end(epoch: int) -> None:
+            on_epoch(epoch)
+            save(False)
+
+        context.on_epoch = epoch_end
         method.pretrain({s.name: DeviceSource(s, context.device) for s in cell.sources}, context)
         context.on_epoch = None
         save(True)

@@ -4,6 +4,9 @@ config      the paper's values, the quick preset, the ablations
 student     mirrored decoder: from the teacher's last stage back to its first three
 weighting   learned weight of each support image, per scale
 losses      the two distillation losses and the anomaly map
-bank        the frozen teacher's features of all training images, computed once
+networks    student and weights together; their checkpoints and arithmetic
+bank        training images of all sources, and the frozen teacher's features of them
+episodes    queries and their supports, step by step
+training    the losses of a step, Adam, the loop
 detector    pretrain, adapt, score
 """

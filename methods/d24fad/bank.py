@@ -1,4 +1,7 @@
-"""The frozen teacher's features of all training images: computed once, as neither the teacher nor the images change."""
+"""Training images of all sources under one number each, and the frozen teacher's features of them.
+
+Neither the teacher nor the images change, so the runner computes the features once and keeps them.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +12,6 @@ from torch import Tensor
 
 from medfsad_bench.method import Backbone, ImageSource, RunContext
 
-_CHUNK = 64
-
 
 class FeatureBank:
     """Teacher features by image number, counted through all sources in the order of their names.
@@ -20,9 +21,7 @@ class FeatureBank:
         group: Opaque number of each image's group, unique across sources.
     """
 
-    def __init__(
-        self, sources: Mapping[str, ImageSource], backbone: Backbone, context: RunContext, *, budget_bytes: int
-    ) -> None:
+    def __init__(self, sources: Mapping[str, ImageSource], backbone: Backbone, context: RunContext) -> None:
         self._sources = [sources[name] for name in sorted(sources)]
         self._backbone, self._context = backbone, context
         sizes = [len(source) for source in self._sources]
@@ -34,37 +33,23 @@ class FeatureBank:
             groups.append(numbers + offset)
             offset += int(numbers.max(initial=-1)) + 1
         self.group: Int64[np.ndarray, " n"] = np.concatenate(groups).astype(np.int64)
-        self._stages: list[Tensor] | None = None
-        one = sum(stage[0].nbytes for stage in self._compute(np.array([0])))
-        if one * len(self) <= budget_bytes:
-            self._stages = self._all()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, numbers: Int64[np.ndarray, " b"]) -> Sequence[Float[Tensor, "b _c _h _w"]]:
-        """Stages 1 to 4 of the images."""
-        if self._stages is None:
-            return self._compute(numbers)
-        index = torch.from_numpy(numbers).to(self._context.device)
-        return [stage[index] for stage in self._stages]
+    def stages(
+        self, numbers: Int64[np.ndarray, " b"], which: Sequence[int] = (0, 1, 2, 3)
+    ) -> list[Float[Tensor, "b _c _h _w"]]:
+        """Stages 1 to 4 of the images (counted from 0), or those asked for."""
+        found: list[Tensor] = []
+        for source in np.unique(self.source[numbers]):
+            at = np.flatnonzero(self.source[numbers] == source)
+            local = self._on_device(numbers[at] - self._starts[source])
+            parts = self._context.source_features(self._backbone, self._sources[source], local, which)
+            found = found or [part.new_empty((len(numbers), *part.shape[1:])) for part in parts]
+            for stage, part in zip(found, parts, strict=True):
+                stage[self._on_device(at)] = part
+        return found
 
-    def _all(self) -> list[Tensor]:
-        stages: list[Tensor] | None = None
-        for start in range(0, len(self), _CHUNK):
-            numbers = np.arange(start, min(start + _CHUNK, len(self)))
-            chunk = self._compute(numbers)
-            if stages is None:
-                stages = [part.new_empty((len(self), *part.shape[1:])) for part in chunk]
-            for stage, part in zip(stages, chunk, strict=True):
-                stage[start : start + len(part)] = part
-            self._context.progress(start + len(numbers), len(self))
-        return stages or []
-
-    def _compute(self, numbers: Int64[np.ndarray, " b"]) -> Sequence[Tensor]:
-        images = []
-        for number in numbers:
-            which = int(self.source[number])
-            place = torch.tensor([int(number - self._starts[which])], device=self._context.device)
-            images.append(self._sources[which][place])
-        return self._context.features(self._backbone, torch.cat(images).float() / 255)
+    def _on_device(self, numbers: Int64[np.ndarray, " b"]) -> Int64[Tensor, " b"]:
+        return torch.from_numpy(numbers.astype(np.int64)).to(self._context.device)

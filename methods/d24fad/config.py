@@ -23,13 +23,18 @@ class Config:
         train_shots: Supports a query in training; None takes the evaluation's K.
         shots: The evaluation's K; set by the runner.
         supports: `fixed`: drawn once, as in the reference; `redrawn` every epoch.
+        shared_support: Whether the queries of a batch, then of one source, share one support set, drawn anew for every
+            batch: B + K student passes a step in place of B · (1 + K). A deviation from the paper, for speed.
         own_group: Whether a query's support may come from its own patient (an ablation: it shouldn't).
         self_distillation: Whether the student is distilled on the support (L_SSD).
         distillation: Whether it is distilled from the teacher (L_TSD).
         weighting: `learned`, `uniform`, or `nearest`: only the support most alike.
         residual: Whether the teacher–student residual is added to the map (the reference leaves it out).
         depths: Residual blocks of the student's three stages.
-        feature_budget_gb: Memory for the teacher's features of the training images; above it they are recomputed.
+        half_features: Whether the teacher's features are kept as float16, in half the memory.
+        precision: Of the student's arithmetic: `float32`, `tf32` (CUDA only) or `bfloat16` (autocast).
+        channels_last: Whether the student's maps lie in memory channel by channel at each position.
+        compile: torch.compile's mode for the student's training, `reduce-overhead` with CUDA graphs; or `no`.
     """
 
     backbone: str = "wide_resnet50_2.tv_in1k"
@@ -46,19 +51,25 @@ class Config:
     train_shots: int | None = None
     shots: int = 4
     supports: Literal["fixed", "redrawn"] = "fixed"
+    shared_support: bool = False
     own_group: bool = False
     self_distillation: bool = True
     distillation: bool = True
     weighting: Literal["learned", "uniform", "nearest"] = "learned"
     residual: bool = False
     depths: tuple[int, int, int] = (3, 4, 6)
-    feature_budget_gb: float = 8.0
+    half_features: bool = False
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: Literal["no", "default", "reduce-overhead"] = "no"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.shots < 1 or (self.train_shots is not None and self.train_shots < 1):
             raise ValueError("batch_size, shots and train_shots have to be at least 1")
         if self.epochs < 0 or (self.steps is not None and self.steps < 0):
             raise ValueError("epochs and steps can't be negative")
+        if self.shared_support and self.supports != "fixed":
+            raise ValueError("shared_support draws every batch's support anew; supports=redrawn says nothing beside it")
         if not self.self_distillation and not self.distillation:
             raise ValueError("without both losses there is nothing to train; use epochs=0 for an untrained student")
 
@@ -70,7 +81,7 @@ class Config:
     def training(self) -> dict[str, Any]:
         """What determines the trained weights: the evaluation's K only where training follows it."""
         values = asdict(self) | {"train_shots": self.training_shots}
-        return {k: v for k, v in values.items() if k not in ("shots", "residual", "feature_budget_gb")}
+        return {k: v for k, v in values.items() if k not in ("shots", "residual")}
 
 
 QUICK: dict[str, Any] = {

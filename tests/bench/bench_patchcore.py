@@ -21,7 +21,7 @@ from medfsad_bench.run.features import load_backbone
 from medfsad_bench.run.weights import EMBEDDED
 from medfsad_bench.testing import phantom_images
 
-BATCH, ROUNDS, SHOTS = 20, 5, 4
+BATCH, ROUNDS, SHOTS = 10, 5, 4
 STAGES = (2, 3)
 GOAL = 1.5
 

@@ -1,0 +1,118 @@
+"""What is trained, the student and the learned weights, and how it is saved, read and run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from d24fad.config import Config
+from d24fad.student import Student, initialise
+from d24fad.weighting import LearnToWeight
+from medfsad_bench.errors import WeightsError
+
+
+class Networks(nn.Module):
+    """Student and learned weights.
+
+    Args:
+        shape: Channels of the teacher's stages 1 to 4, then their heights.
+        config: Depths of the student, precision and memory layout.
+    """
+
+    def __init__(self, shape: Sequence[int], config: Config) -> None:
+        super().__init__()
+        channels, heights = shape[:4], shape[4:]
+        self.shape = tuple(int(value) for value in shape)
+        self.decoder = Student(channels, [heights[i] > heights[i + 1] for i in range(3)], config.depths)
+        self.weight = LearnToWeight(channels[:3])
+        self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._precision = config.precision
+        if config.channels_last:
+            self.to(memory_format=torch.channels_last)
+        self._compiled = None if config.compile == "no" else torch.compile(self.decoder, mode=config.compile)
+
+    def decode(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
+        """The student's estimates of stages 1, 2, 3 from stage 4, as float32."""
+        student = self._compiled if self._compiled is not None and self.training else self.decoder
+        with numerics(self._precision, last.device.type):
+            found = student(last.contiguous(memory_format=self._layout))
+        return [scale.float() for scale in found]
+
+
+@contextmanager
+def numerics(precision: str, device_type: str) -> Iterator[None]:
+    """Arithmetic of the student: float32; TF32 in CUDA's products and convolutions; or bfloat16 under autocast."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def new_networks(stages: Sequence[Float[Tensor, "_n _c _h _w"]], config: Config, *, seed: int) -> Networks:
+    """Untrained networks for a teacher whose stages look like these, on their device."""
+    networks = Networks(stage_shape(stages), config)
+    initialise(networks, torch.Generator().manual_seed(seed))
+    return networks.to(stages[0].device)
+
+
+def stage_shape(stages: Sequence[Float[Tensor, "_n _c _h _w"]]) -> list[int]:
+    """Channels of stages 1 to 4, then their heights."""
+    return [stage.shape[1] for stage in stages] + [stage.shape[2] for stage in stages]
+
+
+def load_strictly(networks: Networks, state: Mapping[str, Tensor]) -> None:
+    """Take up a state dict of exactly these names and shapes.
+
+    Raises:
+        WeightsError: Naming the first that differ.
+    """
+    wanted = networks.state_dict()
+    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    shapes = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
+    if missing or extra or shapes:
+        raise WeightsError(
+            f"The checkpoint doesn't fit: {len(missing)} tensors missing (first {missing[:2]}), {len(extra)} unknown "
+            f"(first {extra[:2]}), {len(shapes)} of another shape (first {shapes[:2]}). Use the backbone and depths "
+            "that it was trained with."
+        )
+    networks.load_state_dict(dict(state))
+
+
+def read_reference(path: Path, config: Config) -> Networks:
+    """Networks from a checkpoint of the reference implementation: `{"decoder": …, "weight": …}`.
+
+    Raises:
+        WeightsError: If it isn't of that form; the message names the first keys that differ.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{path} can't be read as a checkpoint ({type(error).__name__}: {reason}). Expected a file of torch.save "
+            "that holds tensors alone."
+        ) from error
+    if not isinstance(stored, dict) or set(stored) != {"decoder", "weight"}:
+        found = sorted(map(str, stored))[:3] if isinstance(stored, dict) else type(stored).__name__
+        raise WeightsError(f"{path} holds {found}. Expected the two entries 'decoder' and 'weight'.")
+    flat = {f"{part}.{name}": value for part, values in stored.items() for name, value in dict(values).items()}
+    networks = Networks(_reference_shape(flat, config.size_px), config)
+    load_strictly(networks, flat)
+    return networks
+
+
+def _reference_shape(flat: Mapping[str, Tensor], size_px: int) -> list[int]:
+    """Stages of the teacher that a reference checkpoint is for, from the shapes of its tensors."""
+    try:
+        channels = [int(flat[f"weight.proj_in{scale}.bias"].shape[0]) for scale in (1, 2, 3)]
+        last = int(flat["decoder.layer1.0.conv1.weight"].shape[1])
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"The checkpoint lacks {error}. Expected the reference's decoder and weight.") from error
+    return [*channels, last, *(size_px // reduction for reduction in (4, 8, 16, 32))]
