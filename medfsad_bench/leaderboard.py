@@ -96,7 +96,7 @@ def accept(run: Path, results: Path) -> Row:
     if any(known.run_id == row.run_id for known in rows_in_results(results)):
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
     results.mkdir(parents=True, exist_ok=True)
-    path = results / f"{row.method}.jsonl"
+    path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(before + json.dumps(row.dump(), ensure_ascii=False) + "\n", "utf-8")

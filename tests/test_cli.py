@@ -50,6 +50,8 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     ],
     "run": [
         ("patchcoer",),
+        ("chance", "patchcoer"),
+        ("external", "--data", "{data}"),
         ("chance", "--data", "nowhere"),
         ("chance", "--data", "{data}", "--target", "kidney"),
         ("chance", "--data", "{data}", "--preset", "fast"),
