@@ -227,7 +227,7 @@ def _line(mine: dict[str, Row], targets: tuple[str, ...]) -> Line:
 def _note(row: Row) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
-    return "" if row.ranks else "has seen the target"
+    return "has seen the target" if row.contaminated else "; ".join(row.warnings)
 
 
 def _cells(line: Line, targets: Sequence[str]) -> list[str]:

@@ -89,8 +89,8 @@ class Row(_Closed):
 
     @property
     def ranks(self) -> bool:
-        """Whether the row takes part in a ranking: strict protocol, whole set, nothing seen of the target."""
-        return self.protocol == "strict" and not self.contaminated
+        """Whether the row takes part in a ranking: strict protocol, and nothing seen of the target, for certain."""
+        return self.protocol == "strict" and not self.contaminated and not self.warnings
 
     def dump(self) -> dict[str, Any]:
         """As written to JSON."""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medfsad_bench import cli
@@ -62,7 +63,16 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("chance", "--data", "{data}", "--shots", "200"),
         ("d24fad", "--data", "{data}", "--preset", "quick", "--checkpoint", "nowhere.safetensors"),
         ("chance", "--data", "{data}", "--protocol", "loose"),
+        ("chance", "--data", "{data}", "--protocol", "published", "--shots", "2"),
+        ("patchcore", "--data", "{data}", "--preset", "quick", "--protocol", "published", "--draws", "5"),
     ],
+    "protocols": [
+        ("chance", "--data", "{data}", "--shots", "2"),
+        ("d24fad", "--data", "{data}", "--target", "kidney"),
+        ("d24fad", "--data", "{data}", "--draws", "1"),
+        ("d24fad", "--data", "{data}", "--format", "docx"),
+    ],
+    "show": [("nowhere",), ("{full}", "--draw", "0")],
     "rescore": [("nowhere",), ("{full}",)],
     "leaderboard": [("--runs", "nowhere"), ("--runs", "{full}"), ("--format", "docx"), ("--accept", "nowhere")],
     "methods": [("--jsn",), ("surplus",)],
@@ -160,6 +170,23 @@ def test_inspect_draws_the_contact_sheet(medfsad: Medfsad, own_data: Path, tmp_p
     assert code == 0
     assert json.loads(out)["counts"]["test anomalous"] == [10, 10]
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_draws_queries_with_maps_and_weighted_supports(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:
+    quick = ("--preset", "quick", "--set", "steps=2", "--set", "size_px=64", "--set", "train_shots=2")
+    code, _, err = medfsad(
+        "run", "d24fad", *quick, "--data", own_data, "--target", "ward_a", "--shots", 2, "--draws", 2, "--save-maps"
+    )
+    assert code == 0, err
+    folder = next((tmp_path / "medfsad-runs").glob("d24fad-*"))
+    code, out, _ = medfsad("show", folder, "--data", own_data, "--draw", 1, "--json")
+    assert code == 0
+    assert len(json.loads(out)["queries"]) == 8
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(folder / "support.npz") as file:
+        assert file["weights"].shape == (2, 22, 2)
+        np.testing.assert_allclose(file["weights"].sum(-1), 1, atol=1e-5)
+    assert medfsad("show", folder, "--data", own_data, "--query", "nobody")[0] == 2
 
 
 @pytest.mark.parametrize("command", ["methods", "datasets", "doctor"])

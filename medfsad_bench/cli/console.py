@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -75,6 +75,20 @@ class Bars:
         """Set the bar to an absolute place."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
+
+    def following(self, title: str) -> Callable[[str, int, int, dict[str, float]], None]:
+        """A callback for a runner: one bar a stage, with the stage's figures beside it."""
+        stage = ""
+
+        def show(name: str, done: int, total: int, figures: dict[str, float]) -> None:
+            nonlocal stage
+            if name != stage:
+                stage = name
+                self.start(f"{title}: {name}", total)
+            self.at(done, total)
+            self.note(" ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+
+        return show
 
     def finish(self) -> None:
         """Take the bar away; what it stood for is printed by the command."""

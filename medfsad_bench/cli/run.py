@@ -12,6 +12,7 @@ from medfsad_bench.errors import MethodError, StoreError
 if TYPE_CHECKING:
     from medfsad_bench.results import Row
     from medfsad_bench.run.plan import Cell
+    from medfsad_bench.store import Dataset
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +49,7 @@ def run(
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows."""
     from medfsad_bench.registry import method_info
-    from medfsad_bench.run.plan import RunOptions, cells, own_sets, prepared_sets
+    from medfsad_bench.run.plan import RunOptions, cells
     from medfsad_bench.run.runner import Runner
 
     infos = [method_info(name) for name in method]
@@ -56,20 +57,15 @@ def run(
         runs=runs,
         draws=_draws(draws, protocol),
         seed=seed,
-        protocol=cast(Literal["strict", "published"], _one_of("--protocol", protocol, _PROTOCOLS)),
-        hold_out=cast(Literal["dataset", "organ", "modality"], _one_of("--hold-out", hold_out, _HOLD_OUTS)),
+        protocol=cast(Literal["strict", "published"], one_of("--protocol", protocol, _PROTOCOLS)),
+        hold_out=cast(Literal["dataset", "organ", "modality"], one_of("--hold-out", hold_out, _HOLD_OUTS)),
         preset=preset,
-        settings=_settings(settings or [], backbone, weights),
+        settings=settings_of(settings or [], backbone, weights),
         device=device,
         checkpoint=checkpoint,
         save_maps=save_maps,
     )
-    sets = prepared_sets(data, benchmark)
-    wanted = target or ["all"]
-    by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
-    if unknown := sorted(set(wanted) - set(by_name) - {"all"}):
-        raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
-    targets = sets if "all" in wanted else [by_name[name] for name in wanted]
+    sets, targets = prepared_targets(data, benchmark, target or ["all"])
     by_target = [cells(info, [one], sets, shots or [4], options) for one in targets for info in infos]
     plan = [cell for part in by_target for cell in part]  # target by target, so that its features are still in memory
     runner = Runner(device)
@@ -123,13 +119,30 @@ def _draws(draws: int | None, protocol: str) -> int:
     return draws or (1 if protocol == "published" else 10)
 
 
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
+def prepared_targets(data: Path, benchmark: str | None, wanted: list[str]) -> "tuple[list[Dataset], list[Dataset]]":
+    """All sets of the benchmark, and those among them and the user's own that were named.
+
+    Raises:
+        StoreError: If a name isn't prepared.
+    """
+    from medfsad_bench.run.plan import own_sets, prepared_sets
+
+    sets = prepared_sets(data, benchmark)
+    by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
+    if unknown := sorted(set(wanted) - set(by_name) - {"all"}):
+        raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
+    return sets, sets if "all" in wanted else [by_name[name] for name in wanted]
+
+
+def one_of(option: str, value: str, known: tuple[str, ...]) -> str:
+    """The value of an option, if it's known."""
     if value not in known:
         raise MethodError(f"{option} {value!r} is unknown; there are {', '.join(known)}.")
     return value
 
 
-def _settings(pairs: list[str], backbone: str | None, weights: Path | None) -> dict[str, Any]:
+def settings_of(pairs: list[str], backbone: str | None, weights: Path | None) -> dict[str, Any]:
+    """Settings of a method's config from the command line, by name."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -150,17 +163,7 @@ def _run_cells(runner: Any, plan: "list[Cell]", bars: Bars) -> "list[Row]":
         if cell.absent:
             err.print(f"{title}: no such cell ({cell.absent})", style="dim")
             continue
-        stage = ""
-
-        def show(name: str, done: int, total: int, figures: dict[str, float], title: str = title) -> None:
-            nonlocal stage
-            if name != stage:
-                stage = name
-                bars.start(f"{title}: {name}", total)
-            bars.at(done, total)
-            bars.note(" ".join(f"{key} {value:.4f}" for key, value in figures.items()))
-
-        runner.progress = show
+        runner.progress = bars.following(title)
         row, there = runner.run(cell)
         bars.finish()
         auroc = row.metrics["image_auroc"]

@@ -41,6 +41,7 @@ class Target:
     def __init__(self, dataset: Dataset, device: torch.device, *, seed: int) -> None:
         self.dataset = dataset
         self.rows: Int64[np.ndarray, " n"] = dataset.indices("test")
+        self.size_px = int(dataset.attributes["size_px"])
         self._device = device
         self._queries = self._on_device(self.rows)
         order = np.random.default_rng([seed, 20]).permutation(len(self.rows))
@@ -94,8 +95,7 @@ def score_draw(
     if len(image) not in (0, len(parts)) or len(pixel) not in (0, len(parts)):
         raise MethodError("The method gave image scores or maps for some batches only. Give the same kind for all.")
     if pixel:
-        size_px = support.shape[-1]
-        result.maps = np.concatenate([smooth_maps(maps, size_px).cpu().numpy() for maps in pixel])[back]
+        result.maps = np.concatenate([smooth_maps(maps, target.size_px).cpu().numpy() for maps in pixel])[back]
         result.columns = pooled(result.maps)
     if image:
         result.columns["score"] = torch.cat(image).double().cpu().numpy()[back]

@@ -30,7 +30,7 @@ DRAW = 0
 def class_order(target: Target) -> Int64[np.ndarray, " n"]:
     """Positions among the target's test rows: anomalous images first, each class sorted by id."""
     test = target.dataset.table.iloc[target.rows].reset_index(drop=True)
-    return test.sort_values(["label", "id"], ascending=[False, True]).index.to_numpy(np.int64)
+    return test.sort_values(["label", "id"], ascending=[False, True]).index.to_numpy(np.int64, copy=True)
 
 
 def raw_maps(

@@ -32,6 +32,7 @@ from medfsad_bench.results import Row, figures_by_disease, image_figures, read_r
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
+from medfsad_bench.run.memory import memory_told
 from medfsad_bench.run.pixels import PixelTruth
 from medfsad_bench.run.plan import Cell
 from medfsad_bench.run.published import PublishedRun
@@ -45,7 +46,7 @@ class Runner:
 
     def __init__(self, device: str = "auto", *, progress: Progress = lambda *_: None) -> None:
         self.device = choose_device(device)
-        self._cache = FeatureCache(self.device)
+        self.cache = FeatureCache(self.device)
         self.progress = progress
         torch.set_flush_denormal(True)  # a trained student's tiny activations slow a CPU down many times otherwise
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -69,16 +70,17 @@ class Runner:
         log = _Log(folder / "log.jsonl")
         write_json(folder / "config.json", {"run_id": cell.run_id, **cell.identity})
         write_json(folder / "environment.json", environment(self.device))
-        context = LocalContext(self.device, cell.options.seed, self._cache)
+        context = LocalContext(self.device, cell.options.seed, self.cache)
         context.on_progress = lambda done, total, figures: self.progress("training", done, total, figures)
-        method = cell.info.build(cell.config)
         log("training", training_id=cell.training_id if cell.info.trains else "")
-        if cell.options.protocol == "published":
-            trained, scored = self._published(cell, method, context, folder, log)
-        else:
-            trained = train(method, cell, context)
-            log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
-            scored = self._score(cell, method, context, folder, log)
+        with memory_told(self.device, cell.config):
+            method = cell.info.build(cell.config)
+            if cell.options.protocol == "published":
+                trained, scored = self._published(cell, method, context, folder, log)
+            else:
+                trained = train(method, cell, context)
+                log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
+                scored = self._score(cell, method, context, folder, log)
         row = _row(cell, trained, scored, self.device)
         write_json(folder / "row.json", row.dump())
         log("done", **{name: figure.value for name, figure in row.metrics.items()})
@@ -269,6 +271,7 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         device=str(device),
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
+        warnings=(trained.warning,) if trained.warning else (),
     )
 
 

@@ -56,11 +56,19 @@ class DeviceSource:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How a method came by its weights."""
+    """How a method came by its weights.
+
+    Attributes:
+        seconds: Time to train.
+        reused: Whether a checkpoint was there.
+        shots: K in training; None where it isn't known.
+        warning: What can't be known of it; a row with one doesn't rank.
+    """
 
     seconds: float
     reused: bool
     shots: int | None
+    warning: str = ""
 
 
 def train(
@@ -87,8 +95,9 @@ def train(
         return Trained(0.0, reused=False, shots=None)
     shots = getattr(cell.config, "train_shots", None) or cell.shots
     if cell.options.checkpoint is not None:
-        load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
-        return Trained(0.0, reused=True, shots=None)
+        known = load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
+        warning = "" if known else "the checkpoint doesn't say what it was trained on: it may have seen the target"
+        return Trained(0.0, reused=True, shots=None, warning=warning)
     folder = folder or cell.options.runs / "checkpoints" / cell.training_id
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
@@ -113,8 +122,11 @@ def train(
         return Trained(time.monotonic() - started, reused=False, shots=shots)
 
 
-def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
+def load_checkpoint(method: Method, path: Path, *, target: str) -> bool:
     """Load a checkpoint that the user names: our own (safetensors beside a training.json), or a form of the method's.
+
+    Returns:
+        Whether it says what it was trained on.
 
     Raises:
         WeightsError: If it can't be read, was trained on the target, or doesn't fit.
@@ -122,7 +134,7 @@ def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
     foreign = getattr(method, "load_reference", None)
     if path.suffix != ".safetensors" and callable(foreign):
         foreign(path)
-        return
+        return False
     record = _record(path.parent)
     if not record:
         raise WeightsError(
@@ -135,6 +147,7 @@ def load_checkpoint(method: Method, path: Path, *, target: str) -> None:
             "leave --checkpoint out to train on the other sets."
         )
     method.load_state(_load(path))
+    return True
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from d24fad.config import Config
 from medfsad_bench.errors import MethodError
 
-Numbers = Int64[np.ndarray, " n"]
+Numbers = Int64[np.ndarray, " _count"]
 
 
 @runtime_checkable

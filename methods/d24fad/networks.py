@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from d24fad import student, weighting
 from d24fad.config import Config
-from d24fad.student import Student, initialise
-from d24fad.weighting import LearnToWeight
 from medfsad_bench.errors import WeightsError
 
 
@@ -26,8 +26,9 @@ class Networks(nn.Module):
         super().__init__()
         channels, heights = shape[:4], shape[4:]
         self.shape = tuple(int(value) for value in shape)
-        self.decoder = Student(channels, [heights[i] > heights[i + 1] for i in range(3)], config.depths)
-        self.weight = LearnToWeight(channels[:3])
+        finer = [heights[i] > heights[i + 1] for i in range(3)]
+        self.decoder = student.Student(channels, finer, config.depths)
+        self.weight = weighting.LearnToWeight(channels[:3])
         self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self._precision = config.precision
         if config.channels_last:
@@ -36,9 +37,9 @@ class Networks(nn.Module):
 
     def decode(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
         """The student's estimates of stages 1, 2, 3 from stage 4, as float32."""
-        student = self._compiled if self._compiled is not None and self.training else self.decoder
+        decoder = self._compiled if self._compiled is not None and self.training else self.decoder
         with numerics(self._precision, last.device.type):
-            found = student(last.contiguous(memory_format=self._layout))
+            found = decoder(last.contiguous(memory_format=self._layout))
         return [scale.float() for scale in found]
 
 
@@ -57,14 +58,19 @@ def numerics(precision: str, device_type: str) -> Iterator[None]:
 
 def new_networks(stages: Sequence[Float[Tensor, "_n _c _h _w"]], config: Config, *, seed: int) -> Networks:
     """Untrained networks for a teacher whose stages look like these, on their device."""
-    networks = Networks(stage_shape(stages), config)
-    initialise(networks, torch.Generator().manual_seed(seed))
+    shape = stage_shape(stages)
+    plain = Networks(shape, replace(config, channels_last=False, compile="no"))
+    generator = torch.Generator().manual_seed(seed)
+    student.initialise(plain.decoder, generator)
+    weighting.initialise(plain.weight, generator)
+    networks = Networks(shape, config)
+    networks.load_state_dict(plain.state_dict())  # drawn in one layout, so that another has the same weights
     return networks.to(stages[0].device)
 
 
 def stage_shape(stages: Sequence[Float[Tensor, "_n _c _h _w"]]) -> list[int]:
     """Channels of stages 1 to 4, then their heights."""
-    return [stage.shape[1] for stage in stages] + [stage.shape[2] for stage in stages]
+    return [*(stage.shape[1] for stage in stages), *(stage.shape[2] for stage in stages)]
 
 
 def load_strictly(networks: Networks, state: Mapping[str, Tensor]) -> None:

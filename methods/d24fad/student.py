@@ -5,6 +5,7 @@ of a stage brings the map to the next finer grid by a transposed 2 × 2 convolut
 The bottleneck is half as wide as the output. Names of parameters are those of the reference's checkpoints.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -64,13 +65,17 @@ class Block(nn.Module):
         return self.relu(out + (x if self.upsample is None else self.upsample(x)))
 
 
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """He initialisation by the output's size for convolutions, 1 and 0 for batch-norm; from `generator` alone."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+def initialise(student: Student, generator: torch.Generator) -> None:
+    """He's normal initialisation by the output's size for convolutions; transposed ones as torch makes them.
+
+    So does the decoder that the reference takes over, and it matters: with He's for both, the untrained student's
+    features say less of the image (README.md has the figures).
+    """
+    for part in student.modules():
+        if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5), generator=generator)
 
 
 def _stage(inputs: int, outputs: int, finer: bool, depth: int) -> nn.Sequential:

@@ -36,6 +36,13 @@ class LearnToWeight(nn.Module):
         return [project(features) for project, features in zip(projections, support, strict=True)]
 
 
+def initialise(weight: LearnToWeight, generator: torch.Generator) -> None:
+    """As torch makes convolutions: uniform within 1 / √C, weights and biases."""
+    for part in weight.parameters():
+        bound = 1 / math.sqrt(part.shape[0])
+        nn.init.uniform_(part, -bound, bound, generator=generator)
+
+
 def shared_weights(
     query: Float[Tensor, "n c h w"], keys: Float[Tensor, "k c h w"], support: Float[Tensor, "k c h w"], kind: Weighting
 ) -> Float[Tensor, "n k"]:

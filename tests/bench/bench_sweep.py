@@ -20,7 +20,7 @@ GOAL = 8
 def main() -> None:
     """Print the ratio of each method."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=60, help="test images")
+    parser.add_argument("--images", type=int, default=64, help="test images")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread: for a machine that is busy")
     options = parser.parse_args()
     clock = time.process_time if options.cpu_time else time.perf_counter
@@ -38,7 +38,7 @@ def main() -> None:
             for support in supports[:draws]:
                 for count in shots:
                     score = method.adapt(support[:count], context)  # type: ignore[attr-defined]
-                    for batch in images.split(30):
+                    for batch in images.split(32):
                         score(batch)
             return clock() - started
 

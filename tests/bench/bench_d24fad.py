@@ -1,0 +1,223 @@
+"""D²4FAD side by side with a plain loop that does what the reference implementation does. Prints ratios.
+
+The plain loop decodes images from PNG files for every batch, lets the loss flow back through the frozen teacher, and
+passes every query's K supports through teacher and student, in training and at test time. Both sides have the same
+weights and images, take turns, and have to end with equal losses and maps.
+
+    python tests/bench/bench_d24fad.py [--backbone wide_resnet50_2] [--batch 8] [--rounds 3]
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from d24fad.config import Config
+from d24fad.detector import D24FAD
+from d24fad.losses import cosine_loss, residual_map
+from d24fad.networks import Networks, new_networks
+from d24fad.training import training_losses
+from d24fad.weighting import own_weights
+from medfsad_bench.method import Backbone, Scores
+from medfsad_bench.run.context import LocalContext
+from medfsad_bench.run.features import load_backbone
+
+SIZE_PX, COUNT = 128, 72
+STAGES = (1, 2, 3, 4)
+T = TypeVar("T")
+
+
+class Files:
+    """PNG images on disk, as a data loader of the reference meets them."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        rng = np.random.default_rng(1)
+        self.paths = [folder / f"{number:03d}.png" for number in range(count)]
+        for path in self.paths:
+            coarse = Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8))
+            coarse.resize((256, 256), Image.Resampling.BICUBIC).save(path)
+
+    def decoded(self, numbers: np.ndarray) -> Tensor:
+        """Read, squash to 128 px, to [0, 1]."""
+        images = []
+        for number in numbers:
+            picture = Image.open(io.BytesIO(self.paths[number].read_bytes())).convert("RGB")
+            images.append(np.asarray(picture.resize((SIZE_PX, SIZE_PX), Image.Resampling.LANCZOS)))
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+class Plain:
+    """What the reference does, step by step."""
+
+    def __init__(self, files: Files, backbone: Backbone, networks: Networks, config: Config) -> None:
+        self.files, self.networks, self.config = files, networks, config
+        self.teacher = load_backbone(backbone, torch.device("cpu"))
+        self.teacher.requires_grad_(True)  # frozen by the optimiser alone, so gradients are computed for it too
+        self.optimiser = torch.optim.Adam(networks.parameters(), lr=1e-4, betas=(0.5, 0.999))
+
+    def step(self, queries: np.ndarray, supports: np.ndarray) -> float:
+        self.networks.train()
+        teacher = self.teacher(self.files.decoded(queries))
+        query = self.networks.decoder(teacher[3])
+        passes = [self.networks.decoder(self.teacher(self.files.decoded(column))[3]) for column in supports.T]
+        self_distill = cosine_loss(query, self._mixed(query, passes))
+        loss = self.config.distillation_weight * cosine_loss(teacher[:3], query) + self_distill
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.item()
+
+    def maps(self, queries: Tensor, support: Tensor) -> Tensor:
+        self.networks.eval()
+        with torch.no_grad():
+            query = self.networks.decoder(self.teacher(queries)[3])
+            repeated = [one.repeat(len(queries), 1, 1, 1) for one in support]  # every query brings its own copies
+            passes = [self.networks.decoder(self.teacher(column)[3]) for column in repeated]
+            return residual_map(query, self._mixed(query, passes), SIZE_PX)
+
+    def _mixed(self, query: list[Tensor], passes: list[list[Tensor]]) -> list[Tensor]:
+        mixed = []
+        for scale, project in enumerate(self.networks.weight.children()):
+            known = torch.stack([one[scale] for one in passes], dim=1)
+            keys = torch.stack([project(one[scale]) for one in passes], dim=1)
+            weights = own_weights(query[scale], keys, known, "learned")
+            mixed.append((weights[:, :, None, None, None] * known).sum(1))
+        return mixed
+
+
+def main() -> None:
+    """Run both sides and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--backbone", action="append", help="timm name; random weights where it isn't embedded")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--shots", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--rounds", type=int, default=2, help="of the training step")
+    parser.add_argument("--queries", type=int, default=96, help="to score; the K supports are passed once for all")
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)
+    table = Table(title=f"D²4FAD at {SIZE_PX} px, batch {arguments.batch}, {torch.get_num_threads()} thread(s)")
+    for column in ("backbone", "what", "plain, images/s", "ours, images/s", "ratio", "goal", "difference"):
+        table.add_column(column)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in arguments.backbone or ["wide_resnet50_2", "efficientnet_lite0"]:
+            for row in compared(
+                name, Path(scratch), arguments.batch, arguments.shots, arguments.rounds, arguments.queries
+            ):
+                table.add_row(*row)
+    Console(file=sys.stdout, width=120).print(table)
+
+
+def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int, queries: int) -> list[list[str]]:
+    """Rows of one backbone: training at K = 4 with the teacher's features at hand, cold evaluation at every K."""
+    folder = scratch / name
+    folder.mkdir()
+    files = Files(folder, COUNT)
+    weights = None if name == "efficientnet_lite0" else random_weights(name, folder / "teacher.pth")
+    config = Config(backbone=name, weights=weights)
+    backbone = Backbone(name, STAGES, SIZE_PX, normalise=False, weights=weights)
+    context = LocalContext()
+    networks = [new_networks(context.features(backbone, files.decoded(np.arange(1))), config, seed=0) for _ in range(2)]
+    plain = Plain(files, backbone, networks[0], config)
+    rng = np.random.default_rng(2)
+    numbers, supports = rng.permutation(COUNT)[:batch], rng.integers(0, COUNT, (batch, 4))
+    teacher = context.features(backbone, files.decoded(numbers))
+    support = context.features(backbone, files.decoded(supports.T.reshape(-1)))[3]
+    optimiser = torch.optim.Adam(networks[1].parameters(), lr=1e-4, betas=(0.5, 0.999))
+
+    def ours() -> float:
+        networks[1].train()
+        losses = training_losses(networks[1], teacher, support, config)
+        optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        optimiser.step()
+        return losses.total.item()
+
+    slow, fast, losses = by_turns(lambda: plain.step(numbers, supports), ours, rounds)
+    worst = max(abs(a - b) / a for a, b in losses)
+    rows = [[name, "training, K = 4", *rates(batch, slow, fast), "≥ 3", f"loss {worst:.1e}"]]
+    for k in shots:
+        rows.append([name, f"evaluation, cold, K = {k}", *evaluation(plain, config, files, queries, batch, k)])
+    return rows
+
+
+def evaluation(plain: Plain, config: Config, files: Files, queries: int, batch: int, shots: int) -> list[str]:
+    """Score all queries on one draw, nothing cached; images are decoded on both sides, the networks are loaded."""
+    numbers = np.arange(queries) % (COUNT - 8)
+    support = files.decoded(np.arange(COUNT - shots, COUNT))
+    method = D24FAD(config)
+    method._networks = plain.networks
+    networks = LocalContext().cache
+    networks.features(method._backbone, support[:1])  # loads the network
+
+    def ours() -> Tensor:
+        context = LocalContext()
+        context.cache._networks = networks._networks
+        scorer = method.adapt(support, context)
+        return torch.cat([pixel(scorer(unlike(files, part))) for part in batches(numbers, batch)])
+
+    def reference() -> Tensor:
+        return torch.cat([plain.maps(unlike(files, part), support) for part in batches(numbers, batch)])
+
+    slow, fast, maps = by_turns(reference, ours, 1)
+    worst = max(float((a - b).abs().max()) for a, b in maps)
+    return [*rates(queries, slow, fast), f"≥ {0.9 * (1 + shots):.1f}", f"map {worst:.1e}"]
+
+
+def batches(numbers: np.ndarray, size: int) -> list[np.ndarray]:
+    """In order, the last one perhaps shorter."""
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+
+
+def pixel(scores: Scores) -> Tensor:
+    """The maps, which this method always gives."""
+    assert scores.pixel is not None
+    return scores.pixel
+
+
+def unlike(files: Files, numbers: np.ndarray) -> Tensor:
+    """Decoded images, each darkened a little by its place, so that no two queries are the same."""
+    steps = torch.from_numpy(numbers.astype(np.float32) + np.arange(len(numbers), dtype=np.float32))
+    return files.decoded(numbers) * (1 - steps / 1000)[:, None, None, None]
+
+
+def by_turns(slow: Callable[[], T], fast: Callable[[], T], rounds: int) -> tuple[float, float, list[tuple[T, T]]]:
+    """Best time of each side, and what they returned, round by round."""
+    times: tuple[list[float], list[float]] = ([], [])
+    found = []
+    for _ in range(rounds):
+        pair = []
+        for side, call in enumerate((slow, fast)):
+            started = time.process_time()
+            pair.append(call())
+            times[side].append(time.process_time() - started)
+        found.append((pair[0], pair[1]))
+    return min(times[0]), min(times[1]), found
+
+
+def rates(images: int, slow: float, fast: float) -> list[str]:
+    """Images per second of processor time of both sides, and their ratio."""
+    return [f"{images / slow:.2f}", f"{images / fast:.2f}", f"{slow / fast:.1f}"]
+
+
+def random_weights(name: str, path: Path) -> str:
+    """A file with random weights of a network whose real ones come from a hub; speed doesn't hang on them."""
+    import timm
+
+    torch.manual_seed(0)
+    torch.save(timm.create_model(name, features_only=True, out_indices=STAGES).state_dict(), path)
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()
