@@ -9,8 +9,8 @@ import argparse
 import json
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -19,6 +19,7 @@ from medfsad_bench.results import Row
 
 METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
 COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
+BACKBONES_SHOTS = 4
 
 
 def auroc(runs: Sequence[Path]) -> str:
@@ -32,11 +33,13 @@ def auroc(runs: Sequence[Path]) -> str:
 
 
 def backbones(runs: Sequence[Path]) -> str:
-    """Methods by feature networks, each the mean over the targets that all were run on; then the two spreads."""
-    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    """Methods by feature networks at K = 4: means over the targets that all were run on, then the two spreads."""
+    found: Mapping[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in (row for folder in runs for row in rows_in_runs(folder)):
-        if row.config.get("backbone"):
+        if row.config.get("backbone") and row.shots == BACKBONES_SHOTS:
             found[row.method, row.config["backbone"]][row.target] = row.metrics["image_auroc"].value
+    networks = Counter(method for method, _ in found)
+    found = {key: one for key, one in found.items() if networks[key[0]] > 1}
     targets = sorted(set.intersection(*(set(one) for one in found.values())))
     means = {key: fmean(one[target] for target in targets) for key, one in found.items()}
     text = _grid({key: f"{value:.3f}" for key, value in means.items()}, "method")
