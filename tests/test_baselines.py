@@ -179,7 +179,7 @@ def test_a_sweep_of_methods_shots_and_draws_computes_each_images_features_once(o
     supports = {int(index) for draw in target.episodes[:2] for index in draw[:8]}
     seen = len(target.indices("test")) + len(supports)
     assert len(plan) == 15
-    assert runner._cache.images_computed == seen
+    assert runner.cache.images_computed == seen
 
 
 def test_stages_that_were_not_announced_cost_one_more_pass_and_the_same_bits() -> None:

@@ -55,7 +55,7 @@ class Runner:
     def announce(self, cells: Iterable[Cell]) -> None:
         """Let one pass of a network serve all of a sweep's cells: those whose config tells its `features`."""
         found = (getattr(cell.config, "features", None) for cell in cells)
-        self._cache.announce(backbone for backbone in found if isinstance(backbone, Backbone))
+        self.cache.announce(backbone for backbone in found if isinstance(backbone, Backbone))
 
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""
