@@ -38,6 +38,30 @@ def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
 
+def export_episodes(dataset: Dataset, path: Path) -> int:
+    """Write what to score for `medfsad submit`, as CSV; returns the lines written.
+
+    `membership_digest,role,draw,position,id`: the supports of every draw in their order (K shots are the first K), then
+    the queries, which are the same in every draw.
+    """
+    digest, ids = dataset.attributes["membership_digest"], dataset.table["id"].astype(str).to_numpy()
+    rows = [
+        (digest, "support", str(draw), str(position), ids[index])
+        for draw, supports in enumerate(dataset.episodes)
+        for position, index in enumerate(supports)
+    ]
+    rows += [(digest, "query", "", "", ids[index]) for index in dataset.indices("test")]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("membership_digest", "role", "draw", "position", "id"))
+            writer.writerows(rows)
+
+    _whole(path, write)
+    return len(rows)
+
+
 def export_png(dataset: Dataset, folder: Path) -> int:
     """Write images and masks as `<split>/<normal|anomalous>/<id>.png` and `masks/<id>.png`; returns the images written.
 

@@ -7,16 +7,23 @@ of a contaminated method are shown and never ranked.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
+from rich.markup import escape
 from rich.table import Table
 
-from medfsad_bench.errors import ResultsError
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import Row, read_row
+from medfsad_bench.bands import Evidence, evidence_in, letters_of
+from medfsad_bench.errors import MedfsadError, ResultsError
+from medfsad_bench.image_figures import scored
+from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.rescore import differences, rescored
+from medfsad_bench.results import Row, read_row, read_scores
+
+LETTERS = "Methods that share a letter behind the mean can't be told apart (5 %, Holm)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,8 @@ class Line:
     mean_auroc: float | None  # over the group's targets; None unless all are there
     rank: int | None
     note: str
+    letters: str = ""  # ranked lines that share one can't be told apart
+    seeds_sd: float | None = None  # of the mean, over lines that differ in the training seed alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +95,19 @@ def accept(run: Path, results: Path) -> Row:
         ResultsError: If the figures differ from the scores, or the row is there already.
     """
     row = read_row(run / "row.json")
-    stored = {**row.metrics, **row.secondary}
-    again = rescored(run, row)
-    differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
+    differ = differences(row, rescored(run, row))
     if differ:
         raise ResultsError(
             f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
         )
+    for check_name, fault in row.lint_failures.items():
+        raise ResultsError(f"{run}: kept off the board, as the protocol lint fails at {check_name!r}: {fault}.")
     if any(known.run_id == row.run_id for known in rows_in_results(results)):
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
-    results.mkdir(parents=True, exist_ok=True)
+    kept = results / "scores"  # so that anyone can recompute the row, and pair it with another
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / f".{row.run_id}.tmp").write_bytes((run / "scores.parquet").read_bytes())
+    (kept / f".{row.run_id}.tmp").replace(kept / f"{row.run_id}.parquet")
     path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
     temporary = path.with_suffix(".tmp")
@@ -113,18 +125,25 @@ def check(results: Path) -> list[str]:
         if row.run_id in seen:
             faults.append(f"{row.run_id} stands twice")
         seen.add(row.run_id)
+        faults += _score_faults(row, results / "scores" / f"{row.run_id}.parquet")
     page = results.parent / "LEADERBOARD.md"
-    if rows and (not page.is_file() or page.read_text("utf-8") != as_markdown(groups(rows))):
+    shown = as_markdown(groups(rows, evidence_in(results)))
+    if rows and (not page.is_file() or page.read_text("utf-8") != shown):
         faults.append("LEADERBOARD.md is stale; write it anew with `medfsad leaderboard --format md`")
     return faults
 
 
-def groups(rows: Iterable[Row]) -> list[Group]:
-    """Rows in groups that may be compared, each with its lines ranked by mean AUROC over the targets."""
+def groups(rows: Iterable[Row], evidence: Evidence | None = None) -> list[Group]:
+    """Rows in groups that may be compared, each with its lines ranked by mean AUROC over the targets.
+
+    Args:
+        rows: Rows of any methods, targets and K.
+        evidence: Scores by run id, see `medfsad_bench.bands`: with them methods are told apart in pairs.
+    """
     parts: dict[tuple[str, int, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         parts[_benchmark(row), row.shots, row.hold_out, row.knowledge].append(row)
-    return [_group(key, parts[key]) for key in sorted(parts)]
+    return [_group(key, parts[key], evidence or {}) for key in sorted(parts)]
 
 
 def as_tables(found: Sequence[Group]) -> list[Table]:
@@ -135,14 +154,16 @@ def as_tables(found: Sequence[Group]) -> list[Table]:
         for column in ("rank", "method", *group.targets, "mean"):
             table.add_column(column, overflow="fold")
         for line in group.lines:
-            table.add_row(*_cells(line, group.targets))
+            table.add_row(*(escape(cell) for cell in _cells(line, group.targets)))
+        if any(line.letters for line in group.lines):
+            table.caption = LETTERS
         tables.append(table)
     return tables
 
 
 def as_markdown(found: Sequence[Group]) -> str:
     """Groups as a Markdown page."""
-    parts = ["# Leaderboard", "", "Image AUROC, mean over support draws with its 95 % bootstrap interval.", ""]
+    parts = ["# Leaderboard", "", "Image AUROC, mean over support draws with its 95 % bootstrap interval.", LETTERS, ""]
     for group in found:
         header = ("rank", "method", *group.targets, "mean")
         parts += [f"## {group.title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
@@ -169,6 +190,8 @@ def as_json(rows: Sequence[Row], found: Sequence[Group]) -> str:
                         "preset": line.preset,
                         "mean_image_auroc": line.mean_auroc,
                         "note": line.note,
+                        "letters": line.letters,
+                        "seeds_sd": line.seeds_sd,
                         "runs": {target: row.run_id for target, row in line.rows.items()},
                     }
                     for line in group.lines
@@ -185,7 +208,7 @@ def _benchmark(row: Row) -> str:
     return row.benchmark + marks
 
 
-def _group(key: tuple[str, int, str, str], rows: list[Row]) -> Group:
+def _group(key: tuple[str, int, str, str], rows: list[Row], evidence: Evidence) -> Group:
     benchmark, shots, hold_out, knowledge = key
     targets = tuple(sorted({row.target for row in rows}))
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
@@ -197,9 +220,42 @@ def _group(key: tuple[str, int, str, str], rows: list[Row]) -> Group:
     for line in ordered:
         if line.mean_auroc is not None and not line.note:
             place += 1
-            line = Line(line.method, line.preset, line.rows, line.mean_auroc, place, line.note)
+            line = replace(line, rank=place)
         ranked.append(line)
+    ranked = _with_letters(_with_seeds(ranked), evidence)
     return Group(benchmark, shots, hold_out, knowledge, targets, tuple(ranked))
+
+
+def _with_letters(lines: list[Line], evidence: Evidence) -> list[Line]:
+    placed = [line for line in lines if line.rank is not None]
+    found = iter(letters_of([line.rows for line in placed], evidence) if len(placed) > 1 else [""] * len(placed))
+    return [line if line.rank is None else replace(line, letters=next(found)) for line in lines]
+
+
+def _with_seeds(lines: list[Line]) -> list[Line]:
+    """Spread over training seeds, beside the intervals, which are conditional on one training."""
+    means: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    keys = []
+    for line in lines:
+        first = next(iter(line.rows.values()))
+        keys.append(_line_key(first.model_copy(update={"seed": 0})))
+        if line.mean_auroc is not None:
+            means[keys[-1]][first.seed] = line.mean_auroc
+    return [
+        replace(line, seeds_sd=float(np.std(list(means[key].values()), ddof=1))) if len(means[key]) > 1 else line
+        for line, key in zip(lines, keys, strict=True)
+    ]
+
+
+def _score_faults(row: Row, path: Path) -> list[str]:
+    """Whether the accepted scores are there and give the row's AUROC."""
+    try:
+        found = scored(read_scores(path))
+        again = float(np.mean([auroc_score(draw, found.anomalous) for draw in found.matrix]))
+    except MedfsadError as error:
+        return [f"{row.run_id}: {error}"]
+    stated = row.metrics["image_auroc"].value
+    return [] if again == stated else [f"{row.run_id}: its scores give an AUROC of {again:.6f}, the row {stated:.6f}"]
 
 
 def _line_key(row: Row) -> tuple[Any, ...]:
@@ -227,6 +283,10 @@ def _line(mine: dict[str, Row], targets: tuple[str, ...]) -> Line:
 def _note(row: Row) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
+    if row.lint_failures:
+        return "; ".join(f"lint: {check}: {fault}" for check, fault in row.lint_failures.items())
+    if row.submitted:
+        return "submitted scores"
     return "has seen the target" if row.contaminated else "; ".join(row.warnings)
 
 
@@ -235,7 +295,8 @@ def _cells(line: Line, targets: Sequence[str]) -> list[str]:
     name = (
         line.method + ("" if line.preset == "paper" else f" ({line.preset})") + (f" [{line.note}]" if line.note else "")
     )
-    mean = "–" if line.mean_auroc is None else f"{line.mean_auroc:.3f}"
+    mean = "–" if line.mean_auroc is None else f"{line.mean_auroc:.3f} {line.letters}".strip()
+    mean += "" if line.seeds_sd is None else f" (sd over seeds {line.seeds_sd:.3f})"
     return [str(line.rank or "–"), name, *shown, mean]
 
 

@@ -43,6 +43,11 @@ def all_methods() -> dict[str, MethodInfo | Broken]:
     return found
 
 
+def installed_names() -> frozenset[str]:
+    """Names of the installed methods, without importing them."""
+    return frozenset(point.name for point in entry_points(group=GROUP))
+
+
 def method_info(name: str) -> MethodInfo:
     """The record of one method, or of one member of a family (`family:member`).
 

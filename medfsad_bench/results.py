@@ -2,6 +2,9 @@
 
 <runs>/<run id>/config.json        what determines the result
                 scores.parquet     one line a query and draw, unrounded
+                pixels.npz         what pixel and lesion figures are recomputed from, without maps
+                calibration.parquet  scores of normals that thresholds are set from, support by support
+                probes.parquet     some queries scored once more, in other order and company
                 maps.h5            smoothed maps, if asked for
                 support.npz        how much each support image counted, where a method tells
                 row.json           the row
@@ -16,30 +19,32 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.metrics.image import auroc_score, average_precision_score
-from medfsad_bench.metrics.interval import bootstrap_interval
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.figure import Figure
+from medfsad_bench.store import Dataset
 
 ROW_SCHEMA = 1
-REPLICATES = 2000
-IMAGE_METRICS = {"image_auroc": auroc_score, "image_average_precision": average_precision_score}
-_BOOTSTRAP_NAMES = {"image_auroc": "auroc", "image_average_precision": "average_precision"}
-POOLINGS = {"score_mean": "pooled_mean", "score_top1": "pooled_top1"}  # secondary figures, from the same maps
 
 
 class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Figure(_Closed):
-    """A metric, mean over draws, with its 95 % bootstrap interval and the spread over draws."""
+class OperatingPoint(_Closed):
+    """A threshold that was set without any anomaly.
 
-    value: float
-    low: float | None = None
-    high: float | None = None
-    draws_sd: float | None = None
+    Attributes:
+        method: How, in a line.
+        level: False-alarm rate it aims at.
+        images: Calibration images per draw.
+    """
+
+    method: str
+    level: float
+    images: int
 
 
 class Row(_Closed):
@@ -78,23 +83,53 @@ class Row(_Closed):
     metrics: dict[str, Figure]
     secondary: dict[str, Figure] = {}
     absent: dict[str, str] = {}  # metric → why it isn't there
-    pretrain_s: float
-    adapt_s: float  # median over draws
-    score_ms_per_image: float
-    peak_memory_mb: float
-    device: str
+    operating: dict[str, OperatingPoint] = {}  # thresholds that were set without anomalies
+    pixel_mode: Literal["exact", "streamed"] | None = None
+    lint: dict[str, str] = {}  # check → "passed", "not checked: why", "flagged: why" or what failed
+    submitted: bool = False  # scores came from outside: no clock, no probe of their independence
+    pretrain_s: float | None = None
+    adapt_s: float | None = None  # median over draws
+    score_ms_per_image: float | None = None
+    peak_memory_mb: float | None = None
+    device: str | None = None
     package_version: str
     date: str
     warnings: tuple[str, ...] = ()
 
     @property
     def ranks(self) -> bool:
-        """Whether the row takes part in a ranking: strict protocol, and nothing seen of the target, for certain."""
-        return self.protocol == "strict" and not self.contaminated and not self.warnings
+        """Whether the row is ranked: strict protocol, surely unseen target, run here, lint passed."""
+        doubts = self.contaminated or self.submitted or self.warnings or self.lint_failures
+        return self.protocol == "strict" and not doubts
+
+    @property
+    def lint_failures(self) -> dict[str, str]:
+        """Checks that failed, each with its reason."""
+        harmless = ("passed", "not checked", "flagged")
+        return {check: found for check, found in self.lint.items() if not found.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
         """As written to JSON."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def target_facts(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, Any]:
+    """What a row says of its target, by the row's names; `rows` are the test rows."""
+    attributes, test = dataset.attributes, dataset.table.iloc[rows]
+    return {
+        "benchmark": attributes["benchmark"],
+        "allowed": tuple(json.loads(attributes["allowed"])),
+        "target": dataset.name,
+        "target_version": attributes["version"],
+        "organ": attributes["organ"],
+        "modality": attributes["modality"],
+        "size_px": attributes["size_px"],
+        "membership_digest": attributes["membership_digest"],
+        "content_digest": attributes["content_digest"],
+        "n_normal": int((test["label"] == 0).sum()),
+        "n_anomalous": int((test["label"] == 1).sum()),
+        "n_groups": int(test["group"].nunique()),
+    }
 
 
 def read_row(path: Path) -> Row:
@@ -120,56 +155,47 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ResultsError: If the file is missing or damaged.
     """
-    try:
-        scores = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: the scores can't be read ({error}). Run the cell again.") from error
-    needed = {"draw", "index", "id", "group", "anomalous", "score"}
-    if missing := sorted(needed - set(scores.columns)):
-        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
-    return scores
+    return read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
 
 
-def image_figures(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Figure], dict[str, Figure]]:
-    """Image-level figures of a run, primary and secondary, from its scores alone.
-
-    Args:
-        scores: As `read_scores` gives them.
-        seed: Of the bootstrap.
+def read_calibration(path: Path) -> pd.DataFrame:
+    """Read the scores of normal images that thresholds are set from: set, draw, kind, position, id, group, score.
 
     Raises:
-        MetricError: If a class is missing, a score isn't finite, or a draw lacks queries.
+        ResultsError: If the file is missing or damaged.
     """
-    anomalous, groups, matrix = _matrix(scores, "score")
-    primary = {name: _figure(matrix, anomalous, groups, name, seed=seed, interval=True) for name in IMAGE_METRICS}
-    secondary = {
-        f"image_auroc_{POOLINGS[column]}": _figure(
-            _matrix(scores, column)[2], anomalous, groups, "image_auroc", seed=seed, interval=False
-        )
-        for column in POOLINGS
-        if column in scores.columns
-    }
-    return primary, secondary
+    return read_table(path, {"set", "draw", "kind", "id", "group", "score"})
 
 
-def figures_by_disease(scores: pd.DataFrame) -> dict[str, Figure]:
-    """AUROC of each disease against all normal images, mean over draws."""
-    diseases = sorted(set(scores.loc[scores["anomalous"], "disease"]) - {""})
-    if len(diseases) < 2:
-        return {}
-    figures = {}
-    for disease in diseases:
-        part = scores[~scores["anomalous"] | (scores["disease"] == disease)]
-        anomalous, groups, matrix = _matrix(part, "score")
-        figures[f"image_auroc[{disease}]"] = _figure(matrix, anomalous, groups, "image_auroc", seed=0, interval=False)
-    return figures
+def read_probes(path: Path) -> pd.DataFrame:
+    """Read the scores of queries that were scored once more: probe, draw, index, score.
+
+    Raises:
+        ResultsError: If the file is missing or damaged.
+    """
+    return read_table(path, {"probe", "draw", "index", "score"})
 
 
-def mean_figure(values: np.ndarray, interval: tuple[float, float] | None = None) -> Figure:
-    """A figure from one value per draw."""
-    low, high = interval or (None, None)
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Figure(value=float(np.mean(values)), low=low, high=high, draws_sd=spread)
+def read_table(path: Path, needed: set[str]) -> pd.DataFrame:
+    """Read a Parquet file of a run.
+
+    Raises:
+        ResultsError: If it's missing, damaged, or lacks a column.
+    """
+    try:
+        found = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: the file can't be read ({error}). Run the cell again.") from error
+    if missing := sorted(needed - set(found.columns)):
+        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
+    return found
+
+
+def write_table(path: Path, content: pd.DataFrame) -> None:
+    """Write a Parquet file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    content.to_parquet(temporary, index=False)
+    temporary.replace(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -177,25 +203,3 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     temporary.replace(path)
-
-
-def _matrix(scores: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    wide = scores.pivot_table(index="index", columns="draw", values=column, aggfunc="first", dropna=False)
-    if wide.isna().to_numpy().any():
-        missing = int(wide.isna().to_numpy().sum())
-        raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
-    first = scores.drop_duplicates("index").set_index("index").loc[wide.index]
-    groups = np.unique(first["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
-    return first["anomalous"].to_numpy(bool), groups, wide.to_numpy(np.float64).T
-
-
-def _figure(
-    matrix: np.ndarray, anomalous: np.ndarray, groups: np.ndarray, name: str, *, seed: int, interval: bool
-) -> Figure:
-    values = np.array([IMAGE_METRICS[name](draw, anomalous) for draw in matrix])
-    if not interval:
-        return mean_figure(values)
-    found = bootstrap_interval(
-        matrix, anomalous, groups, metric=_BOOTSTRAP_NAMES[name], replicates=REPLICATES, seed=seed
-    )
-    return mean_figure(values, (found.low, found.high))

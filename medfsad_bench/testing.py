@@ -5,10 +5,12 @@ batch, their order or their number. Methods that smooth or scale across a batch 
 """
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from medfsad_bench.errors import MethodError
+from medfsad_bench.lint import PASSED, lint_scores
 from medfsad_bench.method import Images, Method, Scorer, Scores
 from medfsad_bench.run.context import LocalContext
 
@@ -51,6 +53,7 @@ def check_method(
     _clause(torch.equal(images, before), "the method wrote into its input images")
     _shapes(found, len(queries))
     count = len(queries)
+    _lint(found, count)
     order = torch.arange(count - 1, -1, -1)
     _same(found, _picked(scorer(queries[order]), order), "scores depend on the order of the queries")
     _same(found, _batched(scorer, queries, 1), "scores depend on the batch: one by one they differ")
@@ -63,6 +66,16 @@ def check_method(
     _same(found, scorer(queries), "an earlier scorer was changed by a later adapt")
     if not support_order_matters:
         _same(found, method.adapt(support.flip(0), context)(queries), "scores depend on the order of the support")
+
+
+def _lint(scores: Scores, count: int) -> None:
+    """The run's lint of scores, on labels that mean nothing."""
+    values = scores.image if scores.image is not None else None if scores.pixel is None else scores.pixel.amax((1, 2))
+    index = np.arange(count)
+    known = {"draw": 0, "index": index, "anomalous": index % 2 == 0}
+    table = pd.DataFrame({**known, "score": None if values is None else values.double().cpu().numpy()})
+    for check, what in lint_scores(table, queries=count, draws=1).items():
+        _clause(what == PASSED, f"lint, {check}: {what}")
 
 
 def _clause(kept: bool, what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medfsad_bench import cli
@@ -74,6 +75,17 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     ],
     "show": [("nowhere",), ("{full}", "--draw", "0")],
     "rescore": [("nowhere",), ("{full}",)],
+    "compare": [
+        ("nowhere/run", "{full}/run"),
+        ("chance", "patchcore", "--runs", "nowhere"),
+        ("chance", "chance", "--runs", "{full}"),
+    ],
+    "submit": [
+        ("--scores", "nowhere.csv", "--method", "mine"),
+        ("--scores", "{text}", "--method", "mine"),
+        ("--scores", "{text}", "--method", "chance"),
+        ("--scores", "{text}", "--method", "mine", "--hold-out", "all"),
+    ],
     "leaderboard": [("--runs", "nowhere"), ("--runs", "{full}"), ("--format", "docx"), ("--accept", "nowhere")],
     "methods": [("--jsn",), ("surplus",)],
     "datasets": [("kidney",), ("--jsn",)],
@@ -152,6 +164,33 @@ def test_a_row_that_was_touched_is_found_by_rescore_and_not_accepted(
     assert code == 2
     assert "can't be recomputed" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_compare_submit_and_breakdown_as_a_user_meets_them(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:
+    for method in ("chance", "shortcut"):
+        medfsad("run", method, "--data", own_data, "--preset", "quick", "--shots", 2, "--draws", 3)
+    code, out, _ = medfsad("compare", "shortcut", "chance", "--shots", 2)
+    assert code == 0
+    assert "mean over 2 targets" in out
+    first, second = (next((tmp_path / "medfsad-runs").glob(f"{name}-ward_b-*")) for name in ("shortcut", "chance"))
+    code, out, _ = medfsad("compare", first, second, "--json")
+    assert set(json.loads(out)["targets"]["ward_b"]["differences"]) >= {"image_auroc", "image_f1_max_oracle"}
+    store = own_data / "own" / "ward_b-0.0.0-64px.h5"
+    assert medfsad("export", store, "--out", "episodes.csv", "--to", "episodes")[0] == 0
+    episodes = pd.read_csv("episodes.csv", dtype={"id": str})
+    queries = episodes[episodes["role"] == "query"][["membership_digest", "id"]]
+    scores = pd.concat([queries.assign(draw=draw, score=range(len(queries))) for draw in range(3)])
+    scores.to_csv("mine.csv", index=False)
+    code, out, _ = medfsad("submit", "--scores", "mine.csv", "--method", "mine", "--shots", 2, "--data", own_data)
+    assert code == 0
+    assert "batch: not checked" in out
+    medfsad("export", store, "--out", "table.csv")
+    code, out, _ = medfsad("rescore", first, "--by", "split", "--table", "table.csv")
+    assert code == 0
+    assert "image_auroc[split test]" in out
+    code, _, err = medfsad("rescore", first, "--by", "site")
+    assert code == 2
+    assert "no column 'site'" in err
 
 
 def test_export_writes_what_the_file_holds(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ def not_finite(images: Images, maps: torch.Tensor) -> torch.Tensor:
     return maps / 0
 
 
+def constant(images: Images, maps: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(maps)
+
+
 def test_a_clean_method_passes() -> None:
     check_method(Toy())
 
@@ -58,6 +62,7 @@ def test_a_clean_method_passes() -> None:
         (writing_into_the_input, "wrote into its input"),
         (with_global_noise, "order of the queries"),
         (not_finite, "isn't finite"),
+        (constant, "all scores of draw 0 are equal"),
     ],
 )
 def test_what_inflates_a_number_is_refused(spoil: Callable[[Images, torch.Tensor], torch.Tensor], message: str) -> None:

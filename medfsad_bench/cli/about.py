@@ -112,6 +112,10 @@ def check(
         out.print(f"{method}: {error}", markup=False)
         raise typer.Exit(1) from error
     out.print(f"{method}: keeps the contract")
+    from medfsad_bench.manifest import all_manifests
+
+    for target in sorted(set(info.has_seen) & set(all_manifests())):
+        out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked")
 
 
 def new_method(

@@ -30,6 +30,7 @@ def leaderboard(
 ) -> None:
     """Show the leaderboard: AUROC with intervals per method, target and K; ranks within one benchmark and K."""
     from medfsad_bench import leaderboard as board
+    from medfsad_bench.bands import evidence_in
     from medfsad_bench.resources import resource_dir
 
     accepted = results or resource_dir("leaderboard") / "results"
@@ -46,7 +47,7 @@ def leaderboard(
         for fault in faults:
             out.print(fault)
         raise typer.Exit(1 if faults else 0)
-    groups = board.groups(rows)
+    groups = board.groups(rows, evidence_in(runs or accepted))
     if not rows:
         raise ResultsError(
             f"{runs or accepted} holds no finished rows. Expected runs with a row.json; `medfsad run` makes them."

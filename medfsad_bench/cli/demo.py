@@ -27,6 +27,7 @@ def demo(
 ) -> None:
     """Generate raw data in the true layouts, then prepare, run three methods, and show the leaderboard."""
     from medfsad_bench import leaderboard as board
+    from medfsad_bench.bands import evidence_in
     from medfsad_bench.cli.run import _run_cells
     from medfsad_bench.demo import write_demo_sources
     from medfsad_bench.prepare import PrepareOptions, prepare
@@ -58,7 +59,7 @@ def demo(
             info = method_info(name)
             options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
             _run_cells(runner, cells(info, sets, sets, [4], options), bars)
-    for table in board.as_tables(board.groups(board.rows_in_runs(runs))):
+    for table in board.as_tables(board.groups(board.rows_in_runs(runs), evidence_in(runs))):
         out.print(table)
     out.print(
         f"Generated images, not patients: these figures say that the path works, nothing about a method. "

@@ -127,11 +127,13 @@ def inspect(
 
 def export(
     file: Annotated[Path, typer.Argument(help="A prepared file.")],
-    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids) or new folder (png) to write.")],
-    to: Annotated[str, typer.Option(help="csv: the table; ids: a manifest's id list; png: images and masks.")] = "csv",
+    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids, episodes) or new folder (png) to write.")],
+    to: Annotated[
+        str, typer.Option(help="csv: the table; ids: a manifest's id list; episodes: what to score; png.")
+    ] = "csv",
 ) -> None:
     """Write a prepared file's table, membership or images for other tools."""
-    from medfsad_bench.export import export_ids, export_png, export_table
+    from medfsad_bench.export import export_episodes, export_ids, export_png, export_table
     from medfsad_bench.store import Dataset
 
     dataset = Dataset(file)
@@ -139,7 +141,9 @@ def export(
         out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
     elif to == "ids":
         out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+    elif to == "episodes":
+        out.print(f"wrote {export_episodes(dataset, out_path):,} supports and queries to {out_path}")
     elif to == "png":
         out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
     else:
-        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids and png.")
+        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids, episodes and png.")

@@ -11,7 +11,7 @@ from medfsad_bench.cli.console import Bars, err, out, print_json, progress_bar
 from medfsad_bench.cli.run import one_of, prepared_targets, settings_of
 
 if TYPE_CHECKING:
-    from medfsad_bench.results import Figure
+    from medfsad_bench.figure import Figure
     from medfsad_bench.run.protocols import Compared
 
 

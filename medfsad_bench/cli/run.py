@@ -82,31 +82,43 @@ def run(
 
 def rescore(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    by: Annotated[str | None, typer.Option(help="Break AUROC down by this column too: a site, a scanner.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV with `id` and that column, if the scores lack it.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Recompute the figures of runs from their stored scores and pixel tallies. Exit 1 if a row differs."""
-    from medfsad_bench.rescore import rescored
+    from medfsad_bench.rescore import broken_down, differences, rescored
     from medfsad_bench.results import read_row
 
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         row = read_row(folder / "row.json")
         again = rescored(folder, row)
-        stored = {**row.metrics, **row.secondary}
-        differ = sorted(name for name, figure in again.items() if stored.get(name) != figure)
-        found[folder.name] = {
-            "equal": not differ,
-            "differ": differ,
-            "figures": {name: figure.model_dump() for name, figure in again.items()},
-        }
+        differ = differences(row, again)
+        parts = broken_down(folder, row, by, table) if by is not None else {}
+        figures = {name: figure.model_dump() for name, figure in {**again.metrics, **again.secondary, **parts}.items()}
+        found[folder.name] = {"equal": not differ, "differ": differ, "figures": figures}
     if json_:
         print_json(found)
     else:
         for name, result in found.items():
             verdict = "row and scores agree" if result["equal"] else f"differs in {', '.join(result['differ'])}"
             out.print(f"{name}: {verdict}")
+            if by is not None:
+                out.print(_breakdown(result["figures"], by))
     if not all(result["equal"] for result in found.values()):
         raise typer.Exit(1)
+
+
+def _breakdown(figures: dict[str, Any], by: str) -> Table:
+    table = Table()
+    for column in ("figure", "value [95 %]"):
+        table.add_column(column, overflow="fold")
+    for name, figure in figures.items():
+        if f"[{by} " in name:
+            ends = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+            table.add_row(name.replace("[", r"\["), f"{figure['value']:.3f}{ends}")
+    return table
 
 
 _HOLD_OUTS = ("dataset", "organ", "modality")
@@ -175,7 +187,7 @@ def _run_cells(runner: Any, plan: "list[Cell]", bars: Bars) -> "list[Row]":
 def rows_table(rows: "list[Row]") -> Table:
     """Rows as a table for the terminal."""
     table = Table()
-    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "pixel AUROC", "AUPRO"):
+    for column in ("method", "target", "K", "AUROC [95 %]", "AP", "px AUROC", "AUPRO"):
         table.add_column(column, no_wrap=True)
     for row in rows:
         metrics = row.metrics

@@ -1,10 +1,11 @@
 """AUPIMO: recall image by image, at false-positive rates so low that normal images stay nearly clean."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below
+from medfsad_bench.metrics.tally import Tally
 
 FPR_BOUNDS = (1e-5, 1e-4)  # the paper's
 
@@ -51,6 +52,24 @@ def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = 
     1.0
     """
     return float(np.nanmean(aupimo_scores(maps, masks, fpr_bounds=fpr_bounds)))
+
+
+def tallied_aupimo(
+    tally: Tally, weights: Real[np.ndarray, "n replicates"], *, fpr_bounds: tuple[float, float] = FPR_BOUNDS
+) -> Float64[np.ndarray, " replicates"]:
+    """AUPIMO of binned pixels under weights of the images: a bin's pixels are all reached at the bin's end."""
+    low, high = fpr_bounds
+    clean = tally.anomalous.sum(axis=1) == 0
+    normal = np.flip(tally.normal[clean], axis=1).cumsum(axis=1, dtype=np.float64)
+    whole = weights[clean].sum(axis=0)
+    rate = np.divide(
+        (normal / normal[:, -1:]).T @ weights[clean], whole, where=whole > 0, out=np.ones((normal.shape[1], len(whole)))
+    )
+    gain = np.clip(np.log(high / np.maximum(rate, low)) / np.log(high / low), 0, None)
+    pixels = np.flip(tally.anomalous[~clean], axis=1).astype(np.float64)
+    share = (pixels / pixels.sum(axis=1, keepdims=True)) @ gain
+    weight = weights[~clean].astype(np.float64)
+    return np.asarray((share * weight).sum(axis=0) / weight.sum(axis=0))
 
 
 def _mean_share_reached(

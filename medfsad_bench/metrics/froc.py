@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.ranks import EIGHT_NEIGHBOURS, Maps, Masks, check_maps
@@ -22,12 +22,16 @@ class Detections:
 
     Attributes:
         lesions: Per lesion the score of its highest detection; minus infinity if it has none.
+        lesion_images: Index of a lesion's image.
         false: Scores of the detections outside lesions.
+        false_images: Index of such a detection's image.
         images: Number of images.
     """
 
     lesions: Float[np.ndarray, " lesions"]
+    lesion_images: Int64[np.ndarray, " lesions"]
     false: Float[np.ndarray, " detections"]
+    false_images: Int64[np.ndarray, " detections"]
     images: int
 
 
@@ -43,11 +47,17 @@ def detect(maps: Maps, masks: Masks, *, separation: float = 1 / 16) -> Detection
         MetricError: If there is no lesion, a pixel isn't finite or shapes differ.
     """
     check_maps(maps, masks)
-    found = [_detect(image, mask, separation=separation) for image, mask in zip(maps, masks, strict=True)]
+    found = [detections_of(image, mask, separation=separation) for image, mask in zip(maps, masks, strict=True)]
     lesions = np.concatenate([lesion for lesion, _ in found]) if found else np.zeros(0)
     if not len(lesions):
         raise MetricError(f"None of the {len(masks)} masks holds a lesion; leave FROC out of the row.")
-    return Detections(lesions, np.concatenate([false for _, false in found]), len(found))
+    return Detections(
+        lesions,
+        np.repeat(np.arange(len(found)), [len(lesion) for lesion, _ in found]),
+        np.concatenate([false for _, false in found]),
+        np.repeat(np.arange(len(found)), [len(false) for _, false in found]),
+        len(found),
+    )
 
 
 def sensitivity_at_false_positives(detections: Detections, *, per_image: float) -> float:
@@ -85,9 +95,10 @@ def froc_score(
     return float(np.mean([sensitivity_at_false_positives(detections, per_image=rate) for rate in false_positives]))
 
 
-def _detect(
-    image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], *, separation: float
+def detections_of(
+    image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], *, separation: float = 1 / 16
 ) -> tuple[Float[np.ndarray, " lesions"], Float[np.ndarray, " detections"]]:
+    """Scores of one image's detections: per lesion the highest in it or minus infinity, and those outside lesions."""
     from scipy.ndimage import label
 
     peaks, count = label(_peaks(image, separation=separation), structure=EIGHT_NEIGHBOURS)

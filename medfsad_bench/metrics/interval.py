@@ -8,14 +8,14 @@ The interval is conditional on one training; the spread over training seeds is a
 fall short near 1 and for few groups; the measured coverage stands in README.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import Curve, ranking, statistic, weigh
+from medfsad_bench.metrics.curve import STATISTICS, Curve, ranking, statistic, weigh
 from medfsad_bench.metrics.resample import Strata, draw_weights, group_weights, strata_of
 
 AREAS = frozenset({"auroc", "average_precision"})  # smooth in the scores; the other figures hang on one threshold
@@ -99,14 +99,38 @@ def replicate(
     Raises:
         MetricError: See `bootstrap_interval`.
     """
+    return replicate_all(scores, anomalous, groups, metrics=(metric,), replicates=replicates, seed=seed)[metric]
+
+
+def replicate_all(
+    scores: Float[np.ndarray, "draws n"],
+    anomalous: Bool[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"],
+    *,
+    metrics: Sequence[str] = tuple(STATISTICS),
+    replicates: int = 2000,
+    seed: int = 0,
+) -> dict[str, Replicates]:
+    """`replicate` for several metrics, which share the resampling and the sorting.
+
+    Raises:
+        MetricError: See `bootstrap_interval`.
+    """
     if not len(scores):
         raise MetricError("No support draw was given; an interval needs at least one row of scores.")
-    compute = statistic(metric)
+    computes = {metric: statistic(metric) for metric in metrics}
     strata = strata_of(groups, anomalous)
     weights = group_weights(strata, replicates=replicates, seed=seed)
-    columns = [_under_weights(row, anomalous, weights, compute) for row in scores]
-    measured = np.array([column[0] for column in columns])
-    return Replicates(measured, np.stack([column[1] for column in columns], axis=1), strata, seed)
+    columns = [_under_weights(row, anomalous, weights, computes) for row in scores]
+    return {
+        metric: Replicates(
+            np.array([column[metric][0] for column in columns]),
+            np.stack([column[metric][1] for column in columns], axis=1),
+            strata,
+            seed,
+        )
+        for metric in metrics
+    }
 
 
 def interval_of(table: Replicates, *, area: bool, level: float = 0.95) -> Interval:
@@ -122,7 +146,7 @@ def interval_of(table: Replicates, *, area: bool, level: float = 0.95) -> Interv
     from scipy.stats import t
 
     estimate = min(max(table.estimate, 0.0), 1.0)
-    variance, freedom = _variance(table)
+    variance, freedom = variance_of(table)
     bound = table.strata.scarcer * (2.0 if area else 1.0)
     of_one = float(table.resampled.var(axis=0).mean())
     spread = estimate * (1 - estimate)
@@ -143,14 +167,14 @@ def percentile_interval(table: Replicates, *, level: float = 0.95) -> Interval:
     crossed = (table.resampled * share).sum(axis=1)
     if np.ptp(crossed) == 0:
         return Interval(table.estimate, table.estimate)
-    variance, freedom = _variance(table)
+    variance, freedom = variance_of(table)
     tail = (1 - level) / 2
     factor = float(np.sqrt(variance) / crossed.std() * t.isf(tail, freedom) / norm.isf(tail))
     low, high = (float(end) - table.estimate for end in np.quantile(crossed, [tail, 1 - tail]))
     return Interval(table.estimate + factor * low, table.estimate + factor * high)
 
 
-def _variance(table: Replicates) -> tuple[float, float]:
+def variance_of(table: Replicates) -> tuple[float, float]:
     """Variance of the mean over draws, and its degrees of freedom by Satterthwaite's rule.
 
     A replicate that resamples groups and draws has the expected variance A + B + 3E, where A, B and E are the shares of
@@ -182,10 +206,13 @@ def _under_weights(
     scores: Float[np.ndarray, " n"],
     anomalous: Bool[np.ndarray, " n"],
     weights: Float32[np.ndarray, "n replicates"],
-    compute: Callable[[Curve], Float[np.ndarray, "*replicates"]],
-) -> tuple[float, Float64[np.ndarray, " replicates"]]:
+    computes: Mapping[str, Callable[[Curve], Float[np.ndarray, "*replicates"]]],
+) -> dict[str, tuple[float, Float64[np.ndarray, " replicates"]]]:
     ranked = ranking(scores, anomalous)
-    measured = float(compute(weigh(ranked, np.ones(len(scores)))))
-    starts = range(0, weights.shape[1], _REPLICATES_AT_ONCE)
-    parts = [compute(weigh(ranked, weights[:, start : start + _REPLICATES_AT_ONCE])) for start in starts]
-    return measured, np.concatenate(parts)
+    whole = weigh(ranked, np.ones(len(scores)))
+    parts: dict[str, list[Float[np.ndarray, " part"]]] = {metric: [] for metric in computes}
+    for start in range(0, weights.shape[1], _REPLICATES_AT_ONCE):
+        curves = weigh(ranked, weights[:, start : start + _REPLICATES_AT_ONCE])
+        for metric, compute in computes.items():
+            parts[metric].append(compute(curves))
+    return {metric: (float(compute(whole)), np.concatenate(parts[metric])) for metric, compute in computes.items()}

@@ -44,8 +44,7 @@ def pixel_bootstrap_interval(
     """
     table = pixel_replicate(tallies, groups, metric=metric, replicates=replicates, seed=seed)
     if figures is not None:
-        measured = np.asarray(figures, dtype=np.float64)
-        table = replace(table, measured=measured, resampled=table.resampled + (measured - table.measured))
+        table = shifted(table, np.asarray(figures, dtype=np.float64))
     return interval_of(table, area=metric != "dice_max_oracle", level=level)
 
 
@@ -62,21 +61,51 @@ def pixel_replicate(
     Raises:
         MetricError: See `pixel_bootstrap_interval`.
     """
-    if metric not in PIXEL_STATISTICS:
-        raise MetricError(f"Unknown pixel metric {metric!r}; expected one of {', '.join(PIXEL_STATISTICS)}.")
+    return pixel_replicate_all(tallies, groups, metrics=(metric,), replicates=replicates, seed=seed)[metric]
+
+
+def pixel_replicate_all(
+    tallies: Sequence[Tally],
+    groups: Int64[np.ndarray, " n"],
+    *,
+    metrics: Sequence[str] = tuple(PIXEL_STATISTICS),
+    replicates: int = 2000,
+    seed: int = 0,
+) -> dict[str, Replicates]:
+    """`pixel_replicate` for several metrics, which share the resampling and the sums of tallies.
+
+    Raises:
+        MetricError: See `pixel_bootstrap_interval`.
+    """
+    if unknown := sorted(set(metrics) - set(PIXEL_STATISTICS)):
+        raise MetricError(f"Unknown pixel metric {unknown[0]!r}; expected one of {', '.join(PIXEL_STATISTICS)}.")
     if not tallies:
         raise MetricError("No support draw was given; an interval needs the tally of at least one.")
     strata = strata_of(groups, tallies[0].regions > 0, normal=tallies[0].normal.sum(axis=1) > 0)
     weights = group_weights(strata, replicates=replicates, seed=seed)
     whole = np.ones((len(groups), 1), dtype=np.float32)
-    measured = np.array([float(PIXEL_STATISTICS[metric](pixel_curve(tally, whole))[0]) for tally in tallies])
-    resampled = np.stack([_resampled(tally, weights, metric=metric) for tally in tallies], axis=1)
-    return Replicates(measured, resampled, strata, seed)
+    measured = [_resampled(tally, whole, metrics) for tally in tallies]
+    resampled = [_resampled(tally, weights, metrics) for tally in tallies]
+    return {
+        metric: Replicates(
+            np.array([float(draw[metric][0]) for draw in measured]),
+            np.stack([draw[metric] for draw in resampled], axis=1),
+            strata,
+            seed,
+        )
+        for metric in metrics
+    }
+
+
+def shifted(table: Replicates, figures: Float64[np.ndarray, " draws"]) -> Replicates:
+    """Replicates moved to where the exact figures lie, by what the bins cost."""
+    return replace(table, measured=figures, resampled=table.resampled + (figures - table.measured))
 
 
 def _resampled(
-    tally: Tally, weights: Float32[np.ndarray, "n replicates"], *, metric: str
-) -> Float64[np.ndarray, " replicates"]:
+    tally: Tally, weights: Float32[np.ndarray, "n replicates"], metrics: Sequence[str]
+) -> dict[str, Float64[np.ndarray, " replicates"]]:
     starts = range(0, weights.shape[1], _REPLICATES_AT_ONCE)
-    parts = [weights[:, start : start + _REPLICATES_AT_ONCE] for start in starts]
-    return np.concatenate([PIXEL_STATISTICS[metric](pixel_curve(tally, part)) for part in parts])
+    curves = (pixel_curve(tally, weights[:, start : start + _REPLICATES_AT_ONCE]) for start in starts)
+    parts = [[PIXEL_STATISTICS[metric](c) for metric in metrics] for c in curves]
+    return {metric: np.concatenate([part[place] for part in parts]) for place, metric in enumerate(metrics)}

@@ -56,12 +56,20 @@ def streamed_pixel_figures(
     Raises:
         MetricError: If a class is missing, a pixel isn't finite, or a map doesn't fit its mask.
     """
+    return bounded_figures(streamed_tally(images, bins=bins, chunk_px=chunk_px))
+
+
+def streamed_tally(images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22) -> Tally:
+    """The pooled tally that `streamed_pixel_figures` takes its figures from, in one row.
+
+    Raises:
+        MetricError: See `streamed_pixel_figures`.
+    """
     tally, low, high = _count(images, None, bins=bins, chunk_px=chunk_px)
     figures = bounded_figures(tally)
     if isinstance(images, Iterator) or all(figures[name].error <= TOLERANCE[name] for name in figures):
-        return figures
-    edges = _edges_again(tally, low, high, bins=bins)
-    return bounded_figures(_count(images, edges, bins=bins, chunk_px=chunk_px)[0])
+        return tally
+    return _count(images, _edges_again(tally, low, high, bins=bins), bins=bins, chunk_px=chunk_px)[0]
 
 
 def bounded_figures(tally: Tally) -> Mapping[str, Bounded]:

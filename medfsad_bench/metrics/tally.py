@@ -4,13 +4,13 @@ A bin is treated as if its scores were equal, so a figure from a tally is the ex
 at quantiles, half of them of the anomalous pixels, and a value that many pixels share has a bin of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float, Int64, Real
+from jaxtyping import Bool, Float, Int64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import curve
@@ -63,8 +63,14 @@ def tally_pixels(maps: Maps, masks: Masks, *, bins: int = 2048) -> Tally:
     check_maps(maps, masks)
     normal = np.concatenate([image[~mask][:: stride(maps)] for image, mask in zip(maps, masks, strict=True)])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
-    edges = quantile_edges(normal, anomalous, bins=bins)
-    rows = [count_pixels([image], [mask], edges) for image, mask in zip(maps, masks, strict=True)]
+    return tally_at(zip(maps, masks, strict=True), quantile_edges(normal, anomalous, bins=bins))
+
+
+def tally_at(
+    images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]], edges: Float[np.ndarray, " edges"]
+) -> Tally:
+    """Count the pixels of every image in the bins between `edges`; images are held one at a time."""
+    rows = [count_pixels([image], [mask], edges) for image, mask in images]
     return Tally(
         edges,
         np.concatenate([row.normal for row in rows], dtype=np.float32),
@@ -121,6 +127,18 @@ def quantile_edges(
     edges, times = np.unique(np.concatenate(marks), return_counts=True)
     shared = edges[times > 1]
     return np.unique(np.concatenate([edges, np.nextafter(shared, np.asarray(np.inf, dtype=shared.dtype))]))
+
+
+def coarser_edges(tally: Tally, *, bins: int) -> Float[np.ndarray, " edges"]:
+    """About `bins` of a pooled tally's edges, placed as `quantile_edges` places them."""
+    shares = [np.cumsum(counts[0])[:-1] / counts[0].sum() for counts in (tally.anomalous, tally.normal)]
+    tail = 1 - np.geomspace(0.1, 1 / max(float(tally.normal.sum()), 20), bins // 4)
+    places = [
+        np.searchsorted(shares[0], np.linspace(0, 1, bins // 2)),
+        np.searchsorted(shares[1], np.linspace(0, 1, bins // 4)),
+        np.searchsorted(shares[1], tail),
+    ]
+    return tally.edges[np.unique(np.minimum(np.concatenate(places), len(tally.edges) - 1))]
 
 
 def pixel_curve(tally: Tally, weights: Real[np.ndarray, "n *replicates"]) -> PixelCurve:

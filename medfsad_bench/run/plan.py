@@ -49,6 +49,7 @@ class Cell:
     sources: tuple[Dataset, ...]
     shots: int
     options: RunOptions
+    references: tuple[Dataset, ...] = ()  # whose normals help to set thresholds; nothing is trained on them
 
     @property
     def absent(self) -> str:
@@ -93,6 +94,7 @@ class Cell:
             "target": self.target.name,
             "membership_digest": self.target.attributes["membership_digest"],
             "content_digest": self.target.attributes["content_digest"],
+            "references": {other.name: other.attributes["content_digest"] for other in self.references},
             "hold_out": self.options.hold_out,
             "protocol": self.options.protocol,
             "shots": self.shots,
@@ -170,8 +172,9 @@ def cells(
     for target in targets:
         for k in shots:
             config = _with_shots(info, options, k)
-            sources = sources_for(target, sets, options.hold_out) if info.trains else ()
-            found.append(Cell(info, config, _weights_of(config), target, sources, k, options))
+            others = sources_for(target, sets, options.hold_out)
+            sources = others if info.trains else ()
+            found.append(Cell(info, config, _weights_of(config), target, sources, k, options, others))
     return found
 
 

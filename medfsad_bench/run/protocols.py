@@ -20,10 +20,10 @@ from filelock import FileLock
 from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MethodError
+from medfsad_bench.figure import REPLICATES, Figure, mean_figure
 from medfsad_bench.method import Method
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import bootstrap_interval
-from medfsad_bench.results import REPLICATES, Figure, mean_figure
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import Target
 from medfsad_bench.run.features import FeatureCache

@@ -25,16 +25,17 @@ from filelock import FileLock
 
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
+from medfsad_bench.figures import row_figures
 from medfsad_bench.method import Backbone, Method
-from medfsad_bench.metrics.tally import PIXEL_STATISTICS
-from medfsad_bench.pixel_record import PixelDraw, figures_of_draws, write_pixels
-from medfsad_bench.results import Row, figures_by_disease, image_figures, read_row, write_json
+from medfsad_bench.pixel_record import PixelDraw, write_pixels
+from medfsad_bench.results import Row, read_row, target_facts, write_json, write_table
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.memory import memory_told
 from medfsad_bench.run.pixels import PixelTruth
 from medfsad_bench.run.plan import Cell
+from medfsad_bench.run.probe import calibration_table, lint_of, probe_table
 from medfsad_bench.run.published import PublishedRun
 from medfsad_bench.run.training import Trained, train
 
@@ -117,6 +118,7 @@ class Runner:
                 log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
             scored.add(kept)
         scored.write(folder)
+        scored.probe(cell, method, context, folder)
         if scored.pixel:
             write_pixels(folder / "pixels.npz", scored.pixel)
         for number in range(cell.options.draws):
@@ -146,6 +148,7 @@ class Runner:
         scored.positions = published.scored
         scored.add((best, None))
         scored.write(folder)
+        scored.probe(cell, method, context, folder)
         return trained, scored
 
 
@@ -156,9 +159,14 @@ class _Scored:
         self.target, self.truth = target, truth
         self.draws: list[DrawScores] = []
         self.pixel: list[PixelDraw] = []
-        self.table = pd.DataFrame()
+        self.table = self.calibration = self.probes = pd.DataFrame()
         self.positions: np.ndarray | None = None  # of those among the test rows that were scored; None for all
         self.selected_epoch: int | None = None
+
+    @property
+    def queries(self) -> int:
+        """How many test images were scored."""
+        return len(self.target.rows) if self.positions is None else len(self.positions)
 
     def add(self, kept: tuple[DrawScores, PixelDraw | None]) -> None:
         self.draws.append(kept[0])
@@ -167,14 +175,21 @@ class _Scored:
 
     def write(self, folder: Path) -> None:
         self.table = scores_table(self.target, self.draws, self.positions)
-        temporary = folder / ".scores.parquet.tmp"
-        self.table.to_parquet(temporary, index=False)
-        temporary.replace(folder / "scores.parquet")
+        if not self.truth.absent:
+            self.table["lesion_share"] = np.tile(self.truth.lesion_shares(), len(self.draws))
+        write_table(folder / "scores.parquet", self.table)
         weights = [draw.support for draw in self.draws if draw.support is not None]
         if weights:
             temporary = folder / ".support.tmp.npz"
             np.savez_compressed(temporary, weights=np.stack(weights), rows=self.target.rows)
             temporary.replace(folder / "support.npz")
+
+    def probe(self, cell: Cell, method: Method, context: LocalContext, folder: Path) -> None:
+        """Score what thresholds and the lint need beside the queries."""
+        self.calibration = calibration_table(cell, method, context)
+        write_table(folder / "calibration.parquet", self.calibration)
+        self.probes = probe_table(cell, method, context, self.target.rows)
+        write_table(folder / "probes.parquet", self.probes)
 
 
 class _Log:
@@ -224,17 +239,19 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) -> Row:
-    primary, secondary = image_figures(scored.table, seed=cell.options.seed)
-    groups = cell.target.group_numbers[scored.target.rows]
-    pixel = figures_of_draws(scored.pixel, groups, seed=cell.options.seed) if scored.pixel else {}
-    absent = {} if pixel else dict.fromkeys(PIXEL_STATISTICS, scored.truth.absent or f"{cell.info.name} gives no maps")
-    attributes = cell.target.attributes
-    test = scored.table[scored.table["draw"] == 0]
-    queries = len(test)
+    absent = scored.truth.absent or ("" if scored.pixel else f"{cell.info.name} gives no maps")
+    found = row_figures(
+        scored.table,
+        scored.pixel,
+        scored.calibration,
+        target=cell.target.name,
+        seed=cell.options.seed,
+        absent=dict.fromkeys(scored.truth.figures, absent) if absent else {},
+    )
+    lint = lint_of(cell, scored.table, scored.calibration, scored.probes, queries=scored.queries)
     return Row(
         run_id=cell.run_id,
-        benchmark=attributes["benchmark"],
-        allowed=tuple(json.loads(attributes["allowed"])),
+        **target_facts(cell.target, scored.table.loc[scored.table["draw"] == 0, "index"].to_numpy()),
         protocol=cell.options.protocol,
         hold_out=cell.options.hold_out,
         method=cell.info.name,
@@ -243,30 +260,19 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         config=json.loads(json.dumps(cell.identity["config"])),
         weights_digest=cell.weights_digest,
         knowledge=cell.info.knowledge,
-        contaminated=cell.target.name in cell.info.has_seen,
-        target=cell.target.name,
-        target_version=attributes["version"],
-        organ=attributes["organ"],
-        modality=attributes["modality"],
-        size_px=attributes["size_px"],
-        membership_digest=attributes["membership_digest"],
-        content_digest=attributes["content_digest"],
+        contaminated=lint["contamination"].startswith("flagged"),
         sources={s.name: s.attributes["membership_digest"] for s in cell.sources},
         trained_shots=trained.shots,
         shots=cell.shots,
         draws=cell.options.draws,
         seed=cell.options.seed,
-        n_normal=int((~test["anomalous"]).sum()),
-        n_anomalous=int(test["anomalous"].sum()),
-        n_groups=int(test["group"].nunique()),
-        n_unscored=len(scored.target.rows) - queries,
+        n_unscored=len(scored.target.rows) - scored.queries,
         selected_epoch=scored.selected_epoch,
-        metrics=primary | pixel,
-        secondary=secondary | figures_by_disease(scored.table),
-        absent=absent,
+        **found.fields(),
+        lint=lint,
         pretrain_s=trained.seconds,
         adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
-        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / queries,
+        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / scored.queries,
         peak_memory_mb=_peak_memory_mb(device),
         device=str(device),
         package_version=__version__,

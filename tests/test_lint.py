@@ -1,0 +1,167 @@
+"""The protocol lint: every check finds the fault it is for, and a failed one keeps the row off the board."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_runner import TOY, Toy, cell_of
+
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.leaderboard import accept, groups, rows_in_runs
+from medfsad_bench.lint import (
+    PASSED,
+    lint_episodes,
+    lint_probes,
+    lint_scores,
+    lint_supports,
+    lint_target,
+    partners_of,
+)
+from medfsad_bench.method import Scorer, Scores
+from medfsad_bench.rescore import rescored
+from medfsad_bench.results import read_calibration, read_probes
+from medfsad_bench.run.runner import Runner
+from medfsad_bench.store import Dataset
+
+
+def scores_of(draws: int = 2, queries: int = 30) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    index = np.tile(np.arange(queries), draws)
+    known = {"index": index, "anomalous": index % 3 == 0, "group": index.astype(str)}
+    return pd.DataFrame({"draw": np.repeat(np.arange(draws), queries), **known, "score": rng.normal(size=len(index))})
+
+
+def test_sound_scores_pass() -> None:
+    assert set(lint_scores(scores_of(), queries=30, draws=2).values()) == {PASSED}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "message"),
+    [
+        (lambda s: s[:-1], "count", "draw 1: 29 scores of 29 queries, expected 30"),
+        (lambda s: s[s["draw"] == 0], "count", "scores of 1 draws, expected 2"),
+        (lambda s: pd.concat([s, s[:1]]), "count", "draw 0: 31 scores of 30"),
+        (lambda s: s.assign(score=s["score"].where(s["index"] != 3)), "finite", "2 of 60 scores"),
+        (lambda s: s.assign(score=s["score"].where(s["draw"] == 1, 0.5)), "not constant", "draw 0"),
+    ],
+)
+def test_faulty_scores_are_named(spoil: Any, check: str, message: str) -> None:
+    assert message in lint_scores(spoil(scores_of()), queries=30, draws=2)[check]
+
+
+def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check is of the metric itself: one that looks at anything but scores and labels doesn't give 0.5."""
+    monkeypatch.setattr("medfsad_bench.lint.auroc_score", lambda scores, labels: 0.5 + 0.1 * float(labels.any()))
+    assert "0.600, expected 0.5" in lint_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
+
+
+@pytest.mark.parametrize("probe", ["order", "batch", "duplicates"])
+def test_a_score_that_moved_is_found(probe: str) -> None:
+    scores = scores_of()
+    first = scores[scores["draw"] == 0][:8]
+    probes = pd.concat(
+        [first[["draw", "index", "score"]].assign(probe=name) for name in ("order", "batch", "duplicates")]
+    )
+    assert set(lint_probes(probes, scores).values()) == {PASSED}
+    moved = probes.assign(score=probes["score"] + 0.1 * ((probes["probe"] == probe) & (probes["index"] == 5)))
+    found = lint_probes(moved, scores)
+    assert "scores hang on" in found[probe]
+    assert "1 differ" in found[probe]
+    assert [name for name, what in found.items() if what != PASSED] == [probe]
+
+
+def test_scores_without_a_method_say_what_was_not_checked() -> None:
+    assert all("not checked" in what for what in lint_probes(pd.DataFrame({"probe": []}), scores_of()).values())
+
+
+def test_a_group_on_both_sides_is_found() -> None:
+    assert lint_supports(["a", "b"], scores_of()) == {"supports": PASSED}
+    assert "1 group(s) are both" in lint_supports(["a", "7"], scores_of())["supports"]
+
+
+def test_training_on_the_target_fails_and_having_seen_it_is_flagged() -> None:
+    found = lint_target(target="lgg", method="m", sources=["rsna", "brats"], has_seen=["lgg"], partners=["brats"])
+    assert "trained on brats" in found["unseen"]
+    assert found["contamination"] == "flagged: weights or training of m have seen lgg"
+    clean = lint_target(target="lgg", method="m", sources=["rsna"], has_seen=["imagenet-1k"], partners=["brats"])
+    assert set(clean.values()) == {PASSED}
+
+
+def test_partners_are_found_from_either_manifest() -> None:
+    assert "odir_glaucoma" in partners_of("odir_dr")
+    assert "odir_dr" in partners_of("odir_glaucoma")
+    assert partners_of("ward", ["ward_b"]) == ("ward_b",)
+
+
+def test_a_membership_that_was_changed_is_found(own_data: Path) -> None:
+    dataset = Dataset(own_data / "own" / "ward_a-0.0.0-64px.h5")
+    assert lint_episodes(dataset) == {"episodes": PASSED}
+    dataset.table.loc[0, "group"] = "other"
+    assert "isn't the one its digest states" in lint_episodes(dataset)["episodes"]
+
+
+class Leaky(Toy):
+    """Divides by the batch's largest map value, as published code does."""
+
+    def adapt(self, support: torch.Tensor, context: Any) -> Scorer:
+        mean = support.mean(0)
+
+        def score(images: torch.Tensor) -> Scores:
+            maps = (images - mean).abs().mean(1)
+            return Scores(pixel=maps / maps.max())
+
+        return score
+
+
+def test_a_clean_run_passes_and_ranks(own_data: Path, tmp_path: Path) -> None:
+    row, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path))
+    assert set(row.lint.values()) == {PASSED}
+    assert row.ranks
+
+
+def test_a_run_whose_scores_hang_on_the_batch_stays_off_the_board_and_says_why(own_data: Path, tmp_path: Path) -> None:
+    leaky = dataclasses.replace(TOY, name="leaky", build=Leaky)
+    cells = [cell_of(info, own_data, tmp_path / "runs") for info in (TOY, leaky)]
+    clean, row = (Runner("cpu").run(cell)[0] for cell in cells)
+    assert "other images of the batch" in row.lint_failures["batch"]
+    assert not row.ranks
+    (board,) = groups(rows_in_runs(tmp_path / "runs"))
+    assert {line.method: line.rank for line in board.lines} == {"toy": 1, "leaky": None}
+    assert all("lint: " in line.note for line in board.lines if line.method == "leaky")
+    with pytest.raises(ResultsError, match=r"kept off the board.*scores hang on"):
+        accept(tmp_path / "runs" / row.run_id, tmp_path / "results")
+    assert accept(tmp_path / "runs" / clean.run_id, tmp_path / "results") == clean
+
+
+def test_probes_are_checked_again_when_a_run_is_rescored(own_data: Path, tmp_path: Path) -> None:
+    """A row that hides a failed check isn't what its files give."""
+    row, _ = Runner("cpu").run(cell_of(dataclasses.replace(TOY, build=Leaky), own_data, tmp_path))
+    folder = tmp_path / row.run_id
+    hidden = json.loads((folder / "row.json").read_text("utf-8"))
+    hidden["lint"] = dict.fromkeys(hidden["lint"], PASSED)
+    (folder / "row.json").write_text(json.dumps(hidden), "utf-8")
+    with pytest.raises(ResultsError, match=r"batch.* of row\.json can't be recomputed"):
+        accept(folder, tmp_path / "results")
+    assert rescored(folder, row) == row
+
+
+def test_supports_are_scored_by_a_detector_of_the_others(own_data: Path, tmp_path: Path) -> None:
+    cell = cell_of(TOY, own_data, tmp_path)
+    row, _ = Runner("cpu").run(cell)
+    kept = read_calibration(tmp_path / row.run_id / "calibration.parquet")
+    own = kept[(kept["set"] == "ward_a") & (kept["draw"] == 1)]
+    images = torch.from_numpy(cell.target.images(cell.target.episodes[1][:2])).permute(0, 3, 1, 2).float() / 255
+    from medfsad_bench.run.probe import image_scores
+
+    by_hand = [
+        image_scores(Toy(cell.config).adapt(images[1 - i : 2 - i], None), images[i : i + 1])[0]  # type: ignore[arg-type]
+        for i in range(2)
+    ]
+    assert own["score"].tolist() == pytest.approx(by_hand, rel=1e-5)
+    assert set(kept["set"]) == {"ward_a", "ward_b"}
+    assert len(read_probes(tmp_path / row.run_id / "probes.parquet")) == 12 + 4 + 16

@@ -1,0 +1,163 @@
+"""Pixel figures as rows hold them: voxels and boxes, exact and streamed, with intervals."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_runner import TOY, cell_of
+
+from medfsad_bench.lesion_record import lesion_figures, measure_lesions
+from medfsad_bench.metrics.alarm import share_found
+from medfsad_bench.metrics.aupimo import aupimo_score, tallied_aupimo
+from medfsad_bench.metrics.box import box_recall_score, pointing_game_score
+from medfsad_bench.metrics.froc import froc_score
+from medfsad_bench.metrics.lesion import find_lesions
+from medfsad_bench.metrics.tally import tally_pixels
+from medfsad_bench.pixel_record import AUPIMO, figures_of_draws, measure_pixels, measure_streamed
+from medfsad_bench.rescore import rescored
+from medfsad_bench.run.pixels import PixelTruth
+from medfsad_bench.run.runner import Runner
+
+
+def scene(seed: int, *, images: int = 16, size_px: int = 48) -> Any:
+    """Maps with noise, lesions of three sizes in every second image."""
+    rng = np.random.default_rng(seed)
+    maps, masks = rng.normal(size=(images, size_px, size_px)), np.zeros((images, size_px, size_px), dtype=bool)
+    for index in range(0, images, 2):
+        for edge in rng.choice([1, 3, 9], rng.integers(1, 4)):
+            row, column = rng.integers(0, size_px - 9, 2)
+            masks[index, row : row + edge, column : column + edge] = True
+    return maps + 1.5 * masks, masks
+
+
+@given(st.integers(0, 10**6))
+def test_figures_of_a_record_are_those_of_the_maps(seed: int) -> None:
+    maps, masks = scene(seed)
+    draw = measure_lesions(zip(maps, masks, strict=True))
+    boxes, _, _ = lesion_figures([draw], np.arange(16), boxes=True)
+    voxels, by_size, _ = lesion_figures([draw], np.arange(16), boxes=False)
+    assert boxes["froc_mean6"].value == pytest.approx(froc_score(maps, masks), abs=1e-12)
+    assert boxes["pointing_game"].value == pytest.approx(pointing_game_score(maps, masks), abs=1e-12)
+    assert boxes["box_recall_image_fpr05"].value == pytest.approx(box_recall_score(maps, masks), abs=1e-12)
+    assert voxels["lesion_sensitivity_image_fpr05"].value == boxes["box_recall_image_fpr05"].value
+    lesions = find_lesions(maps, masks)
+    counts = {"below 0.1 %": 2.304, "0.1 to 1 %": 23.04, "from 1 %": np.inf}
+    shares, low = [], 0.0
+    for name, high in counts.items():
+        inside = (lesions.size_px >= low) & (lesions.size_px < high)
+        figure = by_size.get(f"lesion_sensitivity_image_fpr05[lesion {name}]")
+        assert (figure is None) == (not inside.any())
+        shares.append(figure.value * inside.sum() if figure else 0)
+        low = high
+    assert sum(shares) / len(lesions.peak) == pytest.approx(voxels["lesion_sensitivity_image_fpr05"].value)
+    for figure in (*boxes.values(), *voxels.values(), *by_size.values()):
+        assert figure.low is not None
+        assert figure.high is not None
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.05, 0.5, 2.0]))
+def test_a_weight_of_an_image_is_its_repetition(seed: int, allowed: float) -> None:
+    from medfsad_bench.lesion_record import _by_image, _froc
+
+    maps, masks = scene(seed, images=8)
+    weights = np.random.default_rng(seed).integers(1, 4, 8)
+    again = np.repeat(np.arange(8), weights)
+    once = measure_lesions(zip(maps, masks, strict=True))
+    repeated = measure_lesions(zip(maps[again], masks[again], strict=True))
+    ones = np.ones((len(again), 1))
+    assert _froc(once, weights[:, None])[0] == pytest.approx(_froc(repeated, ones)[0], abs=1e-12)
+    kept = [np.ones(len(draw.lesion_peak), dtype=bool) for draw in (once, repeated)]
+    found = [share_found(_by_image(once, kept[0]), weights[:, None], allowed=(allowed,))]
+    found.append(share_found(_by_image(repeated, kept[1]), ones, allowed=(allowed,)))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-12)
+
+
+def test_aupimo_from_a_fine_tally_is_the_exact_one_also_under_weights() -> None:
+    maps, masks = scene(1, size_px=96)
+    bounds = (1e-3, 1e-1)
+    weights = np.array([2, 1, 1, 3] * 4)
+    again = np.repeat(np.arange(16), weights)
+    tally = tally_pixels(maps, masks, bins=20000)
+    for weight, chosen in ((np.ones(16), np.arange(16)), (weights, again)):
+        expected = aupimo_score(maps[chosen], masks[chosen], fpr_bounds=bounds)
+        assert tallied_aupimo(tally, weight[:, None], fpr_bounds=bounds)[0] == pytest.approx(expected, abs=2e-3)
+
+
+def test_streamed_figures_stand_with_their_error_beside_the_exact_ones() -> None:
+    maps, masks = scene(2, size_px=64)
+    maps = maps.astype(np.float32)
+    exact, streamed = measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))
+    assert (exact.mode, streamed.mode) == ("exact", "streamed")
+    groups = np.arange(16)
+    one, _, none_absent = figures_of_draws([exact], groups)
+    other, _, absent = figures_of_draws([streamed], groups)
+    for name, error in streamed.errors.items():
+        assert abs(one[name].value - other[name].value) <= error + 1e-9
+        assert (one[name].error, other[name].error) == (None, error)
+        assert other[name].low == pytest.approx(one[name].low, abs=0.03)
+    assert AUPIMO in one
+    assert not none_absent
+    assert "streamed" in absent[AUPIMO]
+
+
+def test_a_record_survives_its_file() -> None:
+    from tempfile import TemporaryDirectory
+
+    from medfsad_bench.pixel_record import read_pixels, write_pixels
+
+    maps, masks = scene(3)
+    draws = [measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))]
+    with TemporaryDirectory() as folder:
+        write_pixels(Path(folder) / "pixels.npz", draws)
+        again = read_pixels(Path(folder) / "pixels.npz")
+    for draw, back in zip(draws, again, strict=True):
+        assert figures_of_draws([draw], np.arange(16)) == figures_of_draws([back], np.arange(16))
+
+
+@pytest.fixture
+def boxed_data(own_data: Path, tmp_path: Path) -> Path:
+    """The same sets, with the masks of `ward_a` declared boxes."""
+    shutil.copytree(own_data, tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "own" / "ward_a-0.0.0-64px.h5", "r+") as file:
+        file.attrs["mask_kind"] = "box"
+    return tmp_path / "data"
+
+
+def test_boxes_have_what_boxes_support_and_nothing_finer(boxed_data: Path, tmp_path: Path) -> None:
+    row, _ = Runner("cpu").run(cell_of(TOY, boxed_data, tmp_path / "runs"))
+    assert {"pointing_game", "box_recall_image_fpr05", "froc_mean6"} <= set(row.metrics)
+    assert not [name for name in row.metrics if name.startswith(("pixel_", "aupro", "aupimo", "dice"))]
+    assert row.metrics["pointing_game"].value > 0.9, "a bright disc is where the map is highest"
+    assert rescored(tmp_path / "runs" / row.run_id, row) == row
+
+
+def test_a_large_set_is_streamed_and_the_row_says_so(
+    own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "exact"))
+    monkeypatch.setattr("medfsad_bench.run.pixels.STREAMED_FROM_PX", 1000)
+    row, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "streamed"))
+    assert (exact.pixel_mode, row.pixel_mode) == ("exact", "streamed")
+    for name in ("pixel_auroc", "pixel_average_precision", "aupro_fpr30_conn8", "dice_max_oracle"):
+        figure = row.metrics[name]
+        assert figure.error is not None
+        assert abs(figure.value - exact.metrics[name].value) <= figure.error + 1e-9
+    assert row.metrics["froc_mean6"] == exact.metrics["froc_mean6"]
+    assert rescored(tmp_path / "streamed" / row.run_id, row) == row
+
+
+def test_lesion_shares_break_auroc_down(own_data: Path, tmp_path: Path) -> None:
+    cell = cell_of(TOY, own_data, tmp_path)
+    row, _ = Runner("cpu").run(cell)
+    rows = cell.target.indices("test")
+    shares = PixelTruth(cell.target, rows).lesion_shares()
+    assert shares == pytest.approx([cell.target.mask(int(index)).mean() for index in rows])
+    names = [name for name in row.secondary if name.startswith("image_auroc[lesion ")]
+    assert names == ["image_auroc[lesion 1 to 5 %]"], "every disc has 253 of 7,680 pixels"
+    assert row.secondary[names[0]] == row.metrics["image_auroc"]
