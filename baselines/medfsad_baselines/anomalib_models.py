@@ -117,6 +117,8 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
     if isinstance(config, OwnConfig):
         try:
             module = get_model(model, **quiet)
+        except ImportError as error:
+            raise MethodError(f"anomalib's {model} needs more of anomalib than is installed: {error}.") from error
         except OSError as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             raise WeightsError(
