@@ -107,8 +107,8 @@ def operating_figures(scores: pd.DataFrame, calibration: pd.DataFrame, *, target
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
     """PPV and NPV at a prevalence, by Bayes; None where nothing, or everything, is flagged.
 
-    >>> predictive_value(0.9, 0.8, 0.1)
-    (0.3333333333333333, 0.9863013698630138)
+    >>> predictive_value(0.75, 0.5, 0.5)
+    (0.6, 0.6666666666666666)
     """
     hit, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
     alarm, clear = (1 - specificity) * (1 - prevalence), specificity * (1 - prevalence)

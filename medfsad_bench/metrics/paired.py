@@ -178,13 +178,14 @@ def _letter(number: int) -> str:
 
 
 def _student(estimate: Estimate, effect: float | None, *, level: float) -> Difference:
+    """Within [-1, 1], as every figure is within [0, 1]."""
     from scipy.stats import t
 
     half = float(t.isf((1 - level) / 2, estimate.freedom)) * estimate.error
     return Difference(
         value=estimate.value,
-        low=estimate.value - half,
-        high=estimate.value + half,
+        low=max(estimate.value - half, -1.0),
+        high=min(estimate.value + half, 1.0),
         p=_p_value(estimate, floor=0.0),
         error=estimate.error,
         freedom=estimate.freedom,
