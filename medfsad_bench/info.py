@@ -25,6 +25,8 @@ class MethodInfo:
         knowledge: What it is given beyond the K normal images; methods that know more never share a rank.
         trains: Whether `pretrain` does anything, so that sources have to be there.
         deviations: Where it leaves the paper, each with its reason.
+        member: For a family of methods: from what stands behind the colon in `family:member` to that method's record,
+            whose name is the whole. The family itself can't be run.
     """
 
     name: str
@@ -39,3 +41,4 @@ class MethodInfo:
     knowledge: str = "normals"
     trains: bool = False
     deviations: tuple[str, ...] = ()
+    member: "Callable[[str], MethodInfo] | None" = None

@@ -108,7 +108,7 @@ def accept(run: Path, results: Path) -> Row:
     kept.mkdir(parents=True, exist_ok=True)
     (kept / f".{row.run_id}.tmp").write_bytes((run / "scores.parquet").read_bytes())
     (kept / f".{row.run_id}.tmp").replace(kept / f"{row.run_id}.parquet")
-    path = results / f"{row.method}.jsonl"
+    path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(before + json.dumps(row.dump(), ensure_ascii=False) + "\n", "utf-8")

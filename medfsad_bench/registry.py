@@ -1,6 +1,7 @@
 """Which methods there are, and their configuration. Imports no torch."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -48,21 +49,23 @@ def installed_names() -> frozenset[str]:
 
 
 def method_info(name: str) -> MethodInfo:
-    """The record of one method.
+    """The record of one method, or of one member of a family (`family:member`).
 
     Raises:
         MethodError: If it's unknown or can't be imported.
     """
-    methods = all_methods()
-    if name not in methods:
+    family, colon, member = name.partition(":")
+    info = _installed(family)
+    if info.member is None:
+        if colon:
+            raise MethodError(f"Method {family!r} is one method and no family; leave {colon + member!r} out.")
+        return info
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", member):
         raise MethodError(
-            f"Method {name!r} is not installed; there are {', '.join(sorted(methods))}. "
-            "`medfsad methods` says what each does."
+            f"{family!r} is a family of methods ({info.summary}); {name!r} names none of it. Expected {family}:NAME, "
+            "the name in lower-case letters, digits, dots and dashes."
         )
-    info = methods[name]
-    if isinstance(info, Broken):
-        raise MethodError(f"Method {name!r} can't be imported: {info.reason}. Mend or reinstall its package.")
-    return info
+    return info.member(member)
 
 
 def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str, Any] | None = None) -> Any:
@@ -91,6 +94,19 @@ def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str,
         return info.config(**values)
     except ValueError as error:
         raise MethodError(f"Method {info.name!r}: the settings don't go together: {error}.") from error
+
+
+def _installed(name: str) -> MethodInfo:
+    methods = all_methods()
+    if name not in methods:
+        raise MethodError(
+            f"Method {name!r} is not installed; there are {', '.join(sorted(methods))}. "
+            "`medfsad methods` says what each does."
+        )
+    info = methods[name]
+    if isinstance(info, Broken):
+        raise MethodError(f"Method {name!r} can't be imported: {info.reason}. Mend or reinstall its package.")
+    return info
 
 
 def _typed(method: str, name: str, value: Any, type_: Any) -> Any:

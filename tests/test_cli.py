@@ -52,6 +52,8 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     ],
     "run": [
         ("patchcoer",),
+        ("chance", "patchcoer"),
+        ("external", "--data", "{data}"),
         ("chance", "--data", "nowhere"),
         ("chance", "--data", "{data}", "--target", "kidney"),
         ("chance", "--data", "{data}", "--preset", "fast"),
@@ -88,6 +90,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     "methods": [("--jsn",), ("surplus",)],
     "datasets": [("kidney",), ("--jsn",)],
     "check": [("patchcoer",), ("chance", "--preset", "fast")],
+    "new-method": [("My-Method",), ("chance",), ("fine", "--out", "nowhere")],
     "doctor": [("--jsn",), ("surplus",)],
 }
 CASES = [(command, case) for command, cases in WRONG.items() for case in cases]

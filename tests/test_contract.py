@@ -11,7 +11,7 @@ from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 from medfsad_bench.registry import Broken, all_methods, configure, method_info
 from medfsad_bench.testing import check_method
 
-METHODS = [name for name, info in all_methods().items() if not isinstance(info, Broken)]
+METHODS = [name for name, info in all_methods().items() if not isinstance(info, Broken) and not info.member]
 
 
 class Toy(Method):

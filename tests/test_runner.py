@@ -17,9 +17,10 @@ from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import method_info
 from medfsad_bench.rescore import rescored
 from medfsad_bench.results import read_row, read_scores
-from medfsad_bench.run.features import EMBEDDED, FeatureCache
+from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.plan import Cell, RunOptions, cells, own_sets, prepared_sets
 from medfsad_bench.run.runner import Runner
+from medfsad_bench.run.weights import EMBEDDED
 from medfsad_bench.testing import phantom_images
 
 

@@ -10,31 +10,28 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
+from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
 from medfsad_bench.info import MethodInfo
-from medfsad_bench.method import Backbone, Images, Method, RunContext, Scorer, Scores
+from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FeatureConfig):
     """The paper's values where it states them.
 
     Attributes:
-        backbone: Feature network; the paper's is a Wide ResNet-50-2.
-        weights: Local file in place of the hub.
         stages: The paper's layers 2 and 3.
-        size_px: Edge to which images are resized; None keeps the prepared size.
         coreset: Part of the bank that greedy selection keeps; at K shots the whole bank is small enough.
         neighbours: Of the nearest bank patch, for the re-weighting; 1 turns it off.
     """
 
-    backbone: str = "wide_resnet50_2.tv_in1k"
-    weights: str | None = None
-    stages: tuple[int, ...] = (2, 3)
-    size_px: int | None = None
     coreset: float = 1.0
     neighbours: int = 9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coreset <= 1 or self.neighbours < 1:
+            raise ValueError("coreset lies in (0, 1] and neighbours is at least 1")
 
 
 class PatchCore(Method):
@@ -42,14 +39,12 @@ class PatchCore(Method):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._backbone = Backbone(config.backbone, config.stages, config.size_px, weights=config.weights)
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fill the bank."""
-        bank = self._patches(support, context).flatten(0, 2)
-        bank = bank[torch.argsort(bank[:, 0], stable=True)]  # the order of the support must not matter
+        bank = Bank(self._patches(support, context).flatten(0, 2))
         if self.config.coreset < 1:
-            bank = greedy_coreset(bank, max(1, round(self.config.coreset * len(bank))))
+            bank = Bank(greedy_coreset(bank.vectors, max(1, round(self.config.coreset * len(bank)))))
 
         def score(images: Images) -> Scores:
             found = [self._score(patches, bank) for patches in self._patches(images, context)]
@@ -57,39 +52,35 @@ class PatchCore(Method):
 
         return score
 
-    def _patches(self, images: Images, context: RunContext) -> Float[Tensor, "n ph pw c"]:
-        stages = [functional.avg_pool2d(f, 3, 1, 1) for f in context.features(self._backbone, images)]
-        size = stages[0].shape[-2:]
-        same = [stages[0], *(functional.interpolate(f, size, mode="bilinear", align_corners=False) for f in stages[1:])]
-        return torch.cat(same, dim=1).permute(0, 2, 3, 1).contiguous()
+    def _patches(self, images: Images, context: RunContext) -> Float[Tensor, "n ph pw d"]:
+        return patch_grid(context.features(self.config.features, images), pool=3)
 
-    def _score(
-        self, patches: Float[Tensor, "ph pw c"], bank: Float[Tensor, "m c"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "ph pw"]]:
+    def _score(self, patches: Float[Tensor, "ph pw d"], bank: Bank) -> tuple[Float[Tensor, ""], Float[Tensor, "ph pw"]]:
         """One image at a time, so that no other image's presence can move a bit of it."""
         flat = patches.flatten(0, 1)
-        nearest, index = torch.cdist(flat, bank).min(1)
-        worst = nearest.argmax()
-        weight = self._weight(flat[worst], nearest[worst], bank[index[worst]], bank)
-        return weight * nearest[worst], nearest.view(patches.shape[:2])
+        distances = bank.distances(flat)
+        worst = flat[distances.argmax()]
+        member = bank.nearest(worst)
+        distance = (worst - member).square().sum().sqrt()
+        return self._weight(worst, distance, member, bank.vectors) * distance, distances.view(patches.shape[:2])
 
     def _weight(
         self,
-        patch: Float[Tensor, " c"],
+        patch: Float[Tensor, " d"],
         distance: Float[Tensor, ""],
-        member: Float[Tensor, " c"],
-        bank: Float[Tensor, "m c"],
+        member: Float[Tensor, " d"],
+        vectors: Float[Tensor, "m d"],
     ) -> Float[Tensor, ""]:
         """Equation 7: 1 − softmax of the distance among those to the nearest member's own neighbours."""
-        count = min(self.config.neighbours, len(bank))
+        count = min(self.config.neighbours, len(vectors))
         if count < 2:
             return torch.ones_like(distance)
-        around = torch.cdist(member[None], bank)[0].topk(count, largest=False).indices
-        distances = torch.cdist(patch[None], bank[around])[0]
+        around = torch.cdist(member[None], vectors)[0].topk(count, largest=False).indices
+        distances = torch.cdist(patch[None], vectors[around])[0]
         return 1 - torch.exp(distance - torch.logsumexp(distances, 0))
 
 
-def greedy_coreset(bank: Float[Tensor, "m c"], count: int) -> Float[Tensor, "k c"]:
+def greedy_coreset(bank: Float[Tensor, "m d"], count: int) -> Float[Tensor, "k d"]:
     """Greedy k-centre selection (algorithm 1 of the paper), from the patch farthest from the mean on."""
     chosen = [int((bank - bank.mean(0)).square().sum(1).argmax())]
     distance = torch.cdist(bank[chosen], bank)[0]

@@ -1,4 +1,4 @@
-"""`medfsad methods`, `datasets`, `check`, `doctor`: what there is, and whether it works."""
+"""`medfsad methods`, `datasets`, `check`, `new-method`, `doctor`: what there is, and whether it works."""
 
 import dataclasses
 import importlib.metadata
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(methods)
     app.command()(datasets)
     app.command()(check)
+    app.command("new-method")(new_method)
     app.command()(doctor)
 
 
@@ -44,6 +45,7 @@ def methods(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")
                     "trains": info.trains,
                     "settings": {f.name: str(f.default) for f in dataclasses.fields(info.config)},
                     "deviations": list(info.deviations),
+                    "family": info.member is not None,
                 }
                 for name, info in found.items()
             }
@@ -56,7 +58,8 @@ def methods(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")
         if isinstance(info, Broken):
             table.add_row(name, f"can't be imported: {info.reason}", "", "", "")
         else:
-            table.add_row(name, info.summary, "yes" if info.trains else "no", ", ".join(info.has_seen), info.paper)
+            shown = f"{name}:…" if info.member else name
+            table.add_row(shown, info.summary, "yes" if info.trains else "no", ", ".join(info.has_seen), info.paper)
     out.print(table)
 
 
@@ -113,6 +116,25 @@ def check(
 
     for target in sorted(set(info.has_seen) & set(all_manifests())):
         out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked")
+
+
+def new_method(
+    name: Annotated[str, typer.Argument(help="Name of the method and its package, as in my_method.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder to put the package in.")] = Path(),
+) -> None:
+    """Write a package with a working method to start from: config, method, info, test, README row."""
+    from medfsad_bench import scaffold
+
+    folder = scaffold.new_method(name, out_folder)
+    out.print(
+        f"wrote {folder}; the part to write is {folder / name / 'method.py'}. Next:",
+        f"  pip install -e {folder}",
+        f"  medfsad check {name}",
+        f"  medfsad run {name} --preset quick --shots 4",
+        sep="\n",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def doctor(

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    method: Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.")],
+    method: Annotated[list[str], typer.Argument(help="Names of methods; `medfsad methods` lists them.")],
     shots: Annotated[list[int] | None, typer.Option(min=1, help="K, the number of support images; repeatable.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Data set to test on, or `all`; repeatable.")] = None,
     draws: Annotated[
@@ -52,7 +52,7 @@ def run(
     from medfsad_bench.run.plan import RunOptions, cells
     from medfsad_bench.run.runner import Runner
 
-    info = method_info(method)
+    infos = [method_info(name) for name in method]
     options = RunOptions(
         runs=runs,
         draws=_draws(draws, protocol),
@@ -66,8 +66,10 @@ def run(
         save_maps=save_maps,
     )
     sets, targets = prepared_targets(data, benchmark, target or ["all"])
-    plan = cells(info, targets, sets, shots or [4], options)
+    by_target = [cells(info, [one], sets, shots or [4], options) for one in targets for info in infos]
+    plan = [cell for part in by_target for cell in part]  # target by target, so that its features are still in memory
     runner = Runner(device)
+    runner.announce(plan)
     with progress_bar() as progress:
         rows = _run_cells(runner, plan, Bars(progress))
     if json_:
@@ -75,7 +77,7 @@ def run(
     else:
         out.print(rows_table(rows))
     if not rows:
-        raise StoreError(f"No cell of {method!r} exists: {'; '.join(cell.absent for cell in plan)}.")
+        raise StoreError(f"No cell of {', '.join(method)} exists: {'; '.join(cell.absent for cell in plan)}.")
 
 
 def rescore(

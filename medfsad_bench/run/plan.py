@@ -12,7 +12,7 @@ from medfsad_bench.errors import StoreError, WeightsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
-from medfsad_bench.run.features import weights_digest
+from medfsad_bench.run.weights import weights_digest
 from medfsad_bench.sources.plain import OWN
 from medfsad_bench.store import Dataset
 
@@ -106,7 +106,7 @@ class Cell:
     @property
     def run_id(self) -> str:
         """Name of the run's folder: readable, and a hash of `identity`."""
-        return f"{self.info.name}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
+        return f"{self.info.name.replace(':', '-')}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
 
 
 def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:

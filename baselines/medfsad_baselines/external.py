@@ -1,0 +1,155 @@
+"""A detector that runs elsewhere: `external:NAME`, a process or an HTTP endpoint that speaks three messages of JSON.
+
+For models that can't live in this process: other languages, other versions of torch, vision-language models behind a
+server. NAME is whatever the rows shall be called. Images go out as PNG (base64, RGB, the prepared pixels exactly),
+scores come back:
+
+    → {"op": "info"}                                    ← {"model": "AnomalyGPT", "version": "1.2"}
+    → {"op": "adapt", "seed": 0, "images": [PNG, …]}     ← {"support": any JSON value but null}
+    → {"op": "score", "support": as given, "images": […]}  ← {"scores": [0.1, …]}, higher = more anomalous
+
+A process (`command`) gets one message a line on stdin and answers with one line on stdout; stderr is its own. An
+endpoint (`url`) gets each message as the body of a POST. An answer {"error": "…"} stops the run with that text. What
+fails to answer within `timeout_s` is asked again, `retries` times, a process being started anew; so an answer has to
+hang on the message alone, and `support` has to outlive the process (an embedding, say).
+
+The version that answers is part of the result: it has to be stated as `model_version`, and is compared each time.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from medfsad_baselines.wire import Endpoint, Process, Wire
+from medfsad_bench.errors import MethodError
+from medfsad_bench.info import MethodInfo
+from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where it is, and how long to wait.
+
+    Attributes:
+        url: Of an HTTP endpoint.
+        command: Of a process, split as a shell would; exactly one of the two.
+        model_version: What `info` has to answer as `version`.
+        timeout_s: Longest wait for one answer.
+        retries: How often a question without an answer is repeated.
+    """
+
+    url: str = ""
+    command: str = ""
+    model_version: str = ""
+    timeout_s: float = 60.0
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0 or self.retries < 0:
+            raise ValueError("timeout_s has to be above 0 and retries at least 0")
+
+
+class External(Method):
+    """Asks; believes nothing but finite scores, one an image."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.config = config
+        self._wire: Wire | None = None
+
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
+        """Show the support, in an order of its own, so that the order of drawing doesn't matter."""
+        wire = self._connected()
+        images = sorted(as_png(image) for image in support)
+        answer = wire.ask({"op": "adapt", "seed": context.seed, "images": images})
+        known = answer.get("support")
+        if known is None:
+            raise MethodError(f"{self.name}: the answer to 'adapt' is {_shown(answer)}; expected {{'support': …}}.")
+
+        def score(images: Images) -> Scores:
+            # One image a message: a model behind the wire can't tell one test image from another's company.
+            found = [wire.ask({"op": "score", "support": known, "images": [as_png(image)]}) for image in images]
+            return Scores(image=torch.tensor([self._score(one) for one in found], device=images.device))
+
+        return score
+
+    def _connected(self) -> Wire:
+        if self._wire is None:
+            self._wire = _wire(self.name, self.config)
+            answer = self._wire.ask({"op": "info"})
+            stated = str(answer.get("version", ""))
+            if not stated or stated != self.config.model_version:
+                raise MethodError(
+                    f"{self.name}: the model says it is {answer.get('model')!r}, version {stated!r}; expected version "
+                    f"{self.config.model_version!r}. Name the version that answers, as it is part of the result: "
+                    f"--set model_version={stated or 'VERSION'}."
+                )
+        return self._wire
+
+    def _score(self, answer: dict[str, Any]) -> float:
+        scores = answer.get("scores")
+        if not isinstance(scores, list) or len(scores) != 1 or not isinstance(scores[0], int | float):
+            raise MethodError(f"{self.name}: the answer to 'score' is {_shown(answer)}; expected one number an image.")
+        return float(scores[0])
+
+
+def as_png(image: Float[Tensor, "3 h w"]) -> str:
+    """A prepared image as PNG in base64; the uint8 values that were prepared come out exactly."""
+    pixels: UInt8[np.ndarray, "h w 3"] = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _wire(name: str, config: Config) -> Wire:
+    if bool(config.url) == bool(config.command):
+        raise MethodError(
+            f"{name}: url is {config.url!r} and command {config.command!r}; expected one of the two, as in "
+            "--set url=http://127.0.0.1:8000/ or --set command='python my_model.py'."
+        )
+    if config.url:
+        return Endpoint(name, config.url, timeout_s=config.timeout_s, retries=config.retries)
+    return Process(name, config.command, timeout_s=config.timeout_s, retries=config.retries)
+
+
+def _shown(answer: dict[str, Any]) -> str:
+    return repr(answer)[:200]
+
+
+def member(name: str) -> MethodInfo:
+    """The record of `external:<name>`."""
+    return MethodInfo(
+        name=f"external:{name}",
+        version="1.0.0",
+        config=Config,
+        build=lambda config: External(f"external:{name}", config),
+        summary="A detector behind a process or an HTTP endpoint",
+        paper="",
+        licence="unknown",
+        knowledge="external model",
+        deviations=("what it has seen and how it scores can't be told from here",),
+    )
+
+
+def _family(config: object) -> Method:
+    raise MethodError(f"external is a family of methods; name yours, as in external:my_model ({config}).")
+
+
+INFO = MethodInfo(
+    name="external",
+    version="1.0.0",
+    config=Config,
+    build=_family,
+    summary="A detector behind a process or an HTTP endpoint, as in external:my_model",
+    paper="",
+    licence="unknown",
+    knowledge="external model",
+    member=member,
+)

@@ -1,0 +1,146 @@
+"""The tables of baselines/README.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
+
+- auroc RUNS: strict image AUROC with intervals, one table per K, methods by targets
+- backbones RUNS: mean AUROC of methods by feature networks: which matters more
+- costs [METHOD…]: parameters, FLOPs, time and memory of each method, in a process of its own
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from medfsad_bench.leaderboard import rows_in_runs
+from medfsad_bench.results import Row
+
+METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
+COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
+BACKBONES_SHOTS = 4
+
+
+def auroc(runs: Sequence[Path]) -> str:
+    """One table per K."""
+    rows = [row for folder in runs for row in rows_in_runs(folder) if row.protocol == "strict"]
+    parts = []
+    for shots in sorted({row.shots for row in rows}):
+        cells = {(row.method, row.target): _interval(row) for row in rows if row.shots == shots}
+        parts.append(f"K = {shots}\n\n" + _grid(cells, "method"))
+    return "\n\n".join(parts)
+
+
+def backbones(runs: Sequence[Path]) -> str:
+    """Methods by feature networks at K = 4: means over the targets that all were run on, then the two spreads."""
+    found: Mapping[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in (row for folder in runs for row in rows_in_runs(folder)):
+        if row.config.get("backbone") and row.shots == BACKBONES_SHOTS:
+            found[row.method, row.config["backbone"]][row.target] = row.metrics["image_auroc"].value
+    networks = Counter(method for method, _ in found)
+    found = {key: one for key, one in found.items() if networks[key[0]] > 1}
+    targets = sorted(set.intersection(*(set(one) for one in found.values())))
+    means = {key: fmean(one[target] for target in targets) for key, one in found.items()}
+    text = _grid({key: f"{value:.3f}" for key, value in means.items()}, "method")
+    spread = f"between backbones {_spread(means, 1):.3f}, between methods {_spread(means, 0):.3f}"
+    return f"Mean over {', '.join(targets)}\n\n{text}\n\nMean range {spread}"
+
+
+def costs(methods: Sequence[str]) -> str:
+    """One row a method; each measured in its own process, so that its peak memory is its own."""
+    lines = [
+        "| method | parameters | GFLOP an image | adapt, CPU s | score, CPU ms an image | peak memory, MiB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name in methods or METHODS:
+        command = [sys.executable, str(Path(__file__).resolve()), "one-cost", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        cost = json.loads(done.stdout.splitlines()[-1])
+        lines.append(
+            f"| `{name}` | {cost['parameters'] / 1e6:.2f} M | {cost['flops'] / 1e9:.2f} | {cost['adapt_s']:.2f} "
+            f"| {1e3 * cost['score_s']:.0f} | {cost['memory_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def one_cost(name: str) -> str:
+    """Measure one method in this process: quick preset, K = 4, 256 px, features not known before.
+
+    Times are CPU seconds of one thread, which hardly hang on what else the machine does.
+    """
+    import resource
+    import time
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from medfsad_bench.registry import configure, method_info
+    from medfsad_bench.run.context import LocalContext
+    from medfsad_bench.testing import phantom_images
+
+    info = method_info(name)
+    context = LocalContext()
+    method = info.build(configure(info, preset="quick"))
+    torch.set_num_threads(1)
+    images = phantom_images(COSTS_SHOTS + 2 * COSTS_IMAGES, size_px=COSTS_PX)
+    support, counted, timed = images.split([COSTS_SHOTS, COSTS_IMAGES, COSTS_IMAGES])
+    method.adapt(phantom_images(COSTS_SHOTS, size_px=COSTS_PX, seed=1), context)  # loads the network
+    started = time.process_time()
+    scorer = method.adapt(support, context)
+    adapt_s = time.process_time() - started
+    with FlopCounterMode(display=False) as counter:
+        scorer(counted)
+    started = time.process_time()
+    scorer(timed)
+    networks = context.cache._networks.values()
+    return json.dumps(
+        {
+            "parameters": sum(p.numel() for network in networks for p in network.parameters()),
+            "flops": counter.get_total_flops() / COSTS_IMAGES,
+            "adapt_s": adapt_s,
+            "score_s": (time.process_time() - started) / COSTS_IMAGES,
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+        }
+    )
+
+
+def main() -> None:
+    """Print the part that is asked for."""
+    parts: dict[str, Callable[[list[str]], str]] = {
+        "auroc": lambda given: auroc([Path(one) for one in given]),
+        "backbones": lambda given: backbones([Path(one) for one in given]),
+        "costs": costs,
+        "one-cost": lambda given: one_cost(given[0]),
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=[*parts])
+    parser.add_argument("given", nargs="*", help="folders of runs, or names of methods")
+    arguments = parser.parse_args()
+    sys.stdout.write(parts[arguments.part](arguments.given) + "\n")
+
+
+def _grid(cells: dict[tuple[str, str], str], corner: str) -> str:
+    known = {name for name, _ in cells}
+    names = [name for name in METHODS if name in known] + sorted(known - set(METHODS))
+    columns = sorted({column for _, column in cells})
+    lines = [f"| {corner} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines += [f"| `{name}` | {' | '.join(cells.get((name, column), '–') for column in columns)} |" for name in names]
+    return "\n".join(lines)
+
+
+def _interval(row: Row) -> str:
+    figure = row.metrics["image_auroc"]
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _spread(means: dict[tuple[str, str], float], axis: int) -> float:
+    """Range along one axis (0: methods, 1: backbones) with the other held, averaged over the other."""
+    held: dict[str, list[float]] = defaultdict(list)
+    for key, value in means.items():
+        held[key[1 - axis]].append(value)
+    return fmean(max(values) - min(values) for values in held.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What a sweep costs beside one draw: ten draws × three shots, and one draw at K = 4, of every feature-based method.
+
+Both start with an empty cache, so that the network's passes are in both. Goal: less than 8 times one draw.
+"""
+
+import argparse
+import time
+
+import torch
+
+from medfsad_bench.registry import configure, method_info
+from medfsad_bench.run.context import LocalContext
+from medfsad_bench.testing import phantom_images
+
+METHODS = ("mean_distance", "padim", "spade", "patchcore", "anomalydino")
+DRAWS, SHOTS, SIZE_PX = 10, (2, 4, 8), 256
+GOAL = 8
+
+
+def main() -> None:
+    """Print the ratio of each method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--images", type=int, default=256, help="test images; with few of them the supports' own passes weigh most"
+    )
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread: for a machine that is busy")
+    options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    if options.cpu_time:
+        torch.set_num_threads(1)
+    images = phantom_images(options.images, size_px=SIZE_PX)
+    supports = [phantom_images(max(SHOTS), size_px=SIZE_PX, seed=1 + draw) for draw in range(DRAWS)]
+    for name in METHODS:
+        info = method_info(name)
+        method = info.build(configure(info, preset="quick"))
+
+        def spent(draws: int, shots: tuple[int, ...], method: object = method) -> float:
+            context = LocalContext()
+            started = clock()
+            for support in supports[:draws]:
+                for count in shots:
+                    score = method.adapt(support[:count], context)  # type: ignore[attr-defined]
+                    for batch in images.split(32):
+                        score(batch)
+            return clock() - started
+
+        spent(1, (2,))  # loads weights and code
+        one, all_ = spent(1, (4,)), spent(DRAWS, SHOTS)
+        print(
+            f"{name}: {DRAWS} draws × {len(SHOTS)} shots cost {all_ / one:.1f} × one draw (goal: below {GOAL})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
