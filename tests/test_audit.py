@@ -17,6 +17,7 @@ from medfsad_bench.curate.split import Candidate
 from medfsad_bench.errors import CurationError
 from medfsad_bench.prepare import PrepareOptions, SetReport, prepare
 from medfsad_bench.readers import read_picture
+from medfsad_bench.resources import resource_dir
 from medfsad_bench.sources.folders import chest_child
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +73,19 @@ def test_the_duplicates_of_the_real_brain_set_are_found(shared: Path) -> None:
     normal = np.array(["notumor" in name for name in names])
     assert len(set(ours[normal])) <= len(set(theirs[normal])) == 481
     assert not set(ours[normal]) & set(ours[~normal]), "no slice without a tumour is a copy of one with"
+
+
+@pytest.mark.shared
+def test_the_committed_brain_list_has_no_copy_on_both_sides(shared: Path) -> None:
+    """By its own groups, and by the grouping made by others."""
+    with (resource_dir("data_manifests") / "brain_tumor.ids.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    with (shared / "data" / "brain_tumor" / "near_duplicates.csv").open(newline="") as file:
+        theirs = {row["file"].rsplit(".", 1)[0]: row["group"] for row in csv.DictReader(file)}
+    for group_of in ({row["id"]: row["group"] for row in listed}, theirs):
+        sides = {side: {group_of[row["id"]] for row in listed if row["split"] == side} for side in ("train", "test")}
+        assert len(sides["train"]) > 16
+        assert not sides["train"] & sides["test"]
 
 
 @pytest.mark.shared
