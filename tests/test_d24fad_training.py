@@ -226,6 +226,22 @@ def test_features_beyond_the_budget_are_computed_anew_and_the_same(sources: dict
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_in_a_sweep_the_teacher_sees_each_image_once(own_data: Path, tmp_path: Path) -> None:
+    """Two targets, each a source of the other, two shots, three draws, three epochs."""
+    from medfsad_bench.run.plan import own_sets
+
+    runner = Runner("cpu")
+    for target in ("ward_a", "ward_b"):
+        for shots in (2, 4):
+            runner.run(cell_of(method_info("d24fad"), own_data, tmp_path, target=target, shots=shots, settings=SMALL))
+    pixels = {
+        dataset.images(np.array([row])).tobytes()
+        for dataset in own_sets(own_data)
+        for row in (*dataset.indices("train"), *dataset.indices("test"))
+    }
+    assert runner.cache.images_computed == len(pixels)
+
+
 def reference_checkpoint(path: Path, *, lost: str = "") -> Networks:
     """A checkpoint in the reference's form, for EfficientNet-Lite0 at 128 px."""
     networks = Networks([24, 40, 112, 320, 32, 16, 8, 4], quick(size_px=128))

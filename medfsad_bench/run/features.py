@@ -53,7 +53,8 @@ class FeatureCache:
     """What frozen networks make of images, within one memory budget.
 
     Single images are kept by the digest of their pixels, least recently used go first; sources are kept whole, so that
-    a training batch is one gather. A source that doesn't fit is computed anew, batch by batch.
+    a training batch is one gather, and their images are found by digest, too. A source that doesn't fit is computed
+    anew, batch by batch.
 
     Methods that ask for different stages of one network share its passes, if the stages are announced.
 
@@ -67,6 +68,7 @@ class FeatureCache:
         self._chunk = _CHUNK if device.type == "cpu" else _CUDA_CHUNK
         self._kept: OrderedDict[tuple[Hashable, bytes], tuple[Tensor, ...]] = OrderedDict()
         self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
+        self._placed: dict[tuple[Hashable, bytes], tuple[tuple[Tensor, ...], int]] = {}  # images of whole sources
         self._bytes = 0
         self._networks: dict[Backbone, Features] = {}
         self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
@@ -96,15 +98,15 @@ class FeatureCache:
         on_done: Callable[[int, int], None] = lambda *_: None,
     ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
         """Feature maps of a source's images by index; at the first call for the whole source, if the budget allows."""
-        key = (backbone, source.digest)
+        served = self._served(backbone)
+        key = (served, source.digest)
         if key not in self._sources:
-            self._sources[key] = self._whole(backbone, source, on_done)
+            self._sources[key] = self._whole(served, source, on_done)
+        chosen = [backbone.stages[place] for place in (range(len(backbone.stages)) if stages is None else stages)]
         whole = self._sources[key]
         if whole is None:
-            whole = self.features(backbone, source[indices].float() / 255)
-            indices = torch.arange(len(indices), device=self._device)
-        chosen = range(len(whole)) if stages is None else stages
-        return tuple(whole[stage][indices].float() for stage in chosen)
+            return self.features(replace(backbone, stages=tuple(chosen)), source[indices].float() / 255)
+        return tuple(whole[served.stages.index(stage)][indices].float() for stage in chosen)
 
     def cached(
         self,
@@ -116,7 +118,7 @@ class FeatureCache:
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest."""
         keys = [(key, _digest(image)) for image in images]
-        found = {one: self._kept[one] for one in keys if one in self._kept}
+        found = {one: held for one in keys if (held := self._held(one))}
         missing = {one: index for index, one in enumerate(keys) if one not in found}
         order = list(missing)
         for start in range(0, len(order), self._chunk):
@@ -145,22 +147,32 @@ class FeatureCache:
         self, backbone: Backbone, source: ImageSource, on_done: Callable[[int, int], None]
     ) -> tuple[Tensor, ...] | None:
         """Features of all images of a source, or None if they don't fit beside those of the other sources."""
-        whole: tuple[Tensor, ...] | None = None
+        whole: tuple[Tensor, ...] = ()
         others = sum(_size(stages) for stages in self._sources.values() if stages)
         for start in range(0, len(source), self._chunk):
             places = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
-            parts = self._padded(source[places].float() / 255, lambda chunk: self._pass(backbone, chunk))
-            if whole is None:
-                if others + _size(parts) // self._chunk * len(source) > self._budget:
+            images = source[places].float() / 255
+            parts = self.cached(backbone, images, lambda chunk: self._pass(backbone, chunk), count=True)
+            if not whole:
+                if others + _size(parts) // len(places) * len(source) > self._budget:
                     return None
                 whole = tuple(part.new_empty((len(source), *part.shape[1:])) for part in parts)
                 self._bytes += _size(whole)
-                self._shrink()
-            self.images_computed += len(places)
             for stage, part in zip(whole, parts, strict=True):
-                stage[places] = part[: len(places)]
+                stage[places] = part
+            for row, image in zip(places.tolist(), images, strict=True):
+                key = (backbone, _digest(image))
+                self._bytes -= _size(self._kept.pop(key, ()))
+                self._placed[key] = (whole, row)
             on_done(start + len(places), len(source))
+        self._shrink()
         return whole
+
+    def _held(self, key: tuple[Hashable, bytes]) -> tuple[Tensor, ...] | None:
+        if key in self._placed:
+            whole, row = self._placed[key]
+            return tuple(stage[row] for stage in whole)
+        return self._kept.get(key)
 
     def _padded(self, images: Images, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
         """Results of a full chunk, of which the first are those of `images`."""
