@@ -98,6 +98,7 @@ class Manifest(_Closed):
     url: str
     obtain: str  # the steps to get the download
     rule: str  # labels, groups and membership, in words
+    confound: str = ""  # what tells the classes apart without any disease, as the method `shortcut` measures it
     layout: str
     mask_kind: MaskKind
     labels: Labels

@@ -84,14 +84,21 @@ def datasets(
         out.print(
             f"[bold]how to get it[/]:\n{manifest.obtain.strip()}", f"[bold]rule[/]:\n{manifest.rule.strip()}", sep="\n"
         )
+        if manifest.confound:
+            out.print(f"[bold]confound[/]:\n{manifest.confound.strip()}")
     table = Table()
-    for column in ("set", "benchmark", "train", "test normal", "test anomalous", "truth", "licence", "where"):
-        table.add_column(column)
+    for column in ("set", "benchmark", "train", "normal", "anomalous", "truth"):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("set", "benchmark", "truth") else "right")
     for manifest in chosen:
         for benchmark, split in manifest.benchmarks.items():
             counts = (f"{n:,}" for n in (split.train, split.test_normal, split.test_anomalous))
-            table.add_row(manifest.name, benchmark, *counts, manifest.mask_kind, manifest.licence, manifest.url)
+            table.add_row(manifest.name, benchmark, *counts, manifest.mask_kind)
+    table.caption = "train: normal images; normal, anomalous: of the test"
     out.print(table)
+    for manifest in chosen if name is None else []:
+        out.print(f"{manifest.name}: {manifest.licence}; {manifest.url}", markup=False)
+    if name is None:
+        out.print("`medfsad datasets NAME` shows one set in full, with the steps to get it.", markup=False)
 
 
 def check(
