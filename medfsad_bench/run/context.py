@@ -1,6 +1,7 @@
 """What the runner lends to a method: device, seed, cached features, and ears for its progress."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int64
@@ -60,3 +61,16 @@ class LocalContext:
         """Some steps of the present stage are done."""
         if self.on_progress:
             self.on_progress(done, total, figures)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Numbers too small for a normal float count as 0 meanwhile: a trained student's slow a CPU down many times.
+
+    Only where networks compute: the figures of a run have to be those of a process that never knew a network.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

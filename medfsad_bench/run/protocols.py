@@ -24,7 +24,7 @@ from medfsad_bench.figure import REPLICATES, Figure, mean_figure
 from medfsad_bench.method import Method
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import bootstrap_interval
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.run.context import LocalContext, denormals_flushed
 from medfsad_bench.run.evaluate import Target
 from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.maps import smooth_maps
@@ -116,7 +116,7 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
         np.savez(temporary, each=found.each, across=found.across)
         temporary.replace(folder / f"epoch{number:04d}.npz")
 
-    with FileLock(folder / ".lock"):
+    with FileLock(folder / ".lock"), denormals_flushed():
         train(method, cell, context, folder=folder / "training", on_epoch=evaluate)
         if not any(folder.glob("epoch*.npz")):
             evaluate(0)

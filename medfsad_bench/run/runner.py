@@ -29,7 +29,7 @@ from medfsad_bench.figures import row_figures
 from medfsad_bench.method import Backbone, Method
 from medfsad_bench.pixel_record import PixelDraw, write_pixels
 from medfsad_bench.results import Row, read_row, target_facts, write_json, write_table
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.run.context import LocalContext, denormals_flushed
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.memory import memory_told
@@ -49,7 +49,6 @@ class Runner:
         self.device = choose_device(device)
         self.cache = FeatureCache(self.device)
         self.progress = progress
-        torch.set_flush_denormal(True)  # a trained student's tiny activations slow a CPU down many times otherwise
         torch.use_deterministic_algorithms(True, warn_only=True)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -74,7 +73,7 @@ class Runner:
         context = LocalContext(self.device, cell.options.seed, self.cache)
         context.on_progress = lambda done, total, figures: self.progress("training", done, total, figures)
         log("training", training_id=cell.training_id if cell.info.trains else "")
-        with memory_told(self.device, cell.config):
+        with memory_told(self.device, cell.config), denormals_flushed():
             method = cell.info.build(cell.config)
             if cell.options.protocol == "published":
                 trained, scored = self._published(cell, method, context, folder, log)
