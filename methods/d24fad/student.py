@@ -68,8 +68,7 @@ class Block(nn.Module):
 def initialise(student: Student, generator: torch.Generator) -> None:
     """He's normal initialisation by the output's size for convolutions; transposed ones as torch makes them.
 
-    So does the decoder that the reference takes over, and it matters: with He's for both, the untrained student's
-    features say less of the image (README.md has the figures).
+    So does the decoder that the reference takes over. Decision record 0004 has figures.
     """
     for part in student.modules():
         if isinstance(part, nn.Conv2d):

@@ -153,7 +153,7 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
 
 def evaluation(plain: Plain, config: Config, files: Files, queries: int, batch: int, shots: int) -> list[str]:
     """Score all queries on one draw, nothing cached; images are decoded on both sides, the networks are loaded."""
-    numbers = np.arange(queries) % (COUNT - 8)
+    numbers = np.arange(queries)
     support = files.decoded(np.arange(COUNT - shots, COUNT))
     method = D24FAD(config)
     method._networks = plain.networks
@@ -186,9 +186,9 @@ def pixel(scores: Scores) -> Tensor:
 
 
 def unlike(files: Files, numbers: np.ndarray) -> Tensor:
-    """Decoded images, each darkened a little by its place, so that no two queries are the same."""
-    steps = torch.from_numpy(numbers.astype(np.float32) + np.arange(len(numbers), dtype=np.float32))
-    return files.decoded(numbers) * (1 - steps / 1000)[:, None, None, None]
+    """Decoded images, each darkened a little by its number, so that no two queries are the same and none is cached."""
+    shade = 1 - torch.from_numpy(numbers.astype(np.float32)) / 4000
+    return files.decoded(numbers % (COUNT - 8)) * shade[:, None, None, None]
 
 
 def by_turns(slow: Callable[[], T], fast: Callable[[], T], rounds: int) -> tuple[float, float, list[tuple[T, T]]]:
