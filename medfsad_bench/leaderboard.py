@@ -151,7 +151,11 @@ def as_tables(found: Sequence[Group]) -> list[Table]:
     """Groups as tables for the terminal: two lines a method, so that six targets fit into 80 columns."""
     tables = []
     for group in found:
-        table = Table(title=f"{group.title} — image AUROC, mean over draws, 95 % interval", box=box.SIMPLE_HEAD)
+        table = Table(
+            title=f"{group.title} — image AUROC, mean over draws, 95 % interval",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
         for column in ("#", "method", *group.targets, "mean"):
             table.add_column(column, overflow="fold")
         for line in group.lines:
