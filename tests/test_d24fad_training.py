@@ -242,6 +242,21 @@ def test_in_a_sweep_the_teacher_sees_each_image_once(own_data: Path, tmp_path: P
     assert runner.cache.images_computed == len(pixels)
 
 
+def test_the_teacher_alone_is_compared_without_a_student() -> None:
+    """The map of one support is 1 − cos of the teacher's features, by hand at the coarsest scale's corner."""
+    from medfsad_bench.testing import phantom_images
+
+    config = quick(compared="teacher", weighting="uniform", epochs=0)
+    method, context, images = D24FAD(config), LocalContext(), phantom_images(3)
+    pixel = method.adapt(images[:1], context)(images[1:]).pixel
+    assert pixel is not None
+    stages = context.features(method._backbone, images)[:3]
+    corner = [1 - torch.cosine_similarity(s[1:, :, 0, 0], s[:1, :, 0, 0]) for s in stages]
+    torch.testing.assert_close(pixel[:, 0, 0], torch.stack(corner).sum(0))
+    with pytest.raises(ValueError, match="epochs=0"):
+        quick(compared="teacher")
+
+
 def reference_checkpoint(path: Path, *, lost: str = "") -> Networks:
     """A checkpoint in the reference's form, for EfficientNet-Lite0 at 128 px."""
     networks = Networks([24, 40, 112, 320, 32, 16, 8, 4], quick(size_px=128))

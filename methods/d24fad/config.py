@@ -29,6 +29,8 @@ class Config:
         self_distillation: Whether the student is distilled on the support (L_SSD).
         distillation: Whether it is distilled from the teacher (L_TSD).
         weighting: `learned`, `uniform`, or `nearest`: only the support most alike.
+        compared: Whose features of query and support are compared: the `student`'s; or the `teacher`'s own, which
+            leaves the student out (a control for what it adds; with weighting uniform or nearest, and epochs=0).
         residual: Whether the teacher–student residual is added to the map (the reference leaves it out).
         depths: Residual blocks of the student's three stages.
         half_features: Whether the teacher's features are kept as float16, in half the memory.
@@ -56,6 +58,7 @@ class Config:
     self_distillation: bool = True
     distillation: bool = True
     weighting: Literal["learned", "uniform", "nearest"] = "learned"
+    compared: Literal["student", "teacher"] = "student"
     residual: bool = False
     depths: tuple[int, int, int] = (3, 4, 6)
     half_features: bool = False
@@ -70,6 +73,10 @@ class Config:
             raise ValueError("epochs and steps can't be negative")
         if self.shared_support and self.supports != "fixed":
             raise ValueError("shared_support draws every batch's support anew; supports=redrawn says nothing beside it")
+        if self.compared == "teacher" and (self.weighting == "learned" or self.epochs > 0):
+            raise ValueError(
+                "compared=teacher needs no training and has no learned weights: set epochs=0 and weighting"
+            )
         if not self.self_distillation and not self.distillation:
             raise ValueError("without both losses there is nothing to train; use epochs=0 for an untrained student")
 
@@ -81,7 +88,7 @@ class Config:
     def training(self) -> dict[str, Any]:
         """What determines the trained weights: the evaluation's K only where training follows it."""
         values = asdict(self) | {"train_shots": self.training_shots}
-        return {k: v for k, v in values.items() if k not in ("shots", "residual")}
+        return {k: v for k, v in values.items() if k not in ("shots", "residual", "compared")}
 
 
 QUICK: dict[str, Any] = {

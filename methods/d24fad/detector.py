@@ -61,16 +61,19 @@ class D24FAD(Method):
         networks = networks.to(context.device).eval()
         version = self._weights, self._trainer.step if self._trainer else 0
 
-        def student(images: Images) -> Sequence[Tensor]:
-            return networks.decode(context.features(self._backbone, images)[3])
+        def compared(teacher: Sequence[Tensor]) -> Sequence[Tensor]:
+            return teacher[:3] if self.config.compared == "teacher" else networks.decode(teacher[3])
+
+        def seen(images: Images) -> Sequence[Tensor]:
+            return compared(context.features(self._backbone, images))
 
         with torch.no_grad():
-            known = networks.decode(stages[3])
+            known = list(compared(stages))
             keys = networks.weight.keys(known)
 
         def score(images: Images) -> Scores:
             with torch.no_grad():
-                query = context.cached(version, images, student)
+                query = context.cached(version, images, seen)
                 each = zip(query, keys, known, strict=True)
                 weights = [shared_weights(q, key, s, self.config.weighting) for q, key, s in each]
                 mixed = [einsum(w, s, "n k, k c h w -> n c h w") for w, s in zip(weights, known, strict=True)]
