@@ -30,6 +30,7 @@ from medfsad_bench.errors import StoreError
 SCHEMA = 1
 _SEAL, _SEAL_BYTES = b"MEDFSAD seal 1 sha256 ", 512
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_DEFLATE_RATIO = 1100  # deflate never packs more than 1,032 bytes into one
 _LEVEL = 4  # of gzip
 _TEXT = ("id", "patient", "group", "disease", "split", "path", "sha256", "window", "transfer_syntax", "warnings")
 _NUMBERS = {"label": np.uint8, "height": np.int32, "width": np.int32, "spacing_row_mm": np.float64}
@@ -165,6 +166,7 @@ def verify_store(path: Path) -> list[str]:
 
 def _content_faults(path: Path) -> list[str]:
     with open_store(path) as file:
+        _refuse_impossible(file, path)
         faults = []
         if content_digest(file) != file.attrs["content_digest"]:
             faults.append("the content digest differs: a byte of the data was changed")
@@ -174,6 +176,17 @@ def _content_faults(path: Path) -> list[str]:
         if len(table) != len(file["images"]):
             faults.append(f"{len(file['images'])} images but {len(table)} rows in the table")
         return faults + _split_faults(table) + _episode_faults(table, episodes)
+
+
+def _refuse_impossible(file: h5py.File, path: Path) -> None:
+    """A changed byte in a shape can promise more data than there is, and reading it would never end."""
+    most = _DEFLATE_RATIO * path.stat().st_size
+    for name in _dataset_names(file):
+        if file[name].size * file[name].dtype.itemsize > most:
+            raise StoreError(
+                f"{path}: /{name} claims {file[name].shape} values, more than the file can hold. It was damaged; "
+                "prepare it again."
+            )
 
 
 def open_store(path: Path) -> h5py.File:

@@ -111,6 +111,15 @@ def test_any_flipped_byte_of_the_file_is_found(sealed: Path, where: float, by: i
         assert verify_store(path)
 
 
+def test_a_shape_that_no_file_could_hold_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    write_store(path, HEADER, toy_table(), [[0, 1, 2]], toy_pixels)
+    with h5py.File(path, "r+") as file:
+        del file["episodes/draw00"]
+        file.create_dataset("episodes/draw00", (1 << 50,), np.int64, chunks=(1024,))
+    assert any("seal" in fault for fault in verify_store(path))
+
+
 @pytest.mark.parametrize("kept", [0, 100, 600, -1])
 def test_a_shortened_or_lengthened_file_is_found(sealed: Path, kept: int) -> None:
     content = sealed.read_bytes()
