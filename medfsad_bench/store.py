@@ -182,7 +182,7 @@ def _refuse_impossible(file: h5py.File, path: Path) -> None:
     """A changed byte in a shape can promise more data than there is, and reading it would never end."""
     most = _DEFLATE_RATIO * path.stat().st_size
     for name in _dataset_names(file):
-        if file[name].size * file[name].dtype.itemsize > most:
+        if max(file[name].size * file[name].dtype.itemsize, *file[name].shape, 0) > most:
             raise StoreError(
                 f"{path}: /{name} claims {file[name].shape} values, more than the file can hold. It was damaged; "
                 "prepare it again."
