@@ -81,7 +81,7 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> Comparison:
 
 
 def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None, seed: int = 0) -> list[Path]:
-    """Folders of a method's runs at K shots, one a target.
+    """Folders of a method's runs at K clean shots, one a target.
 
     Raises:
         ResultsError: If there is none, or two of one target (another preset, config or version).
@@ -92,7 +92,7 @@ def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None,
     for path in sorted(runs.glob("*/row.json")):
         row = read_row(path)
         asked = row.method == method and row.shots == shots and row.seed == seed and row.protocol == "strict"
-        if asked and preset in (None, row.preset):
+        if asked and preset in (None, row.preset) and not row.contaminated_supports:
             by_target[row.target].append(path.parent)
     if not by_target:
         known = sorted({(row.method, row.shots) for row in map(read_row, runs.glob("*/row.json"))})
@@ -173,7 +173,7 @@ def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
 
 
 def _check(row: Row, other: Row) -> None:
-    for field in ("membership_digest", "shots", "draws", "seed"):
+    for field in ("membership_digest", "shots", "draws", "seed", "contaminated_supports"):
         if getattr(row, field) != getattr(other, field):
             raise ResultsError(
                 f"{row.run_id} and {other.run_id} differ in {field.replace('_', ' ')} ({getattr(row, field)} and "

@@ -1,7 +1,7 @@
 """From rows to a board. Pure but for reading and appending the files of results.
 
-Rows are ranked only against rows of the same benchmark, hold-out, K and knowledge. Rows of the `published` protocol or
-of a contaminated method are shown and never ranked.
+Rows are ranked only against rows of the same benchmark, hold-out, K, knowledge and number of contaminated supports.
+Rows of the `published` protocol or of a method that has seen the target are shown and never ranked.
 """
 
 import json
@@ -51,13 +51,15 @@ class Group:
     knowledge: str
     targets: tuple[str, ...]
     lines: tuple[Line, ...]
+    contaminated_supports: int = 0
 
     @property
     def title(self) -> str:
         """Heading."""
         extra = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
         known = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
-        return f"{self.benchmark}, {self.shots} shots{extra}{known}"
+        spoilt = f", of them {self.contaminated_supports} contaminated" if self.contaminated_supports else ""
+        return f"{self.benchmark}, {self.shots} shots{spoilt}{extra}{known}"
 
 
 def rows_in_runs(runs: Path) -> list[Row]:
@@ -141,9 +143,9 @@ def groups(rows: Iterable[Row], evidence: Evidence | None = None) -> list[Group]
         rows: Rows of any methods, targets and K.
         evidence: Scores by run id, see `medfsad_bench.bands`: with them methods are told apart in pairs.
     """
-    parts: dict[tuple[str, int, str, str], list[Row]] = defaultdict(list)
+    parts: dict[tuple[str, int, str, str, int], list[Row]] = defaultdict(list)
     for row in rows:
-        parts[_benchmark(row), row.shots, row.hold_out, row.knowledge].append(row)
+        parts[_benchmark(row), row.shots, row.hold_out, row.knowledge, row.contaminated_supports].append(row)
     return [_group(key, parts[key], evidence or {}) for key in sorted(parts)]
 
 
@@ -189,6 +191,7 @@ def as_json(rows: Sequence[Row], found: Sequence[Group]) -> str:
                 "shots": group.shots,
                 "hold_out": group.hold_out,
                 "knowledge": group.knowledge,
+                "contaminated_supports": group.contaminated_supports,
                 "targets": list(group.targets),
                 "lines": [
                     {
@@ -215,8 +218,8 @@ def _benchmark(row: Row) -> str:
     return row.benchmark + marks
 
 
-def _group(key: tuple[str, int, str, str], rows: list[Row], evidence: Evidence) -> Group:
-    benchmark, shots, hold_out, knowledge = key
+def _group(key: tuple[str, int, str, str, int], rows: list[Row], evidence: Evidence) -> Group:
+    benchmark, shots, hold_out, knowledge, contaminated = key
     targets = tuple(sorted({row.target for row in rows}))
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
@@ -230,7 +233,7 @@ def _group(key: tuple[str, int, str, str], rows: list[Row], evidence: Evidence) 
             line = replace(line, rank=place)
         ranked.append(line)
     ranked = _with_letters(_with_seeds(ranked), evidence)
-    return Group(benchmark, shots, hold_out, knowledge, targets, tuple(ranked))
+    return Group(benchmark, shots, hold_out, knowledge, targets, tuple(ranked), contaminated)
 
 
 def _with_letters(lines: list[Line], evidence: Evidence) -> list[Line]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
+from medfsad_bench.contamination import support_rows
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.results import Row, read_row, read_scores
 from medfsad_bench.sheet import outline
@@ -69,7 +70,7 @@ def write_picture(run: Path, dataset: Dataset, path: Path, *, draw: int = 0, ids
         )
     chosen = list(ids) or _telling(scores)
     lines = _lines(run, dataset, draw, chosen, scores)
-    support = dataset.images(dataset.episodes[draw][: row.shots])
+    support = dataset.images(support_rows(dataset, draw, row.shots, row.contaminated_supports))
     _draw(row, lines, support, path)
     return chosen
 

@@ -75,6 +75,7 @@ class Row(_Closed):
     shots: int
     draws: int
     seed: int
+    contaminated_supports: int = Field(default=0, ge=0)  # of the K, anomalies that the method isn't told of
     n_normal: int
     n_anomalous: int
     n_groups: int
@@ -109,8 +110,11 @@ class Row(_Closed):
         return {check: found for check, found in self.lint.items() if not found.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
-        """As written to JSON."""
-        return self.model_dump(mode="json", by_alias=True)
+        """As written to JSON; a row of clean supports doesn't speak of contaminated ones."""
+        content = self.model_dump(mode="json", by_alias=True)
+        if not self.contaminated_supports:
+            del content["contaminated_supports"]
+        return content
 
 
 def target_facts(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, Any]:

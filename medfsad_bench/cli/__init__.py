@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, compare, demo, prepare, protocols, run, show, submit
+from medfsad_bench.cli import about, board, compare, demo, prepare, protocols, run, show, submit, supports
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, prepare, run, show, compare, submit, protocols, board, about):
+for module in (demo, prepare, run, show, supports, compare, submit, protocols, board, about):
     module.register(app)
 
 

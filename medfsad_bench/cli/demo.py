@@ -28,7 +28,7 @@ def demo(
     """Generate raw data in the true layouts, then prepare, run three methods, and show the leaderboard."""
     from medfsad_bench import leaderboard as board
     from medfsad_bench.bands import evidence_in
-    from medfsad_bench.cli.run import _run_cells
+    from medfsad_bench.cli.run import run_cells
     from medfsad_bench.demo import write_demo_sources
     from medfsad_bench.prepare import PrepareOptions, prepare
     from medfsad_bench.registry import method_info
@@ -58,7 +58,7 @@ def demo(
         for name in _METHODS:
             info = method_info(name)
             options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
-            _run_cells(runner, cells(info, sets, sets, [4], options), bars)
+            run_cells(runner, cells(info, sets, sets, [4], options), bars)
     for table in board.as_tables(board.groups(board.rows_in_runs(runs), evidence_in(runs))):
         out.print(table)
     out.print(

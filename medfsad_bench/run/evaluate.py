@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float32, Int64
 
+from medfsad_bench.contamination import query_rows, support_rows
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Method, Scorer, Scores
 from medfsad_bench.run.context import LocalContext
@@ -36,11 +37,19 @@ class DrawScores:
 
 
 class Target:
-    """The target's images on the device, and the order in which they are shown."""
+    """The target's images on the device, and the order in which they are shown.
 
-    def __init__(self, dataset: Dataset, device: torch.device, *, seed: int) -> None:
+    Args:
+        dataset: The target.
+        device: Where images go.
+        seed: Of the order.
+        contaminated: How many supports are anomalies; see `medfsad_bench.contamination`.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, *, seed: int, contaminated: int = 0) -> None:
         self.dataset = dataset
-        self.rows: Int64[np.ndarray, " n"] = dataset.indices("test")
+        self.rows: Int64[np.ndarray, " n"] = query_rows(dataset, contaminated)
+        self._contaminated = contaminated
         self.size_px = int(dataset.attributes["size_px"])
         self._device = device
         self._queries = self._on_device(self.rows)
@@ -48,8 +57,8 @@ class Target:
         self._order = torch.from_numpy(order)
 
     def support(self, draw: int, shots: int) -> Images:
-        """The first `shots` images of a draw."""
-        return as_float(self._on_device(self.dataset.episodes[draw][:shots]))
+        """The first `shots` images of a draw, or what stands for them where supports are contaminated."""
+        return as_float(self._on_device(support_rows(self.dataset, draw, shots, self._contaminated)))
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, Images]]:
         """Positions among the test rows and their images, shuffled so that no batch is of one class."""
@@ -73,15 +82,18 @@ def score_draw(
     draw: int,
     shots: int,
     batch_size: int,
+    without: int | None = None,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> DrawScores:
-    """Adapt to one support draw and score every test image.
+    """Adapt to one support draw and score every test image; `without` is the place of a support that is left out.
 
     Raises:
         MethodError: If the method returns other than one finite score an image.
     """
     result = DrawScores()
     support = target.support(draw, shots)
+    if without is not None:
+        support = torch.cat([support[:without], support[without + 1 :]])
     started = now(context.device)
     scorer = method.adapt(support, context)
     result.adapt_s = now(context.device) - started

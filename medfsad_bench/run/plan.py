@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Int64
+
+from medfsad_bench.contamination import RULE, support_rows, why_absent
 from medfsad_bench.errors import StoreError, WeightsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
@@ -36,6 +40,7 @@ class RunOptions:
     checkpoint: Path | None = None
     save_maps: bool = False
     batch_size: int = 32
+    contaminated: int = 0  # supports that are anomalies nobody noticed
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,13 @@ class Cell:
             )
         if self.info.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
-        return ""
+        if self.options.contaminated and self.options.protocol != "strict":
+            return "contaminated supports are known to the strict protocol alone"
+        return why_absent(self.target, self.shots, self.options.contaminated)
+
+    def support(self, draw: int) -> Int64[np.ndarray, " k"]:
+        """Rows of a draw's supports."""
+        return support_rows(self.target, draw, self.shots, self.options.contaminated)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -87,6 +98,7 @@ class Cell:
     @property
     def identity(self) -> dict[str, Any]:
         """What determines the scores."""
+        contaminated = {"contaminated": {"supports": self.options.contaminated, "rule": RULE}}
         return {
             "training": self.training if self.info.trains else {**self.training, "sources": {}},
             "config": dataclasses.asdict(self.config),
@@ -101,12 +113,16 @@ class Cell:
             "draws": self.options.draws,
             "checkpoint": _file_digest(self.options.checkpoint),
             "scoring": SCORING,
+            **(contaminated if self.options.contaminated else {}),
         }
 
     @property
     def run_id(self) -> str:
         """Name of the run's folder: readable, and a hash of `identity`."""
-        return f"{self.info.name.replace(':', '-')}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
+        name, shots = self.info.name.replace(":", "-"), f"{self.shots}shot"
+        if self.options.contaminated:
+            shots += f"-{self.options.contaminated}contaminated"
+        return f"{name}-{self.target.name}-{shots}-{_hash(self.identity)[:12]}"
 
 
 def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:

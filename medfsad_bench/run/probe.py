@@ -43,7 +43,7 @@ def calibration_table(cell: Cell, method: Method, context: LocalContext) -> pd.D
     strict = cell.options.protocol == "strict"
     rows: list[dict[str, Any]] = []
     for draw in range(cell.options.draws):
-        support = cell.target.episodes[draw][: cell.shots]
+        support = cell.support(draw)
         scores = _left_out(method, cell.target, support, context) if strict else np.full(len(support), np.nan)
         rows += _lines(cell.target, draw, "support", support, scores)
     for other in cell.references if strict and cell.shots > 1 else ():
@@ -71,7 +71,7 @@ def probe_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[n
     rng = np.random.default_rng([cell.options.seed, 30])
     chosen = rng.permutation(rows)[:QUERIES]
     images = _images(cell.target, chosen, context)
-    scorer = method.adapt(_images(cell.target, cell.target.episodes[0][: cell.shots], context), context)
+    scorer = method.adapt(_images(cell.target, cell.support(0), context), context)
     alone = np.arange(min(_ALONE, len(chosen)))
     again = np.concatenate([np.arange(len(chosen)), alone])
     found = {

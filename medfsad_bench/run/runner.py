@@ -87,7 +87,7 @@ class Runner:
         return row
 
     def _score(self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log") -> "_Scored":
-        target = Target(cell.target, self.device, seed=cell.options.seed)
+        target = Target(cell.target, self.device, seed=cell.options.seed, contaminated=cell.options.contaminated)
         truth = PixelTruth(cell.target, target.rows)
         total, done = cell.options.draws * len(target.rows), 0
         scored = _Scored(target=target, truth=truth)
@@ -265,7 +265,8 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         shots=cell.shots,
         draws=cell.options.draws,
         seed=cell.options.seed,
-        n_unscored=len(scored.target.rows) - scored.queries,
+        contaminated_supports=cell.options.contaminated,
+        n_unscored=len(cell.target.indices("test")) - scored.queries,
         selected_epoch=scored.selected_epoch,
         **found.fields(),
         lint=lint,

@@ -1,0 +1,327 @@
+"""Contaminated supports: a track of its own, on its own queries; clean rows stay what they were."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_runner import TOY, ToyConfig, cell_of
+from test_store import HEADER, toy_table
+
+from medfsad_bench.contamination import contaminants, query_rows, reserved_groups, support_rows, why_absent
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.info import MethodInfo
+from medfsad_bench.leaderboard import groups, rows_in_runs
+from medfsad_bench.lint import PASSED
+from medfsad_bench.method import Method, RunContext, Scorer, Scores
+from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.metrics.interval import replicate
+from medfsad_bench.metrics.paired import paired_difference
+from medfsad_bench.rescore import rescored
+from medfsad_bench.results import read_calibration, read_row, read_scores
+from medfsad_bench.robustness import means, measure, write_curves
+from medfsad_bench.run.evaluate import Target, scores_table
+from medfsad_bench.run.features import FeatureCache
+from medfsad_bench.run.influence import leave_one_out, write_influences
+from medfsad_bench.run.plan import Cell, RunOptions
+from medfsad_bench.run.runner import Runner
+from medfsad_bench.store import Dataset, write_store
+
+CPU = torch.device("cpu")
+
+
+class Nearest(Method):
+    """Distance of the mean grey to the nearest support's."""
+
+    def __init__(self, config: ToyConfig) -> None:
+        self.config = config
+
+    def adapt(self, support: torch.Tensor, context: RunContext) -> Scorer:
+        known = support.mean((1, 2, 3))
+        return lambda images: Scores(image=(images.mean((1, 2, 3))[:, None] - known).abs().min(1).values)
+
+
+NEAREST = MethodInfo(
+    name="nearest",
+    version="1",
+    config=ToyConfig,
+    build=Nearest,
+    summary="",
+    paper="",
+    licence="Apache-2.0",
+    presets={"quick": {}},
+)
+
+
+class Fixed(Nearest):
+    """The mean grey, whatever the supports."""
+
+    def adapt(self, support: torch.Tensor, context: RunContext) -> Scorer:
+        return lambda images: Scores(image=images.mean((1, 2, 3)))
+
+
+FIXED = dataclasses.replace(NEAREST, name="fixed", build=Fixed)
+EXTRA = {"organ": "o", "modality": "m", "held_out_with": "[]"}
+
+
+def grey_set(path: Path, train: list[int], normal: list[int], anomalous: list[int], **columns: object) -> Dataset:
+    """A set of even grey images of these values, each a group of its own; one draw in the order of `train`."""
+    values = [*train, *normal, *anomalous]
+    table = toy_table(len(values)).assign(
+        label=[0] * (len(train) + len(normal)) + [1] * len(anomalous),
+        split=["train"] * len(train) + ["test"] * (len(normal) + len(anomalous)),
+        **columns,
+    )
+    header = dataclasses.replace(HEADER, size_px=8, mask_kind="none", extra=EXTRA)
+    episodes = [list(range(len(train))), list(range(len(train)))[::-1]]
+    write_store(path, header, table, episodes, lambda index: (np.full((8, 8, 1), values[index], np.uint8), None))
+    return Dataset(path)
+
+
+def nearest_cell(target: Dataset, runs: Path, *, shots: int = 2, **options: object) -> Cell:
+    values = {"draws": 2, "preset": "quick", "device": "cpu", **options}
+    return Cell(NEAREST, ToyConfig(), "", target, (), shots, RunOptions(runs, **values))  # type: ignore[arg-type]
+
+
+def width_of(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.size[0]
+
+
+@pytest.fixture(scope="module")
+def pair(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders of a clean run and of one with a contaminated support, nothing else beside them."""
+    runs = tmp_path_factory.mktemp("pair")
+    cells = [cell_of(TOY, own_data, runs, contaminated=m) for m in (0, 1)]
+    for cell in cells:
+        Runner("cpu").run(cell)
+    return [runs / cell.run_id for cell in cells]
+
+
+@pytest.fixture
+def grey(tmp_path: Path) -> Dataset:
+    """Supports of grey 100, normals 1 to 8 away, anomalies in two kinds, 150 and 200, with four images each."""
+    return grey_set(tmp_path / "grey.h5", [100] * 4, list(range(101, 109)), [150] * 4 + [200] * 4)
+
+
+def test_a_copy_of_the_anomaly_among_the_supports_costs_a_nearest_neighbour_what_the_hand_works_out(
+    grey: Dataset, tmp_path: Path
+) -> None:
+    """Two of eight groups are in reserve. Queries like the contaminant score 0, below all normals; the others stay."""
+    pair = [nearest_cell(grey, tmp_path, contaminated=m) for m in (0, 1)]
+    for cell in pair:
+        Runner("cpu").run(cell)
+    point = measure(*(tmp_path / cell.run_id for cell in pair))
+    grey_of = {f"g{k}": 150 if k < 16 else 200 for k in range(12, 20)}
+    left = [grey_of[group] for group in grey_of if group not in reserved_groups(grey)]
+    assert len(left) == 6
+    lost = []
+    for draw in (0, 1):
+        (contaminant,) = contaminants(grey, draw)[:1]
+        lost.append(left.count(grey_of[f"g{contaminant}"]) / 6)
+    assert min(lost) > 0
+    assert (point.clean.value, point.queries) == (1.0, 14)
+    assert point.difference.value == pytest.approx(-np.mean(lost), abs=1e-12)
+    assert point.spoilt.value == pytest.approx(1 - np.mean(lost), abs=1e-12)
+    assert point.difference.low <= point.difference.value <= point.difference.high
+
+
+def test_a_row_of_clean_supports_is_what_it_was(own_data: Path, pair: list[Path], tmp_path: Path) -> None:
+    """Neither its run id nor its content knows of contamination."""
+    cell = cell_of(TOY, own_data, tmp_path)
+    assert pair[0].name == cell.run_id
+    known = {
+        *("training", "config", "benchmark", "target", "membership_digest", "content_digest", "references"),
+        *("hold_out", "protocol", "shots", "draws", "checkpoint", "scoring"),
+    }
+    assert set(cell.identity) == known
+    by_hand = hashlib.sha256(json.dumps(cell.identity, sort_keys=True, default=str).encode()).hexdigest()
+    assert cell.run_id == f"toy-ward_a-2shot-{by_hand[:12]}"
+    stored = json.loads((pair[0] / "row.json").read_text("utf-8"))
+    assert "contaminated_supports" not in stored
+    assert stored["n_unscored"] == 0
+    assert stored == read_row(pair[0] / "row.json").dump()
+
+
+def test_both_figures_are_of_the_contaminated_runs_queries(pair: list[Path]) -> None:
+    """The clean run's own scores of these queries, and none of the others."""
+    tables = [read_scores(folder / "scores.parquet") for folder in pair]
+    shared = tables[0][tables[0]["index"].isin(tables[1]["index"])]
+    point = measure(*pair)
+    for table, figure in ((shared, point.clean), (tables[1], point.spoilt)):
+        draws = [auroc_score(d["score"].to_numpy(), d["anomalous"].to_numpy(bool)) for _, d in table.groupby("draw")]
+        assert figure.value == pytest.approx(np.mean(draws), abs=1e-12)
+    assert point.difference.value == pytest.approx(point.spoilt.value - point.clean.value, abs=1e-12)
+
+
+def test_a_contaminated_run_is_marked_linted_and_rescored(own_data: Path, pair: list[Path]) -> None:
+    cell = cell_of(TOY, own_data, pair[1].parent, contaminated=1)
+    row, folder = read_row(pair[1] / "row.json"), pair[1]
+    assert "-2shot-1contaminated-" in folder.name
+    assert (row.contaminated_supports, row.n_anomalous, row.n_unscored) == (1, 8, 2)
+    assert row.lint["supports"] == PASSED
+    assert not row.lint_failures
+    assert "pixel_auroc" in row.metrics, "the truth of the queries that are left"
+    assert rescored(folder, row) == row
+    listed = read_calibration(folder / "calibration.parquet").query("set == 'ward_a' and draw == 0")["id"].tolist()
+    assert listed == cell.target.table["id"].iloc[cell.support(0)].tolist(), "the record says who the supports were"
+
+
+def test_clean_and_contaminated_rows_never_share_a_board(pair: list[Path]) -> None:
+    found = groups(rows_in_runs(pair[0].parent))
+    assert [group.title for group in found] == ["own, 2 shots", "own, 2 shots, of them 1 contaminated"]
+    assert [len(group.lines) for group in found] == [1, 1]
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=8, max_size=40), st.integers(1, 3))
+def test_support_and_queries_are_disjoint_by_group_whatever_the_groups(
+    tmp_path_factory: pytest.TempPathFactory, test: list[tuple[int, bool]], contaminated: int
+) -> None:
+    """Groups of any size, with images of one class or of both."""
+    anomalous = [group for group, label in test if label]
+    normal = [group for group, label in test if not label]
+    names = [f"t{k}" for k in range(6)] + [f"g{group}" for group in (*normal, *anomalous)]
+    path = tmp_path_factory.mktemp("groups") / "x.h5"
+    dataset = grey_set(path, [100] * 6, [101] * len(normal), [150] * len(anomalous), group=names)
+    if not anomalous or why_absent(dataset, 4, contaminated):
+        return
+    queries = dataset.table.iloc[query_rows(dataset, contaminated)]
+    for draw in (0, 1):
+        support = dataset.table.iloc[support_rows(dataset, draw, 4, contaminated)]
+        assert len(support) == 4
+        assert support["label"].sum() == contaminated
+        assert support["group"].is_unique
+        assert not set(support["group"]) & set(queries["group"])
+        clean = dataset.episodes[draw][: 4 - contaminated]
+        assert list(support.index[: 4 - contaminated]) == list(clean), "the rest of the draw is as it was"
+        fewer = support_rows(dataset, draw, 4, 1)
+        assert fewer[-1] == support.index[4 - contaminated], "nested"
+    assert list(query_rows(dataset, contaminated)) == list(query_rows(dataset, 1)), "whatever M"
+
+
+def test_the_rule_is_pinned(grey: Dataset) -> None:
+    """Ranks worked out here from the sentence in the module."""
+
+    def rank(text: str) -> str:
+        return hashlib.sha256(f"medfsad/contaminated/1:{text}".encode()).hexdigest()
+
+    ids = [f"i{k}" for k in range(12, 20)]
+    held = sorted(ids, key=lambda one: rank(f"toy:{one}"))[:2]
+    assert reserved_groups(grey) == tuple(one.replace("i", "g") for one in held)
+    for draw in (0, 1):
+        expected = sorted(held, key=lambda one: rank(f"toy:{draw}:{one}"))
+        assert grey.table["id"].iloc[contaminants(grey, draw)].tolist() == expected
+
+
+def test_what_cannot_be_contaminated_says_why(grey: Dataset, tmp_path: Path) -> None:
+    assert "leaves no normal one" in nearest_cell(grey, tmp_path, shots=2, contaminated=2).absent
+    assert "lends 2 anomalous groups" in nearest_cell(grey, tmp_path, shots=4, contaminated=3).absent
+    assert "strict protocol alone" in nearest_cell(grey, tmp_path, contaminated=1, protocol="published").absent
+    few = grey_set(tmp_path / "few.h5", [100] * 4, [101] * 4, [150] * 2)
+    assert "has 4 normal and 1 anomalous" in nearest_cell(few, tmp_path, contaminated=1).absent
+    assert nearest_cell(few, tmp_path).absent == ""
+
+
+def test_only_a_clean_and_a_contaminated_run_of_one_cell_make_a_point(grey: Dataset, tmp_path: Path) -> None:
+    clean, spoilt, other = (nearest_cell(grey, tmp_path, contaminated=m, shots=k) for m, k in ((0, 2), (1, 2), (0, 3)))
+    for cell in (clean, spoilt, other):
+        Runner("cpu").run(cell)
+    folders = [tmp_path / cell.run_id for cell in (clean, spoilt, other)]
+    with pytest.raises(ResultsError, match="expected none in the first and some in the second"):
+        measure(folders[1], folders[0])
+    with pytest.raises(ResultsError, match="differ in shots"):
+        measure(folders[2], folders[1])
+    from medfsad_bench.comparison import compare
+
+    with pytest.raises(ResultsError, match="differ in contaminated supports"):
+        compare(folders[:1], folders[1:2])
+
+
+def test_a_method_that_looks_at_no_support_is_not_moved(own_data: Path, tmp_path: Path) -> None:
+    cells = [cell_of(FIXED, own_data, tmp_path, target="ward_b", draws=2, contaminated=m) for m in (0, 1)]
+    for cell in cells:
+        Runner("cpu").run(cell)
+    point = measure(*(tmp_path / cell.run_id for cell in cells))
+    assert point.difference.low == point.difference.value == point.difference.high == 0
+    assert point.clean == point.spoilt
+
+
+def test_the_mean_over_targets_counts_each_target_once(pair: list[Path], tmp_path: Path) -> None:
+    point = measure(*pair)
+    other = dataclasses.replace(point, target="elsewhere", difference=dataclasses.replace(point.difference, value=0.5))
+    (mean,) = means([point, other])
+    assert (mean.target, mean.queries) == ("", 2 * point.queries)
+    assert mean.difference.value == pytest.approx((point.difference.value + 0.5) / 2, abs=1e-12)
+    assert means([point]) == []
+    elsewhere = dataclasses.replace(other, method="second")
+    assert means([point, elsewhere]) == [], "no mean of different targets beside each other"
+    write_curves([point, other, mean, elsewhere], tmp_path / "curves.png")
+    assert width_of(tmp_path / "curves.png") > 600
+
+
+def test_a_redundant_support_has_no_influence_on_a_nearest_neighbour(tmp_path: Path) -> None:
+    """Either of the two at 100 may go. Without 110 three normals are 8 to 11 away, and 7 of 16 pairs are still right."""
+    target = grey_set(tmp_path / "x.h5", [100, 100, 110], [101, 108, 109, 111], [95, 96, 105, 116])
+    cell = nearest_cell(target, tmp_path, shots=3)
+    found = {one.place: one for one in leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None)}
+    for place in (0, 1):
+        assert found[place].difference.value == found[place].difference.low == found[place].difference.high == 0
+    assert found[2].auroc == 1
+    assert found[2].difference.value == pytest.approx(1 - 7 / 16, abs=1e-12)
+
+
+def test_the_influence_interval_is_that_of_the_two_detectors_and_order_is_from_harm_to_help(
+    own_data: Path, tmp_path: Path
+) -> None:
+    cell = cell_of(TOY, own_data, tmp_path, shots=3)
+    found = leave_one_out(cell, [1], CPU, FeatureCache(CPU), progress=lambda *_: None)
+    values = [one.difference.value for one in found]
+    assert values == sorted(values)
+    assert sorted(one.place for one in found) == [0, 1, 2]
+    target = Target(cell.target, CPU, seed=0)
+    from medfsad_bench.run.context import LocalContext
+    from medfsad_bench.run.evaluate import score_draw
+
+    context = LocalContext(CPU)
+    tables = []
+    for without in (None, found[0].place):
+        draw = score_draw(TOY.build(ToyConfig()), target, context, draw=1, shots=3, batch_size=32, without=without)
+        table = scores_table(target, [draw])
+        numbers = np.unique(table["group"], return_inverse=True)[1].astype(np.int64)
+        row = table["score"].to_numpy(float)[None]
+        tables.append(replicate(row, table["anomalous"].to_numpy(bool), numbers))
+    assert found[0].difference == paired_difference(*tables)
+
+
+def test_a_contaminated_support_is_named_as_an_anomaly_and_hurts(grey: Dataset, tmp_path: Path) -> None:
+    cell = nearest_cell(grey, tmp_path, shots=4, contaminated=1)
+    found = leave_one_out(cell, [0, 1], CPU, FeatureCache(CPU), progress=lambda *_: None)
+    for draw in (0, 1):
+        mine = [one for one in found if one.draw == draw]
+        assert [one.anomalous for one in mine] == [True, False, False, False]
+        assert mine[0].difference.value < 0 == mine[1].difference.value
+    write_influences(cell, found, tmp_path / "influence.png")
+    assert width_of(tmp_path / "influence.png") > 500
+
+
+def test_scores_of_a_left_out_support_need_not_be_those_of_a_smaller_draw(own_data: Path, tmp_path: Path) -> None:
+    """Leaving out the last of K is the draw of K - 1."""
+    from medfsad_bench.run.context import LocalContext
+    from medfsad_bench.run.evaluate import score_draw
+
+    cell = cell_of(TOY, own_data, tmp_path, shots=3)
+    target, method = Target(cell.target, CPU, seed=0), TOY.build(ToyConfig())
+    context = LocalContext(CPU)
+    tables = [
+        pd.DataFrame(score_draw(method, target, context, draw=0, shots=shots, batch_size=32, without=without).columns)
+        for shots, without in ((3, 2), (2, None))
+    ]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
