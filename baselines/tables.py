@@ -24,7 +24,8 @@ BACKBONES_SHOTS = 4
 
 def auroc(runs: Sequence[Path]) -> str:
     """One table per K."""
-    rows = [row for folder in runs for row in rows_in_runs(folder) if row.protocol == "strict"]
+    rows = [row for folder in runs for row in rows_in_runs(folder)]
+    rows = [row for row in rows if row.protocol == "strict" and not row.contaminated_supports]
     parts = []
     for shots in sorted({row.shots for row in rows}):
         cells = {(row.method, row.target): _interval(row) for row in rows if row.shots == shots}
@@ -36,7 +37,7 @@ def backbones(runs: Sequence[Path]) -> str:
     """Methods by feature networks at K = 4: means over the targets that all were run on, then the two spreads."""
     found: Mapping[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in (row for folder in runs for row in rows_in_runs(folder)):
-        if row.config.get("backbone") and row.shots == BACKBONES_SHOTS:
+        if row.config.get("backbone") and row.shots == BACKBONES_SHOTS and not row.contaminated_supports:
             found[row.method, row.config["backbone"]][row.target] = row.metrics["image_auroc"].value
     networks = Counter(method for method, _ in found)
     found = {key: one for key, one in found.items() if networks[key[0]] > 1}

@@ -157,8 +157,10 @@ def write_curves(points: Sequence[Point], path: Path) -> None:
         panel.set_axis_off()
     canvas.supxlabel("supports that are anomalies nobody noticed", fontsize=9)
     canvas.supylabel("AUROC, contaminated − clean", fontsize=9)
-    handles, names = panels[0].get_legend_handles_labels()
-    canvas.legend(handles, names, loc="outside upper center", ncols=min(len(methods), 2 * columns), fontsize=8)
+    drawn = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    canvas.legend(
+        drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(len(methods), 2 * columns), fontsize=8
+    )
     temporary = path.with_name(f".{path.name}.tmp.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(temporary, dpi=100)

@@ -66,6 +66,8 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("chance", "--data", "{data}", "--protocol", "loose"),
         ("chance", "--data", "{data}", "--protocol", "published", "--shots", "2"),
         ("patchcore", "--data", "{data}", "--preset", "quick", "--protocol", "published", "--draws", "5"),
+        ("chance", "--data", "{data}", "--shots", "2", "--contaminated", "2"),
+        ("shortcut", "--data", "{data}", "--shots", "2", "--contaminated", "1", "--protocol", "published"),
     ],
     "protocols": [
         ("chance", "--data", "{data}", "--shots", "2"),
@@ -74,6 +76,16 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("d24fad", "--data", "{data}", "--format", "docx"),
     ],
     "show": [("nowhere",), ("{full}", "--draw", "0")],
+    "robustness": [
+        ("chance", "--data", "{data}", "--shots", "2", "--contaminated", "2"),
+        ("chance", "--data", "{data}", "--target", "kidney"),
+        ("chance", "--data", "{data}", "--format", "docx"),
+    ],
+    "influence": [
+        ("chance", "--data", "{data}", "--target", "all"),
+        ("chance", "--data", "{data}", "--target", "ward_a", "--shots", "90"),
+        ("chance", "--data", "{data}", "--target", "ward_a", "--contaminated", "4"),
+    ],
     "rescore": [("nowhere",), ("{full}",)],
     "compare": [
         ("nowhere/run", "{full}/run"),
@@ -226,6 +238,27 @@ def test_show_draws_queries_with_maps_and_weighted_supports(medfsad: Medfsad, ow
         assert file["weights"].shape == (2, 22, 2)
         np.testing.assert_allclose(file["weights"].sum(-1), 1, atol=1e-5)
     assert medfsad("show", folder, "--data", own_data, "--query", "nobody")[0] == 2
+
+
+def test_robustness_and_influence_as_a_user_meets_them(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:
+    asked = ("--data", own_data, "--preset", "quick", "--target", "ward_b")
+    code, out, err = medfsad("robustness", "pixel_distance", *asked, "--draws", 2, "--shots", 3, "--json")
+    assert code == 0, err
+    (point,) = json.loads(out)
+    assert (point["method"], point["contaminated"], point["shots"]) == ("pixel_distance", 1, 3)
+    assert point["difference"]["value"] == pytest.approx(point["spoilt"]["value"] - point["clean"]["value"])
+    assert (tmp_path / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    code, out, err = medfsad("robustness", "pixel_distance", *asked, "--draws", 2, "--shots", 3, "--format", "md")
+    assert err.count("done before") == 2
+    assert "| pixel_distance | ward_b | 1 of 3 |" in out
+    code, out, _ = medfsad("leaderboard", "--runs", "medfsad-runs", "--format", "md")
+    assert "## own, 3 shots, of them 1 contaminated" in out
+    code, out, _ = medfsad(
+        "influence", "pixel_distance", *asked, "--shots", 3, "--draw", 1, "--contaminated", 1, "--json"
+    )
+    assert code == 0
+    assert [(one["draw"], one["anomalous"]) for one in json.loads(out)].count((1, True)) == 1
+    assert (tmp_path / "influence.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("command", ["methods", "datasets", "doctor"])

@@ -268,7 +268,7 @@ def test_the_mean_over_targets_counts_each_target_once(pair: list[Path], tmp_pat
 
 
 def test_a_redundant_support_has_no_influence_on_a_nearest_neighbour(tmp_path: Path) -> None:
-    """Either of the two at 100 may go. Without 110 three normals are 8 to 11 away, and 7 of 16 pairs are still right."""
+    """Either of the two at 100 may go. Without 110 three normals are 8 to 11 away and 7 of 16 pairs are right."""
     target = grey_set(tmp_path / "x.h5", [100, 100, 110], [101, 108, 109, 111], [95, 96, 105, 116])
     cell = nearest_cell(target, tmp_path, shots=3)
     found = {one.place: one for one in leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None)}

@@ -44,7 +44,7 @@ class Padim(Method):
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fit the Gaussians."""
         vectors = self._vectors(support, context).transpose(0, 1)
-        mean, whitener, isotropic = gaussians(vectors, self.config.ridge)
+        mean, whitener, isotropic = self._gaussians(vectors)
 
         def score(images: Images) -> Scores:
             found = [self._distances(v - mean, whitener, isotropic) for v in self._vectors(images, context)]
@@ -52,6 +52,11 @@ class Padim(Method):
             return Scores(pixel=torch.stack(found).view(len(images), edge, edge))
 
         return score
+
+    def _gaussians(
+        self, vectors: Float[Tensor, "p k d"]
+    ) -> tuple[Float[Tensor, "p d"], Float[Tensor, "p k d"], Float[Tensor, " p"]]:
+        return gaussians(vectors, self.config.ridge)
 
     def _vectors(self, images: Images, context: RunContext) -> Float[Tensor, "n p d"]:
         grid = patch_grid(context.features(self.config.features, images), mode="nearest").flatten(1, 2)

@@ -1,0 +1,171 @@
+"""Whether the native baselines and anomalib's agree on the same features, for baselines/README.md.
+
+- table RUNS…: per target and K both AUROCs, whether each lies in the other's interval, and their paired difference
+- padim --data FOLDER --target NAME…: from the native PaDiM to anomalib's, one change at a time
+
+`python baselines/agreement.py --help`. The second part needs the extra `[anomalib]`, as do the runs of the first.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from medfsad_baselines.padim import Config, Padim
+from medfsad_bench.figure import REPLICATES, Figure, mean_figure
+from medfsad_bench.image_figures import scored
+from medfsad_bench.leaderboard import rows_in_runs
+from medfsad_bench.method import Method, RunContext
+from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
+from medfsad_bench.metrics.paired import paired_difference
+from medfsad_bench.results import Row, read_scores
+from medfsad_bench.run.context import LocalContext
+from medfsad_bench.store import Dataset
+
+PREFIX = "anomalib:"
+FEATURES = ("backbone", "stages", "size_px", "weights")  # what two configs have to share
+SHOTS = 4  # of the second part
+
+
+def table(runs: Sequence[Path]) -> str:
+    """One line a method, target and K that both sides were run on, with the same features."""
+    found = {
+        (row.method, row.target, row.shots): (row, folder / row.run_id)
+        for folder in runs
+        for row in rows_in_runs(folder)
+        if row.protocol == "strict" and not row.contaminated_supports
+    }
+    lines = [
+        "| method | target | K | native | anomalib's | each in the other's interval | native − anomalib's, paired "
+        "| furthest draw |",
+        "|---|---|--:|---|---|---|---|--:|",
+    ]
+    for (method, target, shots), (row, folder) in sorted(found.items()):
+        other = found.get((PREFIX + method, target, shots))
+        if other is not None and _features(row) == _features(other[0]) and row.draws == other[0].draws:
+            lines.append(f"| `{method}` | {target} | {shots} | {_line(row, folder, *other)} |")
+    return "\n".join(lines)
+
+
+def padim(data: Path, targets: Sequence[str], draws: int) -> str:
+    """AUROC of the native PaDiM as it is, then one change at a time until it is anomalib's; K = 4, quick preset.
+
+    What the last step changes is the smoothing of the map: σ = 4 px where the suite has 8 px at 256 px.
+    """
+    from medfsad_baselines.anomalib_models import _module
+    from medfsad_bench.registry import configure, method_info
+    from medfsad_bench.run.plan import prepared_sets
+
+    native, theirs = method_info("padim"), method_info(PREFIX + "padim")
+    config, own = configure(native, preset="quick"), configure(theirs, preset="quick")
+    context = LocalContext()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        channels: Int64[Tensor, " d"] = _module("padim", own, context).model.idx
+    steps = {
+        "native": native.build(config),
+        "with anomalib's channels": _Channels(config, channels),
+        "and its covariance": _Unshrunk(config, channels),
+        "anomalib's": theirs.build(own),
+    }
+    sets = [one for one in prepared_sets(data) if one.name in targets]
+    lines = [f"| step | {' | '.join(one.name for one in sets)} |", f"|---|{'---|' * len(sets)}"]
+    for name, method in steps.items():
+        cells = [_shown(_figure(_replicates(_scores(method, one, context, draws)))) for one in sets]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+class _Channels(Padim):
+    """PaDiM with channels that somebody else drew."""
+
+    def __init__(self, config: Config, channels: Int64[Tensor, " d"]) -> None:
+        super().__init__(config)
+        self.channels = channels
+
+    def _chosen(self, count: int, context: RunContext) -> Int64[Tensor, " d"]:  # noqa: ARG002 - as the native one's
+        return self.channels.to(context.device)
+
+
+class _Unshrunk(_Channels):
+    """And with anomalib's covariance: that of K - 1 degrees of freedom, and 0.01 on the diagonal."""
+
+    def _gaussians(
+        self, vectors: Float[Tensor, "p k d"]
+    ) -> tuple[Float[Tensor, "p d"], Float[Tensor, "p k d"], Float[Tensor, " p"]]:
+        mean = vectors.mean(1)
+        half = (vectors - mean[:, None]) / (vectors.shape[1] - 1) ** 0.5
+        isotropic = vectors.new_full((len(vectors),), self.config.ridge)
+        inner = half @ half.mT + self.config.ridge * torch.eye(vectors.shape[1], dtype=vectors.dtype)
+        return mean, torch.linalg.solve_triangular(torch.linalg.cholesky(inner), half, upper=False), isotropic
+
+
+def main() -> None:
+    """Print the part that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    of_runs = parts.add_parser("table")
+    of_runs.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    of_padim = parts.add_parser("padim")
+    of_padim.add_argument("--data", type=Path, required=True, help="where prepared files lie")
+    of_padim.add_argument("--target", action="append", required=True, help="data set; repeatable")
+    of_padim.add_argument("--draws", type=int, default=10)
+    given = parser.parse_args()
+    text = table(given.runs) if given.part == "table" else padim(given.data, given.target, given.draws)
+    sys.stdout.write(text + "\n")
+
+
+def _line(row: Row, folder: Path, other: Row, its: Path) -> str:
+    tables = [_replicates(read_scores(one / "scores.parquet"), seed=row.seed) for one in (folder, its)]
+    figures = [one.metrics["image_auroc"] for one in (row, other)]
+    inside = [_within(figures[0], figures[1]), _within(figures[1], figures[0])]
+    difference = paired_difference(*tables)
+    furthest = float(np.abs(tables[0].measured - tables[1].measured).max())
+    words = "yes" if all(inside) else "no" if not any(inside) else "one"
+    shown = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return f"{_shown(figures[0])} | {_shown(figures[1])} | {words} | {shown} | {furthest:.3f}"
+
+
+def _features(row: Row) -> list[Any]:
+    return [row.config.get(name) for name in FEATURES]
+
+
+def _within(figure: Figure, other: Figure) -> bool:
+    return other.low is not None and other.high is not None and other.low <= figure.value <= other.high
+
+
+def _scores(method: Method, dataset: Dataset, context: LocalContext, draws: int) -> pd.DataFrame:
+    from medfsad_bench.run.evaluate import Target, score_draw, scores_table
+
+    target = Target(dataset, context.device, seed=context.seed)
+    each = [
+        dataclasses.replace(score_draw(method, target, context, draw=draw, shots=SHOTS, batch_size=32), maps=None)
+        for draw in range(draws)
+    ]
+    return scores_table(target, each)
+
+
+def _replicates(scores: pd.DataFrame, *, seed: int = 0) -> Replicates:
+    found = scored(scores)
+    return replicate(found.matrix, found.anomalous, found.groups, replicates=REPLICATES, seed=seed)
+
+
+def _figure(table: Replicates) -> Figure:
+    interval = interval_of(table, area=True)
+    return mean_figure(table.measured, (interval.low, interval.high))
+
+
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+if __name__ == "__main__":
+    main()
