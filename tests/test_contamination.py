@@ -32,7 +32,8 @@ from medfsad_bench.run.features import FeatureCache
 from medfsad_bench.run.influence import leave_one_out, write_influences
 from medfsad_bench.run.plan import Cell, RunOptions
 from medfsad_bench.run.runner import Runner
-from medfsad_bench.store import Dataset, write_store
+from medfsad_bench.store import Dataset
+from medfsad_bench.store_writer import write_store
 
 CPU = torch.device("cpu")
 
