@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,7 +71,7 @@ FIXED = dataclasses.replace(NEAREST, name="fixed", build=Fixed)
 EXTRA = {"organ": "o", "modality": "m", "held_out_with": "[]"}
 
 
-def grey_set(path: Path, train: list[int], normal: list[int], anomalous: list[int], **columns: object) -> Dataset:
+def grey_set(path: Path, train: list[int], normal: list[int], anomalous: list[int], **columns: list[str]) -> Dataset:
     """A set of even grey images of these values, each a group of its own; one draw in the order of `train`."""
     values = [*train, *normal, *anomalous]
     table = toy_table(len(values)).assign(
@@ -313,16 +312,15 @@ def test_a_contaminated_support_is_named_as_an_anomaly_and_hurts(grey: Dataset, 
     assert width_of(tmp_path / "influence.png") > 500
 
 
-def test_scores_of_a_left_out_support_need_not_be_those_of_a_smaller_draw(own_data: Path, tmp_path: Path) -> None:
-    """Leaving out the last of K is the draw of K - 1."""
+def test_leaving_out_the_last_support_is_the_draw_of_one_less(own_data: Path, tmp_path: Path) -> None:
     from medfsad_bench.run.context import LocalContext
     from medfsad_bench.run.evaluate import score_draw
 
     cell = cell_of(TOY, own_data, tmp_path, shots=3)
     target, method = Target(cell.target, CPU, seed=0), TOY.build(ToyConfig())
     context = LocalContext(CPU)
-    tables = [
-        pd.DataFrame(score_draw(method, target, context, draw=0, shots=shots, batch_size=32, without=without).columns)
+    whole, less = (
+        score_draw(method, target, context, draw=0, shots=shots, batch_size=32, without=without).columns["score"]
         for shots, without in ((3, 2), (2, None))
-    ]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    )
+    assert np.array_equal(whole, less)
