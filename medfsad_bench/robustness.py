@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.figure import REPLICATES, Figure, mean_figure
 from medfsad_bench.image_figures import scored
@@ -133,7 +135,7 @@ def write_curves(points: Sequence[Point], path: Path) -> None:
     methods = list(dict.fromkeys(point.method for point in points))
     targets = sorted({point.target for point in points if point.target})
     targets += [""] if any(not point.target for point in points) else []
-    columns = min(3, len(targets))
+    columns = int(np.ceil(np.sqrt(len(targets))))
     lines = -(-len(targets) // columns)
     canvas = Canvas(figsize=(3.4 * columns + 0.6, 2.6 * lines + 0.9), layout="constrained")
     panels = canvas.subplots(lines, columns, squeeze=False, sharey=True).ravel()
@@ -159,7 +161,7 @@ def write_curves(points: Sequence[Point], path: Path) -> None:
     canvas.supylabel("AUROC, contaminated − clean", fontsize=9)
     drawn = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
     canvas.legend(
-        drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(len(methods), 2 * columns), fontsize=8
+        drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(len(methods), 2 * columns + 1), fontsize=8
     )
     temporary = path.with_name(f".{path.name}.tmp.png")
     path.parent.mkdir(parents=True, exist_ok=True)
