@@ -3,20 +3,19 @@
 extractor    M learnt tokens ask the image's own tokens; what they find are its intrinsic normal prototypes (INPs)
 coherence    each token is to be near its nearest prototype: L_c = mean of the least 1 − cos
 bottleneck   a perceptron on the tokens
-decoder      layers in which tokens ask the prototypes alone, weights rectified and not a softmax, no shortcut around it:
+decoder      layers in which tokens ask the prototypes alone, by rectified weights and with no shortcut around them:
              F' = A P W_v + FFN(A P W_v), so nothing but combinations of prototypes comes out
 loss         L_sm + λ L_c, where L_sm is 1 − cos of flattened maps, with each position's gradient weighted by
              (its distance / the mean distance)^γ (soft mining)
 
-Stages are compared in groups: the decoder's layers are split into as many, and each group's sum is compared with that of
-the stages (as in Dinomaly). Stages of one size are summed; a convolutional network's have a group each.
+Stages are compared in groups: the decoder's layers are split into as many, and the sum of a group's layers is compared
+with that of its stages (as in Dinomaly). Of a convolutional network each stage is a group.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfsad_baselines.patches import patch_grid
-from medfsad_baselines.training import Numbers, Pool, Shapes, TrainedMethod, TrainingConfig
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
-from medfsad_bench.method import Images
 
 Tokens = Float[Tensor, "n l c"]
 
@@ -124,19 +123,17 @@ class InpFormer(TrainedMethod):
         c = self.config
         return torch.optim.AdamW(network.parameters(), c.learning_rate, weight_decay=c.decay)
 
-    def loss(self, network: nn.Module, pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Float[Tensor, ""]:
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Soft mining and coherence."""
-        groups = self._groups(pool.stages(numbers))
+        groups = self._groups(batch.stages)
         found, prototypes = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
         mined = [soft_mining(a, b, self.config.mining) for a, b in zip(groups, found, strict=True)]
         coherence = least_distances(torch.cat(groups, dim=-1), prototypes).mean()
         return torch.stack(mined).mean() + self.config.coherence * coherence
 
-    def maps(
-        self, network: nn.Module, images: Images, stages: Sequence[Float[Tensor, "n _c _h _w"]]
-    ) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """1 − cos at each position, mean over groups."""
-        groups = self._groups(stages)
+        groups = self._groups(seen.stages)
         found, _ = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
         each = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in zip(groups, found, strict=True)]
         edge = round(groups[0].shape[1] ** 0.5)
@@ -186,18 +183,15 @@ INFO = MethodInfo(
     summary="A decoder that knows an image by its own normal prototypes alone",
     paper="Luo et al., CVPR 2025",
     licence="Apache-2.0",
-    presets={
-        "quick": _QUICK,
-        "support": {"trained_on": "support"},
-        "quick-support": _QUICK | {"trained_on": "support"},
-    },
+    presets=presets(_QUICK),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
         "trained on other sets' normals or on the K supports, as its own few-shot setting is",
-        "structure only on a convolutional network: stages of unlike channels can't be summed, so each is a group of its "
-        "own, and the tokens are the stages joined",
+        "structure only on a convolutional network: stages of unlike channels can't be summed, so each is a group",
+        "tokens are the groups joined, not their mean",
         "AdamW at one learning rate in place of StableAdamW with a warm-up and a cosine",
-        "quick: EfficientNet-Lite0 at 128 px, two stages, two decoder layers, 300 steps of 8 images, or 20 on the support",
+        "quick: EfficientNet-Lite0 at 128 px, two stages, two decoder layers, 300 steps of 8 images, "
+        "or 20 on the support",
     ),
 )

@@ -13,23 +13,14 @@ stages' maps at the image's size (equation 3).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.training import (
-    Numbers,
-    Pool,
-    Shapes,
-    TrainedMethod,
-    TrainingConfig,
-    cosine_distance,
-    enlarged,
-)
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, cosine_distance, enlarged, presets
 from medfsad_bench.info import MethodInfo
-from medfsad_bench.method import Images
 
 
 @dataclass(frozen=True)
@@ -110,18 +101,16 @@ class Rd4ad(TrainedMethod):
         """Bottleneck and decoder."""
         return Reverse(shapes, self.config)
 
-    def loss(self, network: nn.Module, pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Float[Tensor, ""]:
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Equation 2."""
-        stages = pool.stages(numbers)
+        stages = batch.stages
         pairs = zip(stages, network(stages), strict=True)
         return torch.stack([cosine_distance(t, s).mean() for t, s in pairs]).sum()
 
-    def maps(
-        self, network: nn.Module, images: Images, stages: Sequence[Float[Tensor, "n _c _h _w"]]
-    ) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Equation 3."""
-        size_px = self.config.size_px or images.shape[-1]
-        pairs = zip(stages, network(stages), strict=True)
+        size_px = self.config.size_px or seen.images.shape[-1]
+        pairs = zip(seen.stages, network(seen.stages), strict=True)
         return torch.stack([enlarged(cosine_distance(t, s), size_px) for t, s in pairs]).sum(0)
 
 
@@ -149,7 +138,7 @@ _QUICK = {
     "backbone": "efficientnet_lite0",
     "size_px": 128,
     "batch_size": 8,
-    "steps": 300,
+    "steps": 400,
     "support_steps": 20,
     "depths": (2, 2, 2, 2),
     "rectified": False,
@@ -163,17 +152,13 @@ INFO = MethodInfo(
     summary="A decoder that gives the teacher's stages back through a one-class bottleneck",
     paper="Deng and Li, CVPR 2022",
     licence="Apache-2.0",
-    presets={
-        "quick": _QUICK,
-        "support": {"trained_on": "support"},
-        "quick-support": _QUICK | {"trained_on": "support"},
-    },
+    presets=presets(_QUICK),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
         "trained on other sets' normals or on the K supports; the paper's has many normals of the target",
         "the loss takes the cosine at each position, as the paper's equation does, and not of flattened maps",
         "quick: EfficientNet-Lite0 at 128 px, two blocks a stage, none rectified at its end (the teacher's stages take "
-        "both signs), 300 steps of 8 images, or 20 on the support",
+        "both signs), 400 steps of 8 images, or 20 on the support",
     ),
 )

@@ -6,16 +6,14 @@ pretrain   pairs of images of one source, each turned and scaled by a spatial tr
 adapt      a Gaussian at each position of the transformed features of the augmented support (equations 4 and 5)
 score      Mahalanobis distance (equation 6), brought back through the inverse of the image's own transformation
 
-Here the features are frozen, so one transformer, seen by the last stage, serves all stages; the paper has one after each
+Here features are frozen, so one transformer, which sees the last stage, serves all stages; the paper has one after each
 stage of a network that learns with them. The covariance is shrunk as in `padim`.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,7 +22,8 @@ from torch.nn import functional
 from medfsad_baselines.anomalydino import rotated
 from medfsad_baselines.padim import gaussians, mahalanobis
 from medfsad_baselines.patches import patch_grid
-from medfsad_baselines.training import Numbers, Pool, Shapes, TrainedMethod, TrainingConfig, partners
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, RunContext, Scorer, Scores
 
@@ -116,9 +115,9 @@ class RegAd(TrainedMethod):
         """Stochastic gradient descent with momentum."""
         return torch.optim.SGD(network.parameters(), self.config.learning_rate, momentum=self.config.momentum)
 
-    def loss(self, network: nn.Module, pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Float[Tensor, ""]:
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Registration of each image with another of its set."""
-        a, b = pool.stages(numbers)[-1], pool.stages(partners(pool, numbers, rng))[-1]
+        a, b = batch.stages[-1], batch.partners[-1]
         return cast(Registration, network).loss(a, b)
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
@@ -136,9 +135,7 @@ class RegAd(TrainedMethod):
 
         return score
 
-    def maps(
-        self, network: nn.Module, images: Images, stages: Sequence[Float[Tensor, "n _c _h _w"]]
-    ) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Not without a support."""
         raise NotImplementedError
 

@@ -5,26 +5,17 @@ length 1 and compared: ½ |t − s|² (equation 1). The loss is the sum of the s
 the product of the stages' maps, each brought to the image's size (equation 4).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.training import (
-    Numbers,
-    Pool,
-    Shapes,
-    TrainedMethod,
-    TrainingConfig,
-    cosine_distance,
-    enlarged,
-)
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, cosine_distance, enlarged, presets
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images
 
@@ -73,7 +64,7 @@ class Stfpm(TrainedMethod):
         super().__init__(config)
         self.config = config
 
-    def network(self, shapes: Shapes) -> Student:
+    def network(self, _shapes: Shapes) -> Student:
         """The student; it follows the teacher's shapes by itself."""
         return Student(self.config)
 
@@ -82,18 +73,16 @@ class Stfpm(TrainedMethod):
         c = self.config
         return torch.optim.SGD(network.parameters(), c.learning_rate, momentum=c.momentum, weight_decay=c.decay)
 
-    def loss(self, network: nn.Module, pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Float[Tensor, ""]:
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Equation 3."""
-        student = cast(Student, network)(pool.images(numbers))
-        pairs = zip(pool.stages(numbers), student, strict=True)
+        student = cast(Student, network)(batch.images)
+        pairs = zip(batch.stages, student, strict=True)
         return torch.stack([cosine_distance(t, s).mean() for t, s in pairs]).sum()
 
-    def maps(
-        self, network: nn.Module, images: Images, stages: Sequence[Float[Tensor, "n _c _h _w"]]
-    ) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Equation 4."""
-        size_px = self.config.size_px or images.shape[-1]
-        pairs = zip(stages, network(images), strict=True)
+        size_px = self.config.size_px or seen.images.shape[-1]
+        pairs = zip(seen.stages, network(seen.images), strict=True)
         return torch.stack([enlarged(cosine_distance(t, s), size_px) for t, s in pairs]).prod(0)
 
 
@@ -101,7 +90,7 @@ _QUICK = {
     "backbone": "efficientnet_lite0",
     "size_px": 128,
     "batch_size": 8,
-    "steps": 200,
+    "steps": 150,
     "support_steps": 20,
 }
 
@@ -113,16 +102,12 @@ INFO = MethodInfo(
     summary="A student network that follows a frozen teacher at three stages",
     paper="Wang et al., BMVC 2021",
     licence="Apache-2.0",
-    presets={
-        "quick": _QUICK,
-        "support": {"trained_on": "support"},
-        "quick-support": _QUICK | {"trained_on": "support"},
-    },
+    presets=presets(_QUICK),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
         "trained on other sets' normals or on the K supports; the paper's has many normals of the target",
         "the last step counts: there is no validation split to choose one by",
-        "quick: EfficientNet-Lite0 at 128 px, 200 steps of 8 images, or 20 on the support",
+        "quick: EfficientNet-Lite0 at 128 px, 150 steps of 8 images, or 20 on the support",
     ),
 )

@@ -7,20 +7,20 @@ support    the K images, anew in every `adapt`
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medfsad_baselines.patches import FeatureConfig
+from medfsad_baselines.pools import Batch, Pool, SourcePool, SupportPool
 from medfsad_bench.errors import MethodError, WeightsError
-from medfsad_bench.method import Backbone, Images, ImageSource, Method, RunContext, Scorer, Scores
+from medfsad_bench.method import Images, ImageSource, Method, RunContext, Scorer, Scores
 
 Shapes = Sequence[tuple[int, int, int]]  # channels, height and width of each stage
-Numbers = Int64[np.ndarray, " _count"]
 _LISTED = 40  # first entry of the seeds of an epoch's order and noise
 
 
@@ -53,85 +53,6 @@ class TrainingConfig(FeatureConfig):
         return {name: value for name, value in asdict(self).items() if name != "support_steps"}
 
 
-class Pool(Protocol):
-    """Training images under one number each, and the frozen network's features of them.
-
-    Attributes:
-        source: Number of the set that each image is of.
-        group: Opaque number of each image's group, unique across sets.
-    """
-
-    source: Numbers
-    group: Numbers
-
-    def __len__(self) -> int: ...
-
-    def images(self, numbers: Numbers) -> Images:
-        """Images in [0, 1]."""
-
-    def stages(self, numbers: Numbers) -> tuple[Tensor, ...]:
-        """Feature maps, one tensor a stage, without gradient."""
-
-
-class SourcePool:
-    """All images of all sources, counted through them in the order of their names."""
-
-    def __init__(self, sources: Mapping[str, ImageSource], backbone: Backbone, context: RunContext) -> None:
-        self._sources = [sources[name] for name in sorted(sources)]
-        self._backbone, self._context = backbone, context
-        sizes = [len(source) for source in self._sources]
-        self._starts = np.cumsum([0, *sizes])
-        self.source = np.repeat(np.arange(len(sizes)), sizes)
-        groups = [source.groups.cpu().numpy() for source in self._sources]
-        offsets = np.cumsum([0, *(int(one.max(initial=-1)) + 1 for one in groups)])
-        self.group = np.concatenate([one + offset for one, offset in zip(groups, offsets[:-1], strict=True)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def images(self, numbers: Numbers) -> Images:
-        """Images in [0, 1]."""
-        (found,) = self._gathered(numbers, lambda source, indices: (source[indices].float() / 255,))
-        return found
-
-    def stages(self, numbers: Numbers) -> tuple[Tensor, ...]:
-        """Feature maps, one tensor a stage, from the run's cache."""
-        return self._gathered(numbers, lambda s, i: self._context.source_features(self._backbone, s, i))
-
-    def _gathered(
-        self, numbers: Numbers, get: Callable[[ImageSource, Tensor], tuple[Tensor, ...]]
-    ) -> tuple[Tensor, ...]:
-        order, parts = [], []
-        for source in np.unique(self.source[numbers]):
-            at = np.flatnonzero(self.source[numbers] == source)
-            indices = torch.from_numpy(numbers[at] - self._starts[source]).to(self._context.device)
-            order.append(at)
-            parts.append(get(self._sources[source], indices))
-        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(self._context.device)
-        return tuple(torch.cat(part)[back] for part in zip(*parts, strict=True))
-
-
-class SupportPool:
-    """The support, in an order that hangs on its pixels alone."""
-
-    def __init__(self, support: Images, backbone: Backbone, context: RunContext) -> None:
-        order = sorted(range(len(support)), key=lambda place: support[place].cpu().numpy().tobytes())
-        self._images = support[order]
-        self._stages = context.features(backbone, self._images)
-        self.source, self.group = np.zeros(len(order), np.int64), np.arange(len(order))
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def images(self, numbers: Numbers) -> Images:
-        """Images in [0, 1]."""
-        return self._images[torch.from_numpy(numbers)]
-
-    def stages(self, numbers: Numbers) -> tuple[Tensor, ...]:
-        """Feature maps, one tensor a stage."""
-        return tuple(stage[torch.from_numpy(numbers)] for stage in self._stages)
-
-
 class Trainer:
     """A network, its optimiser, and how far they are. What a step does hangs on the seed and the step alone.
 
@@ -150,7 +71,7 @@ class Trainer:
     def run(
         self,
         pool: Pool,
-        loss_of: Callable[[Numbers, np.random.Generator], Tensor],
+        loss_of: Callable[[nn.Module, Batch], Tensor],
         *,
         steps: int,
         batch_size: int,
@@ -170,7 +91,7 @@ class Trainer:
             for start in range(0, len(order), batch_size):
                 if self.step >= steps:
                     break
-                loss = loss_of(order[start : start + batch_size], rng)
+                loss = loss_of(self.network, Batch(pool, order[start : start + batch_size], rng))
                 self._optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 self._optimiser.step()
@@ -226,6 +147,14 @@ class Trainer:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Images to be scored, in [0, 1], and the frozen network's features of them, one tensor a stage."""
+
+    images: Images
+    stages: Sequence[Tensor]
+
+
 class TrainedMethod(Method):
     """A network on frozen features that learns what normal is. Its author writes three functions."""
 
@@ -240,13 +169,11 @@ class TrainedMethod(Method):
         """The network, untrained, for stages of these shapes; it may draw from the global generator."""
 
     @abstractmethod
-    def loss(self, network: nn.Module, pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Float[Tensor, ""]:
-        """The loss of a batch: images of the pool by their numbers."""
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The loss of a batch."""
 
     @abstractmethod
-    def maps(
-        self, network: nn.Module, images: Images, stages: Sequence[Float[Tensor, "n _c _h _w"]]
-    ) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Anomaly maps, each of its own image alone."""
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
@@ -263,7 +190,7 @@ class TrainedMethod(Method):
         total = -(-len(pool) // self.settings.batch_size) * self.settings.epochs
         trainer.run(
             pool,
-            lambda numbers, rng: self.loss(trainer.network, pool, numbers, rng),
+            self.loss,
             steps=total if self.settings.steps is None else min(total, self.settings.steps),
             batch_size=self.settings.batch_size,
             seed=context.seed,
@@ -315,7 +242,7 @@ class TrainedMethod(Method):
         trainer = self._untrained(pool.stages(np.array([0])), context)
         trainer.run(
             pool,
-            lambda numbers, rng: self.loss(trainer.network, pool, numbers, rng),
+            self.loss,
             steps=self.settings.support_steps,
             batch_size=self.settings.batch_size,
             seed=context.seed,
@@ -326,7 +253,7 @@ class TrainedMethod(Method):
         network.eval()
 
         def seen(images: Images) -> tuple[Tensor]:
-            return (self.maps(network, images, context.features(self.settings.features, images)),)
+            return (self.maps(network, Seen(images, context.features(self.settings.features, images))),)
 
         def score(images: Images) -> Scores:
             with torch.no_grad():
@@ -357,22 +284,10 @@ def enlarged(maps: Float[Tensor, "n h w"], size_px: int) -> Float[Tensor, "n s s
     return functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def partners(pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Numbers:
-    """For each image another one of its set, and of another group.
-
-    Raises:
-        MethodError: If its set has no other group.
-    """
-    found = []
-    for number in numbers:
-        others = np.flatnonzero((pool.source == pool.source[number]) & (pool.group != pool.group[number]))
-        if not len(others):
-            raise MethodError(
-                "A source consists of one group of images, so none of its images has a partner to be registered with. "
-                "Leave that set out of --data."
-            )
-        found.append(rng.choice(others))
-    return np.array(found)
+def presets(quick: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """`quick` and, for a method that can be trained on the support, `support` and `quick-support`."""
+    support = {"trained_on": "support"}
+    return {"quick": quick, "support": support, "quick-support": {**quick, **support}}
 
 
 def _shapes_of(stages: Sequence[Tensor]) -> tuple[tuple[int, int, int], ...]:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfsad_baselines.patches import patch_grid
-from medfsad_baselines.training import Numbers, Pool, Shapes, TrainedMethod, TrainingConfig
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
-from medfsad_bench.method import Images
 
 Tokens = Float[Tensor, "n l c"]
 
@@ -134,17 +134,15 @@ class UniAd(TrainedMethod):
         c = self.config
         return torch.optim.AdamW(network.parameters(), c.learning_rate, weight_decay=c.decay)
 
-    def loss(self, network: nn.Module, pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Float[Tensor, ""]:
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Mean squared difference from the tokens without jitter."""
-        tokens = self._tokens(pool.stages(numbers))
-        noise = torch.from_numpy(rng.standard_normal(tokens.shape, np.float32)).to(tokens.device)
+        tokens = self._tokens(batch.stages)
+        noise = torch.from_numpy(batch.rng.standard_normal(tokens.shape, np.float32)).to(tokens.device)
         return functional.mse_loss(network(jittered(tokens, noise, self.config.jitter)), tokens)
 
-    def maps(
-        self, network: nn.Module, images: Images, stages: Sequence[Float[Tensor, "n _c _h _w"]]
-    ) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Length of the difference at each position."""
-        tokens = self._tokens(stages)
+        tokens = self._tokens(seen.stages)
         edge = round(tokens.shape[1] ** 0.5)
         return (cast(Tensor, network(tokens)) - tokens).norm(dim=-1).view(-1, edge, edge)
 
@@ -199,17 +197,14 @@ INFO = MethodInfo(
     summary="A transformer that gives features back without seeing their neighbourhood",
     paper="You et al., NeurIPS 2022",
     licence="Apache-2.0",
-    presets={
-        "quick": _QUICK,
-        "support": {"trained_on": "support"},
-        "quick-support": _QUICK | {"trained_on": "support"},
-    },
+    presets=presets(_QUICK),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
         "trained on other sets' normals; the paper's many classes are the targets' own",
         "the learning rate stays as it is, the paper's drops to a tenth at epoch 800",
         "every batch is jittered; positions are learnt",
-        "quick: EfficientNet-Lite0 at 128 px, two stages, two layers of width 64 on 16 × 16 tokens, 300 steps of 8 images",
+        "quick: EfficientNet-Lite0 at 128 px, two stages, two layers of width 64 on 16 × 16 tokens, 300 steps of 8 "
+        "images, or 20 on the support",
     ),
 )
