@@ -95,7 +95,7 @@ class InpNetwork(nn.Module):
         self.bottleneck = _perceptron(width)
         self.decoder = nn.ModuleList(PrototypeLayer(width, config.heads, softmax=False) for _ in range(config.layers))
 
-    def forward(self, tokens: Tokens) -> tuple[list[Tokens], Float[Tensor, "n m c"]]:
+    def forward(self, tokens: Tokens) -> tuple[list[Float[Tensor, "n l _c"]], Float[Tensor, "n m c"]]:
         """The groups as the decoder gives them back, and the image's prototypes."""
         prototypes = self.extractor(self.tokens.expand(len(tokens), -1, -1), tokens)
         out, layers = self.bottleneck(tokens), []
@@ -139,7 +139,7 @@ class InpFormer(TrainedMethod):
         edge = round(groups[0].shape[1] ** 0.5)
         return torch.stack(each).mean(0).view(-1, edge, edge)
 
-    def _groups(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Tokens]:
+    def _groups(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _l _c"]]:
         """Tokens of each group, on the grid of the first stage."""
         size = len(stages) // self.config.groups
         sums = [sum(stages[i * size + 1 : (i + 1) * size], stages[i * size]) for i in range(self.config.groups)]

@@ -154,7 +154,7 @@ def warped(maps: Float[Tensor, "n c h w"], turns: Float[Tensor, "n 2 2"]) -> Flo
     return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def augmented(images: Images, config: Config) -> Images:
+def augmented(images: Images, config: Config) -> Float[Tensor, "_views 3 h w"]:
     """Each image as it is, and its views."""
     views = [images, *(rotated(images, degrees) for degrees in config.rotations)]
     views += [_shifted(images, x * s, y * s) for s in config.shifts for x in (-1, 1) for y in (-1, 1)]
