@@ -1,10 +1,10 @@
 """RegAD (Huang et al., Registration based Few-Shot Anomaly Detection, ECCV 2022).
 
 pretrain   pairs of images of one source, each turned and scaled by a spatial transformer, are encoded alike: the
-           prediction from one is to have the direction of the other's code, at each position (SimSiam; equation 2),
+           prediction from one is to have the direction of the other's code, at each position (as in SimSiam),
                L = ½ D(p_a, stop(z_b)) + ½ D(p_b, stop(z_a)),   D = −cos
-adapt      a Gaussian at each position of the transformed features of the augmented support (equations 4 and 5)
-score      Mahalanobis distance (equation 6), brought back through the inverse of the image's own transformation
+adapt      a Gaussian at each position of the transformed features of the augmented support
+score      Mahalanobis distance, brought back through the inverse of the image's own transformation
 
 Here features are frozen, so one transformer, which sees the last stage, serves all stages; the paper has one after each
 stage of a network that learns with them. The covariance is shrunk as in `padim`.
@@ -93,7 +93,7 @@ class Registration(nn.Module):
         return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
 
     def loss(self, a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-        """Equation 2 on the last stage of two images of one set."""
+        """L on the last stage of two images of one set."""
         codes = [self.encode(warped(one, self.transformation(one))) for one in (a, b)]
         one, other = (self.predict(code) for code in codes)
         pairs = ((one, codes[1].detach()), (other, codes[0].detach()))

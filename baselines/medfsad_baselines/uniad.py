@@ -1,13 +1,13 @@
 """UniAD-like (You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022).
 
-One transformer gives back frozen features of many sets. Three things keep it from copying its input (section 3):
+One transformer gives back frozen features of many sets. Three things keep it from copying its input:
 
 neighbour mask     in every attention a token sees nothing of itself and the tokens around it
 layer-wise query   every decoder layer asks with learnt queries of its own, one a position
-feature jitter     in training, noise of length α |f| / C is added to the tokens f (equation 3)
+feature jitter     in training, noise of length α |f| / C is added to the tokens f
 
 The mask holds for one attention. Through several, what a token knows comes round by way of far tokens, as in the paper.
-The loss is the mean squared difference of the tokens; the map is its length at each position (equation 5).
+The loss is the mean squared difference of the tokens; the map is its length at each position.
 """
 
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ def far_apart(edge: int, neighbourhood: int) -> Bool[Tensor, "l l"]:
 
 
 def jittered(tokens: Tokens, noise: Tokens, alpha: float) -> Tokens:
-    """Tokens f with noise of standard deviation α |f| / C in each channel (equation 3)."""
+    """Tokens f with noise of standard deviation α |f| / C in each channel."""
     return tokens + noise * (alpha / tokens.shape[-1]) * tokens.norm(dim=-1, keepdim=True)
 
 
