@@ -1,6 +1,6 @@
 """RD4AD (Deng and Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022).
 
-The teacher's three stages go through a one-class bottleneck (section 3.3), and a decoder gives them back.
+The teacher's three stages go through a one-class bottleneck, and a decoder gives them back.
 
 fusion       MFF: stages are brought to the coarsest grid by 3 × 3 convolutions of stride 2, joined, and projected
 embedding    OCE: residual blocks of stride 2, as the teacher's own next stage
