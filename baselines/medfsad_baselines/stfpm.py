@@ -6,7 +6,7 @@ the product of the stages' maps, each brought to the image's size (equation 4).
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -48,9 +48,9 @@ class Student(nn.Module):
         name = f"tf_{name}" if timm.is_model(f"tf_{name}") else name  # the packaged networks are timm's of that name
         self.network = timm.create_model(name, pretrained=False, features_only=True, out_indices=config.stages)
         self.size_px = config.size_px
-        last = self.network.feature_info.module_name()[-1].split(".")
+        last = cast(Any, self.network.feature_info).module_name()[-1].split(".")
         if last[0] == "blocks":  # timm leaves what comes after the last stage in place, and runs it
-            self.network.blocks = self.network.blocks[: int(last[1]) + 1]
+            self.network.blocks = cast(nn.Sequential, self.network.blocks)[: int(last[1]) + 1]
 
     def forward(self, images: Images) -> list[Float[Tensor, "_n _c _h _w"]]:
         """Stages like the teacher's."""
