@@ -360,3 +360,42 @@ def test_pools_give_each_number_its_own_picture() -> None:
     support = normal(4)
     one, other = (SupportPool(part, built("rd4ad").settings.features, context()) for part in (support, support.flip(0)))
     assert torch.equal(one.images(np.arange(4)), other.images(np.arange(4))), "whatever the support's order"
+
+
+PAPER_STAGES = {
+    "rd4ad": [(256, 16, 16), (512, 8, 8), (1024, 4, 4)],  # a Wide ResNet-50-2 at 64 px
+    "regad": [(64, 16, 16), (128, 8, 8), (256, 4, 4)],  # a ResNet-18
+    "uniad": [(24, 112, 112), (32, 56, 56), (56, 28, 28), (160, 14, 14)],  # an EfficientNet-b4
+    "inp_former": [(768, 4, 4)] * 8,  # a ViT-B/14
+}
+
+
+@pytest.mark.parametrize("name", PAPER_STAGES)
+def test_the_papers_settings_make_a_network_for_its_own_backbone(name: str) -> None:
+    method = cast(
+        TrainedMethod,
+        method_info(name).build(configure(method_info(name), settings={"layers": 2} if name == "inp_former" else {})),
+    )
+    stages = tuple(torch.rand(2, *shape) for shape in PAPER_STAGES[name])
+    network = method.network(PAPER_STAGES[name]).eval()
+    if name == "regad":
+        assert network.transformation(stages[-1]).shape == (2, 2, 2)
+        return
+    with torch.no_grad():
+        maps = method.maps(network, Seen(normal(2), stages))
+    assert maps.shape[0] == 2
+    assert not torch.equal(maps[0], maps[1])
+
+
+def test_inp_former_runs_on_a_transformer_with_its_blocks_summed_in_two_groups() -> None:
+    settings = {"backbone": "random:vit_tiny_patch16_224", "stages": (8, 9, 10, 11), "steps": 2, "heads": 4}
+    method = built("inp_former", **settings)
+    method.pretrain(SOURCES, context())
+    found = method.adapt(normal(2), context())(normal(3)).pixel
+    assert found is not None
+    assert found.shape == (3, 4, 4)
+    trainer = method._trainer
+    assert trainer is not None
+    assert trainer.network.channels == [192, 192]
+    with pytest.raises(MethodError, match="multiples of groups"):
+        built("inp_former", stages=(1, 2, 3))

@@ -94,7 +94,7 @@ _QUICK = {
     "size_px": 128,
     "batch_size": 8,
     "steps": 200,
-    "support_steps": 20,
+    "support_steps": 12,
 }
 
 INFO = MethodInfo(
@@ -111,6 +111,6 @@ INFO = MethodInfo(
     deviations=(
         "trained on other sets' normals or on the K supports; the paper's has many normals of the target",
         "the last step counts: there is no validation split to choose one by",
-        "quick: EfficientNet-Lite0 at 128 px, 200 steps of 8 images, or 20 on the support",
+        "quick: EfficientNet-Lite0 at 128 px, 200 steps of 8 images, or 12 on the support",
     ),
 )
