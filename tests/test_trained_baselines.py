@@ -377,7 +377,7 @@ def test_the_papers_settings_make_a_network_for_its_own_backbone(name: str) -> N
         method_info(name).build(configure(method_info(name), settings={"layers": 2} if name == "inp_former" else {})),
     )
     stages = tuple(torch.rand(2, *shape) for shape in PAPER_STAGES[name])
-    network = method.network(PAPER_STAGES[name]).eval()
+    network: Any = method.network(PAPER_STAGES[name]).eval()
     if name == "regad":
         assert network.transformation(stages[-1]).shape == (2, 2, 2)
         return
