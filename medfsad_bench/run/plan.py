@@ -57,6 +57,11 @@ class Cell:
     references: tuple[Dataset, ...] = ()  # whose normals help to set thresholds; nothing is trained on them
 
     @property
+    def trains(self) -> bool:
+        """Whether `pretrain` learns from sources."""
+        return learns_from_sources(self.info, self.config)
+
+    @property
     def absent(self) -> str:
         """Why the cell doesn't exist; empty if it does."""
         fewest = min((len(draw) for draw in self.target.episodes), default=0)
@@ -66,7 +71,7 @@ class Cell:
             return (
                 f"{self.target.name} holds {len(self.target.episodes)} support draws, fewer than {self.options.draws}"
             )
-        if self.info.trains and not self.sources:
+        if self.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
         if self.options.contaminated and self.options.protocol != "strict":
             return "contaminated supports are known to the strict protocol alone"
@@ -100,7 +105,7 @@ class Cell:
         """What determines the scores."""
         contaminated = {"contaminated": {"supports": self.options.contaminated, "rule": RULE}}
         return {
-            "training": self.training if self.info.trains else {**self.training, "sources": {}},
+            "training": self.training if self.trains else {**self.training, "sources": {}},
             "config": dataclasses.asdict(self.config),
             "benchmark": self.target.attributes["benchmark"],
             "target": self.target.name,
@@ -123,6 +128,11 @@ class Cell:
         if self.options.contaminated:
             shots += f"-{self.options.contaminated}contaminated"
         return f"{name}-{self.target.name}-{shots}-{_hash(self.identity)[:12]}"
+
+
+def learns_from_sources(info: MethodInfo, config: Any) -> bool:
+    """Whether a method so configured needs sources: one may be trained on the support instead (`trained_on`)."""
+    return info.trains and getattr(config, "trained_on", "sources") == "sources"
 
 
 def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
@@ -189,7 +199,7 @@ def cells(
         for k in shots:
             config = _with_shots(info, options, k)
             others = sources_for(target, sets, options.hold_out)
-            sources = others if info.trains else ()
+            sources = others if learns_from_sources(info, config) else ()
             found.append(Cell(info, config, _weights_of(config), target, sources, k, options, others))
     return found
 
