@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Method, Scorer, Scores
+from medfsad_bench.run.abnormal import of_draw
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.store import Dataset
@@ -38,9 +39,12 @@ class DrawScores:
 class Target:
     """The target's images on the device, and the order in which they are shown."""
 
-    def __init__(self, dataset: Dataset, device: torch.device, *, seed: int) -> None:
+    def __init__(
+        self, dataset: Dataset, device: torch.device, *, seed: int, reserved: Int64[np.ndarray, " r"] | None = None
+    ) -> None:
         self.dataset = dataset
-        self.rows: Int64[np.ndarray, " n"] = dataset.indices("test")
+        self.rows: Int64[np.ndarray, " n"] = np.setdiff1d(dataset.indices("test"), [] if reserved is None else reserved)
+        self.reserved = 0 if reserved is None else len(reserved)
         self.size_px = int(dataset.attributes["size_px"])
         self._device = device
         self._queries = self._on_device(self.rows)
@@ -83,7 +87,7 @@ def score_draw(
     result = DrawScores()
     support = target.support(draw, shots)
     started = now(context.device)
-    scorer = method.adapt(support, context)
+    scorer = of_draw(method, target.dataset, context.device, draw=draw, shots=shots).adapt(support, context)
     result.adapt_s = now(context.device) - started
     order, parts = [], []
     for positions, images in target.batches(batch_size):

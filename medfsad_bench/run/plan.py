@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medfsad_bench.errors import StoreError, WeightsError
-from medfsad_bench.info import MethodInfo
+from medfsad_bench.info import ABNORMAL_SUPPORTS, MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
+from medfsad_bench.run.abnormal import abnormal_pool
 from medfsad_bench.run.weights import weights_digest
 from medfsad_bench.sources.plain import OWN
 from medfsad_bench.store import Dataset
@@ -61,9 +62,20 @@ class Cell:
             return (
                 f"{self.target.name} holds {len(self.target.episodes)} support draws, fewer than {self.options.draws}"
             )
+        pool = len(abnormal_pool(self.target).rows) if self.knows_anomalies else self.shots
+        if pool < self.shots:
+            return (
+                f"{self.target.name} has {pool} anomalous groups to take abnormal supports from, fewer than "
+                f"{self.shots} shots"
+            )
         if self.info.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
         return ""
+
+    @property
+    def knows_anomalies(self) -> bool:
+        """Whether the method sees anomalous images of the target, which are no queries then."""
+        return self.info.knows(ABNORMAL_SUPPORTS)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -174,7 +186,8 @@ def cells(
             config = _with_shots(info, options, k)
             others = sources_for(target, sets, options.hold_out)
             sources = others if info.trains else ()
-            found.append(Cell(info, config, _weights_of(config), target, sources, k, options, others))
+            references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
+            found.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
     return found
 
 
@@ -186,6 +199,9 @@ def _with_shots(info: MethodInfo, options: RunOptions, shots: int) -> Any:
 
 
 def _weights_of(config: Any) -> str:
+    own = getattr(config, "weights_digest", None)  # of a network that timm doesn't have
+    if callable(own):
+        return str(own())
     name = getattr(config, "backbone", None)
     if not name:
         return ""
