@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from medfsad_bench.errors import MethodError
+from medfsad_bench.info import ABNORMAL_SUPPORTS
 from medfsad_bench.method import AbnormalShotMethod, Images, Method
 from medfsad_bench.store import Dataset
 
@@ -50,11 +52,22 @@ def abnormal_pool(dataset: Dataset) -> AbnormalPool:
     return AbnormalPool(first["row"].to_numpy(np.int64), reserved, tuple(first["id"].astype(str)))
 
 
-def of_draw(method: Method, dataset: Dataset, device: torch.device, *, draw: int, shots: int) -> Method:
-    """The method as it is, or with the draw's abnormal supports if it takes such."""
-    if not isinstance(method, AbnormalShotMethod):
+def of_draw(
+    method: Method, dataset: Dataset, pool: AbnormalPool | None, device: torch.device, *, draw: int, shots: int
+) -> Method:
+    """The method with the draw's abnormal supports, or as it is where there is no pool, as none was declared.
+
+    Raises:
+        MethodError: If there is one and the method doesn't take such supports.
+    """
+    if pool is None:
         return method
-    pixels = torch.from_numpy(dataset.images(abnormal_pool(dataset).support(draw, shots))).permute(0, 3, 1, 2)
+    if not isinstance(method, AbnormalShotMethod):
+        raise MethodError(
+            f"{type(method).__name__} declares that it knows {ABNORMAL_SUPPORTS}, and takes none. Derive it from "
+            "AbnormalShotMethod, or leave them out of its MethodInfo.knowledge."
+        )
+    pixels = torch.from_numpy(dataset.images(pool.support(draw, shots))).permute(0, 3, 1, 2)
     images: Images = pixels.contiguous().to(device).float() / 255
     return method.bound(images)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Method, Scorer, Scores
-from medfsad_bench.run.abnormal import of_draw
+from medfsad_bench.run.abnormal import AbnormalPool, of_draw
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.store import Dataset
@@ -37,14 +37,18 @@ class DrawScores:
 
 
 class Target:
-    """The target's images on the device, and the order in which they are shown."""
+    """The target's images on the device, and the order in which they are shown.
 
-    def __init__(
-        self, dataset: Dataset, device: torch.device, *, seed: int, reserved: Int64[np.ndarray, " r"] | None = None
-    ) -> None:
-        self.dataset = dataset
-        self.rows: Int64[np.ndarray, " n"] = np.setdiff1d(dataset.indices("test"), [] if reserved is None else reserved)
-        self.reserved = 0 if reserved is None else len(reserved)
+    Attributes:
+        pool: Where abnormal supports come from, for a method that declares them.
+        reserved: Rows of test images that are no queries for the pool's sake.
+        rows: Of the queries.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, *, seed: int, pool: AbnormalPool | None = None) -> None:
+        self.dataset, self.pool = dataset, pool
+        self.reserved = np.zeros(0, np.int64) if pool is None else pool.reserved
+        self.rows: Int64[np.ndarray, " n"] = np.setdiff1d(dataset.indices("test"), self.reserved)
         self.size_px = int(dataset.attributes["size_px"])
         self._device = device
         self._queries = self._on_device(self.rows)
@@ -54,6 +58,10 @@ class Target:
     def support(self, draw: int, shots: int) -> Images:
         """The first `shots` images of a draw."""
         return as_float(self._on_device(self.dataset.episodes[draw][:shots]))
+
+    def bound(self, method: Method, *, draw: int, shots: int) -> Method:
+        """The method with all that it is shown besides the support."""
+        return of_draw(method, self.dataset, self.pool, self._device, draw=draw, shots=shots)
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, Images]]:
         """Positions among the test rows and their images, shuffled so that no batch is of one class."""
@@ -87,7 +95,7 @@ def score_draw(
     result = DrawScores()
     support = target.support(draw, shots)
     started = now(context.device)
-    scorer = of_draw(method, target.dataset, context.device, draw=draw, shots=shots).adapt(support, context)
+    scorer = target.bound(method, draw=draw, shots=shots).adapt(support, context)
     result.adapt_s = now(context.device) - started
     order, parts = [], []
     for positions, images in target.batches(batch_size):

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from medfsad_bench.errors import StoreError, WeightsError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
-from medfsad_bench.run.abnormal import abnormal_pool
+from medfsad_bench.run.abnormal import AbnormalPool, abnormal_pool
 from medfsad_bench.run.weights import weights_digest
 from medfsad_bench.sources.plain import OWN
 from medfsad_bench.store import Dataset
@@ -62,20 +63,19 @@ class Cell:
             return (
                 f"{self.target.name} holds {len(self.target.episodes)} support draws, fewer than {self.options.draws}"
             )
-        pool = len(abnormal_pool(self.target).rows) if self.knows_anomalies else self.shots
-        if pool < self.shots:
+        if self.pool is not None and len(self.pool.rows) < self.shots:
             return (
-                f"{self.target.name} has {pool} anomalous groups to take abnormal supports from, fewer than "
-                f"{self.shots} shots"
+                f"{self.target.name} can spare {len(self.pool.rows)} anomalous groups for abnormal supports, fewer "
+                f"than {self.shots} shots"
             )
         if self.info.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
         return ""
 
-    @property
-    def knows_anomalies(self) -> bool:
-        """Whether the method sees anomalous images of the target, which are no queries then."""
-        return self.info.knows(ABNORMAL_SUPPORTS)
+    @cached_property
+    def pool(self) -> AbnormalPool | None:
+        """Where abnormal supports come from, if the method declares them: these are no queries then."""
+        return abnormal_pool(self.target) if self.info.knows(ABNORMAL_SUPPORTS) else None
 
     @property
     def training(self) -> dict[str, Any]:

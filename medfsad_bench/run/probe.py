@@ -23,7 +23,7 @@ from medfsad_bench.lint import (
     partners_of,
 )
 from medfsad_bench.method import Images, Method, Scorer
-from medfsad_bench.run.abnormal import abnormal_pool, of_draw
+from medfsad_bench.run.abnormal import of_draw
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.run.plan import Cell
@@ -45,11 +45,11 @@ def calibration_table(cell: Cell, method: Method, context: LocalContext) -> pd.D
     rows: list[dict[str, Any]] = []
     for draw in range(cell.options.draws):
         support = cell.target.episodes[draw][: cell.shots]
-        bound = of_draw(method, cell.target, context.device, draw=draw, shots=cell.shots)
+        bound = of_draw(method, cell.target, cell.pool, context.device, draw=draw, shots=cell.shots)
         scores = _left_out(bound, cell.target, support, context) if strict else np.full(len(support), np.nan)
         rows += _lines(cell.target, draw, "support", support, scores)
-        if cell.knows_anomalies:
-            taken = abnormal_pool(cell.target).support(draw, cell.shots)
+        if cell.pool is not None:
+            taken = cell.pool.support(draw, cell.shots)
             rows += _lines(cell.target, draw, "abnormal", taken, np.full(len(taken), np.nan))
     for other in cell.references if strict and cell.shots > 1 else ():
         first = next(iter(other.episodes), np.zeros(0, np.int64))
@@ -76,7 +76,7 @@ def probe_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[n
     rng = np.random.default_rng([cell.options.seed, 30])
     chosen = rng.permutation(rows)[:QUERIES]
     images = _images(cell.target, chosen, context)
-    bound = of_draw(method, cell.target, context.device, draw=0, shots=cell.shots)
+    bound = of_draw(method, cell.target, cell.pool, context.device, draw=0, shots=cell.shots)
     scorer = bound.adapt(_images(cell.target, cell.target.episodes[0][: cell.shots], context), context)
     alone = np.arange(min(_ALONE, len(chosen)))
     again = np.concatenate([np.arange(len(chosen)), alone])

@@ -20,7 +20,6 @@ from jaxtyping import Float32, Float64, Int64
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Method
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.run.abnormal import of_draw
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.evaluate import DrawScores, Target, now
 
@@ -50,8 +49,7 @@ def raw_maps(
     """
     timing = DrawScores()
     started = now(context.device)
-    bound = of_draw(method, target.dataset, context.device, draw=draw, shots=shots)
-    scorer = bound.adapt(target.support(draw, shots), context)
+    scorer = target.bound(method, draw=draw, shots=shots).adapt(target.support(draw, shots), context)
     timing.adapt_s = now(context.device) - started
     parts = []
     for positions in torch.from_numpy(class_order(target)).split(BATCH):

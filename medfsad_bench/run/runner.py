@@ -29,7 +29,6 @@ from medfsad_bench.figures import row_figures
 from medfsad_bench.method import Backbone, Method
 from medfsad_bench.pixel_record import PixelDraw, write_pixels
 from medfsad_bench.results import Row, read_row, target_facts, write_json, write_table
-from medfsad_bench.run.abnormal import abnormal_pool
 from medfsad_bench.run.context import LocalContext, denormals_flushed
 from medfsad_bench.run.evaluate import DrawScores, Target, score_draw, scores_table
 from medfsad_bench.run.features import FeatureCache
@@ -88,7 +87,7 @@ class Runner:
         return row
 
     def _score(self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log") -> "_Scored":
-        target = _target(cell, self.device)
+        target = Target(cell.target, self.device, seed=cell.options.seed, pool=cell.pool)
         truth = PixelTruth(cell.target, target.rows)
         total, done = cell.options.draws * len(target.rows), 0
         scored = _Scored(target=target, truth=truth)
@@ -128,7 +127,7 @@ class Runner:
     def _published(
         self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log"
     ) -> "tuple[Trained, _Scored]":
-        target = _target(cell, self.device)
+        target = Target(cell.target, self.device, seed=cell.options.seed, pool=cell.pool)
         published = PublishedRun(target, context, folder, shots=cell.shots)
 
         def evaluate(epoch: int) -> None:
@@ -238,11 +237,6 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _target(cell: Cell, device: torch.device) -> Target:
-    reserved = abnormal_pool(cell.target).reserved if cell.knows_anomalies else None
-    return Target(cell.target, device, seed=cell.options.seed, reserved=reserved)
-
-
 def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) -> Row:
     absent = scored.truth.absent or ("" if scored.pixel else f"{cell.info.name} gives no maps")
     found = row_figures(
@@ -272,7 +266,7 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         draws=cell.options.draws,
         seed=cell.options.seed,
         n_unscored=len(scored.target.rows) - scored.queries,
-        n_reserved=scored.target.reserved,
+        n_reserved=len(scored.target.reserved),
         selected_epoch=scored.selected_epoch,
         **found.fields(),
         lint=lint,
