@@ -60,7 +60,7 @@ class Clip(nn.Module):
         self.register_buffer("mean", torch.tensor(scaling[0]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(scaling[1]).view(1, 3, 1, 1), persistent=False)
 
-    def embedded(self, images: Images) -> Float[Tensor, "n t w"]:
+    def embedded(self, images: Images) -> Float[Tensor, "n t c"]:
         """What enters the first block: the class token, then one token a patch, positions added."""
         if images.shape[-1] != self.size_px:
             size = (self.size_px, self.size_px)
@@ -70,10 +70,10 @@ class Clip(nn.Module):
 
     def blocks(
         self,
-        tokens: Float[Tensor, "n t w"],
+        tokens: Float[Tensor, "n t c"],
         layers: Sequence[int],
         change: Callable[[int, Tensor], Tensor] = lambda _, tokens: tokens,
-    ) -> list[Float[Tensor, "n t w"]]:
+    ) -> list[Float[Tensor, "n t c"]]:
         """Tokens after the blocks `layers`, counted from 1.
 
         Args:
@@ -96,7 +96,7 @@ class Clip(nn.Module):
                 found.append(tokens)
         return found
 
-    def joint(self, tokens: Float[Tensor, "*n w"]) -> Float[Tensor, "*n d"]:
+    def joint(self, tokens: Float[Tensor, "*n c"]) -> Float[Tensor, "*n d"]:
         """Tokens of the last width in the space that images and texts share, as unit vectors."""
         return functional.normalize(self.visual.ln_post(tokens) @ self.visual.proj, dim=-1)
 
@@ -113,7 +113,7 @@ class Clip(nn.Module):
         ids: Tensor = open_clip.tokenize(list(prompts), context_length=self.network.context_length)
         return ids.to(self.mean.device)
 
-    def read(self, embedded: Float[Tensor, "m t w"], ids: Int64[Tensor, "m t"]) -> Float[Tensor, "m d"]:
+    def read(self, embedded: Float[Tensor, "m t c"], ids: Int64[Tensor, "m t"]) -> Float[Tensor, "m d"]:
         """Unit embeddings of token embeddings, some of which may have been learnt; `ids` tell where a text ends."""
         network = self.network
         tokens = network.transformer(embedded + network.positional_embedding, attn_mask=network.attn_mask)

@@ -76,7 +76,7 @@ class MediClip(Method):
 
         return score
 
-    def _tokens(self, clip: Clip, images: Images) -> list[Float[Tensor, "n p w"]]:
+    def _tokens(self, clip: Clip, images: Images) -> list[Float[Tensor, "n p c"]]:
         return [tokens[:, 1:] for tokens in clip.blocks(clip.embedded(images), self.config.layers)]
 
 

@@ -64,13 +64,13 @@ class Adapters(nn.Module):
         self.adapters = nn.ModuleList([nn.Sequential(a, act(), b, act()) for a, b in zip(down, up, strict=True)])
         self.projections = nn.ModuleList([new_linear(width, joint, generator) for _ in config.layers])
 
-    def forward(self, embedded: Float[Tensor, "n t w"]) -> list[Float[Tensor, "n p d"]]:
+    def forward(self, embedded: Float[Tensor, "n t c"]) -> list[Float[Tensor, "n p d"]]:
         """Unit patch embeddings, level by level."""
         levels = self._blocks(embedded, self._layers, self._changed)
         each = zip(self.projections, levels, strict=True)
         return [functional.normalize(project(tokens[:, 1:]), dim=-1) for project, tokens in each]
 
-    def _changed(self, block: int, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+    def _changed(self, block: int, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n t c"]:
         if block not in self._layers:
             return tokens
         adapted = self.adapters[self._layers.index(block)](tokens)
@@ -118,8 +118,8 @@ def text_map(
 
 def train(
     adapters: Adapters,
-    normal: Float[Tensor, "k t w"],
-    abnormal: Float[Tensor, "m t w"],
+    normal: Float[Tensor, "k t c"],
+    abnormal: Float[Tensor, "m t c"],
     text: Float[Tensor, "2 d"],
     scale: float,
     config: Config,

@@ -98,7 +98,7 @@ def window_masks(grid: int, edge: int) -> Bool[Tensor, "w p"]:
     return masks.flatten(1)
 
 
-def window_embeddings(clip: Clip, tokens: Float[Tensor, "n t w"], masks: Bool[Tensor, "m p"]) -> Float[Tensor, "n m d"]:
+def window_embeddings(clip: Clip, tokens: Float[Tensor, "n t c"], masks: Bool[Tensor, "m p"]) -> Float[Tensor, "n m d"]:
     """Unit embeddings of the class token where it and a window's patches are all that the network sees."""
     inside = masks.nonzero()[:, 1].view(len(masks), -1)  # the patches of each window
     windows = torch.cat([tokens[:, :1].expand(-1, len(masks), -1)[:, :, None], tokens[:, 1:][:, inside]], dim=2)
