@@ -20,7 +20,9 @@ Image = Float[Tensor, "3 h w"]
 Mask = Bool[Tensor, "h w"]
 
 
-def with_lesions(support: Images, count: int, generator: Generator) -> tuple[Images, Bool[Tensor, "n h w"]]:
+def with_lesions(
+    support: Images, count: int, generator: Generator
+) -> tuple[Float[Tensor, "m 3 h w"], Bool[Tensor, "m h w"]]:
     """`count` images with a lesion each and its mask: supports and kinds take turns.
 
     Args:

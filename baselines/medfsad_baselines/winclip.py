@@ -10,6 +10,7 @@ Support  half of one minus the cosine to the nearest embedding of the support, f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -113,7 +114,12 @@ def harmonic_mean(scores: Float[Tensor, "n m"], masks: Bool[Tensor, "m p"]) -> F
 
 
 def state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
-    """One embedding for all phrasings of a normal thing, and one for all of an abnormal one."""
+    """One embedding for all phrasings of a normal thing, and one for all of an abnormal one; computed once."""
+    return _state_embeddings(clip, subject).to(clip.mean.device)
+
+
+@cache
+def _state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
     lists = ([one.format(state.format(subject)) for one in TEMPLATES for state in states] for states in _STATES)
     return torch.stack([ensemble(clip, prompts) for prompts in lists])
 
