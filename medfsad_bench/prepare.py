@@ -20,7 +20,7 @@ import pandas as pd
 from medfsad_bench import __version__
 from medfsad_bench.curate.audit import Finding, shared_findings, unlabelled_findings
 from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
-from medfsad_bench.curate.load import Loaded, LoadPlan, staged_chunk, staged_pixels
+from medfsad_bench.curate.load import Loaded, LoadPlan, staged_chunks, staged_pixels
 from medfsad_bench.curate.members import Members
 from medfsad_bench.curate.report import FAULTS, PrepareOptions, SetReport, Watcher, split_key, write_report
 from medfsad_bench.curate.slices import expand_slices
@@ -33,7 +33,8 @@ from medfsad_bench.sources import OWN_LAYOUTS, LeftAlone, RawImage, Recognised, 
 from medfsad_bench.sources.archives import archives, unpacked
 from medfsad_bench.sources.plain import OWN, own_split, plain_manifest
 from medfsad_bench.sources.raw import leads_out
-from medfsad_bench.store import Dataset, StoreHeader, store_name, verify_store, write_store
+from medfsad_bench.store import Dataset, verify_store
+from medfsad_bench.store_writer import Packed, StoreHeader, store_name, write_store
 
 DRAWS = 10
 _DECODERS = ("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pillow", "nibabel", "numpy")
@@ -214,13 +215,13 @@ class _Preparation:
             image, mask = staged_pixels(self.plan, ids[index])
             return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
 
-        def chunk(index: int) -> bytes | None:
+        def packed(index: int) -> Packed | None:
             self.watcher.advance(1)
             same = members.loaded[ids[index]].channels == channels
-            return staged_chunk(self.plan, ids[index]) if same else None
+            return staged_chunks(self.plan, ids[index]) if same else None
 
         self.watcher.start(f"{self.manifest.name}: writing", len(ids) + 1)
-        write_store(path, header, pd.DataFrame(rows), episodes, pixels, chunks=chunk)
+        write_store(path, header, pd.DataFrame(rows), episodes, pixels, chunks=packed, workers=self.options.workers)
         dataset = Dataset(path)
         self.report.path = str(path)
         self.report.membership_digest = dataset.attributes["membership_digest"]

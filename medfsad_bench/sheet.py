@@ -50,7 +50,7 @@ def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 
         lines = textwrap.wrap(text, width // 6)[:3]
         ImageDraw.Draw(cell).multiline_text((_GAP, _TILE + 2 * _GAP), "\n".join(lines), fill="black", font=font)
         cells.append(cell)
-    columns = 3
+    columns = min(3, len(cells))
     width = max(cell.width for cell in cells)
     height = cells[0].height
     sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * height), "white")

@@ -12,9 +12,8 @@ the same images were prepared; `content_digest` adds every stored byte, so it ha
 
 import hashlib
 import json
-import os
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,84 +27,16 @@ from jaxtyping import Bool, Int64, UInt8
 from medfsad_bench.errors import StoreError
 
 SCHEMA = 1
-_SEAL, _SEAL_BYTES = b"MEDFSAD seal 1 sha256 ", 512
+SEAL_BYTES = 512
+_SEAL = b"MEDFSAD seal 1 sha256 "
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _DEFLATE_RATIO = 1100  # deflate never packs more than 1,032 bytes into one
-_LEVEL = 4  # of gzip
-_TEXT = ("id", "patient", "group", "disease", "split", "path", "sha256", "window", "transfer_syntax", "warnings")
-_NUMBERS = {"label": np.uint8, "height": np.int32, "width": np.int32, "spacing_row_mm": np.float64}
-_NUMBERS |= {"spacing_column_mm": np.float64}
+TEXT_COLUMNS = ("id", "patient", "group", "disease", "split", "path", "sha256", "window", "transfer_syntax", "warnings")
+NUMBER_COLUMNS = {"label": np.uint8, "height": np.int32, "width": np.int32, "spacing_row_mm": np.float64}
+NUMBER_COLUMNS |= {"spacing_column_mm": np.float64}
 _NOT_DIGESTED = frozenset({"path", "warnings"})  # where the user keeps a download is no property of the data
 
 Pixels = Callable[[int], tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]]
-Chunks = Callable[[int], bytes | None]
-
-
-@dataclass(frozen=True, slots=True)
-class StoreHeader:
-    """What a prepared file says of itself, as attributes."""
-
-    benchmark: str
-    name: str
-    version: str
-    size_px: int
-    manifest: str
-    code_version: str
-    decoders: str
-    mask_kind: str
-    allowed: tuple[str, ...] = ()  # faults that --allow let through: the file says so for ever
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-
-def store_name(header: StoreHeader) -> str:
-    """File name of a prepared set; what isn't the benchmark says so in its name."""
-    marks = "".join(f"-{fault}" for fault in header.allowed)
-    return f"{header.name}-{header.version}{marks}-{header.size_px}px.h5"
-
-
-def write_store(
-    path: Path,
-    header: StoreHeader,
-    table: pd.DataFrame,
-    episodes: Sequence[Sequence[int]],
-    pixels: Pixels,
-    *,
-    chunks: Chunks = lambda _: None,
-) -> None:
-    """Write a prepared set under a temporary name, check it, and move it to `path`.
-
-    Args:
-        path: The final name.
-        header: Its attributes.
-        table: One row an image with the columns of schema 1, in the order of the images.
-        episodes: Per draw the indices of the supports.
-        pixels: Image (h, w, 1|3) and mask of a row.
-        chunks: The same image as `packed_chunk` returns it, where somebody has it already; else None.
-
-    Raises:
-        StoreError: If the disk is full or what was written doesn't verify.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w", libver="v110", userblock_size=_SEAL_BYTES) as file:
-            for number, draw in enumerate(episodes):
-                file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
-            _write_table(file, table)
-            written = _write_images(file, len(table), header.size_px, pixels, chunks)
-            for key, value in _attributes(header).items():
-                file.attrs[key] = value
-            file.attrs["membership_digest"] = membership_digest(table, episodes)
-            file.attrs["content_digest"] = content_digest(file, images_bytes=written)
-        _seal(temporary)
-        faults = verify_store(temporary)
-        if faults:
-            raise StoreError(f"{path.name}: what was written doesn't verify ({'; '.join(faults)}). Prepare it again.")
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk
-        raise StoreError(f"{path}: can't be written ({error}). Free disk space or choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def membership_digest(table: pd.DataFrame, episodes: Sequence[Sequence[int]]) -> str:
@@ -119,32 +50,17 @@ def membership_digest(table: pd.DataFrame, episodes: Sequence[Sequence[int]]) ->
     return hashlib.sha256("\n".join([*lines, "episodes", *draws]).encode()).hexdigest()
 
 
-def content_digest(file: h5py.File, *, images_bytes: Callable[[], Iterable[bytes]] | None = None) -> str:
+def content_digest(file: h5py.File, pixels: Pixels | None = None) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of all data sets but the source's path and warnings.
 
     Args:
         file: Open for reading.
-        images_bytes: Where the bytes of `/images` come from instead of the file, image by image.
+        pixels: Where the bytes of images and masks come from in place of the file.
     """
     digest = hashlib.sha256()
-    for name in sorted(_dataset_names(file)):
-        if name.rsplit("/", 1)[-1] in _NOT_DIGESTED:
-            continue
-        data = file[name]
-        text = h5py.check_string_dtype(data.dtype) is not None
-        digest.update(f"{name} {'text' if text else data.dtype.str} {data.shape}\n".encode())
-        if name == "images" and images_bytes is not None:
-            for part in images_bytes():
-                digest.update(part)
-            continue
-        for block in _blocks(data):
-            digest.update(_text_bytes(block) if text else np.ascontiguousarray(block).tobytes())
+    for piece in _ahead(_content(file, pixels)):
+        digest.update(piece)
     return digest.hexdigest()
-
-
-def packed_chunk(image: np.ndarray) -> bytes:
-    """An image as HDF5's gzip filter stores it; the shuffle filter changes nothing where a value is one byte."""
-    return zlib.compress(np.ascontiguousarray(image).tobytes(), _LEVEL)
 
 
 def verify_store(path: Path) -> list[str]:
@@ -156,14 +72,15 @@ def verify_store(path: Path) -> list[str]:
         StoreError: If it's missing, or no prepared file at all.
     """
     # A file whose seal is broken may hold bookkeeping that HDF5 never comes to the end of: its content isn't read.
-    return _seal_faults(path) or _content_faults(path)
+    return seal_faults(path) or content_faults(path)
 
 
-def _content_faults(path: Path) -> list[str]:
+def content_faults(path: Path, *, digest: str | None = None) -> list[str]:
+    """Faults of all but the seal; `digest` of the file's content where it is known already."""
     with open_store(path) as file:
         _refuse_impossible(file, path)
         faults = []
-        if content_digest(file) != file.attrs["content_digest"]:
+        if (digest or content_digest(file)) != file.attrs["content_digest"]:
             faults.append("the content digest differs: a byte of the data was changed")
         table, episodes = read_table(file), read_episodes(file)
         if membership_digest(table, [draw.tolist() for draw in episodes]) != file.attrs["membership_digest"]:
@@ -283,73 +200,22 @@ class Dataset:
         return np.array([str(index) in stored for index in range(len(self.table))], bool)
 
 
-def _attributes(header: StoreHeader) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "benchmark": header.benchmark,
-        "name": header.name,
-        "version": header.version,
-        "size_px": header.size_px,
-        "manifest": header.manifest,
-        "code_version": header.code_version,
-        "decoders": header.decoders,
-        "mask_kind": header.mask_kind,
-        "allowed": json.dumps(sorted(header.allowed)),
-        **header.extra,
-    }
+def seal_line(digest: str) -> bytes:
+    """The file's first bytes: what its other bytes' SHA-256 is."""
+    return (_SEAL + digest.encode()).ljust(SEAL_BYTES, b"\n")
 
 
-def _seal(path: Path) -> None:
-    """Put the digest of all that follows into the file's first bytes."""
-    with path.open("r+b") as file:
-        file.seek(_SEAL_BYTES)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        file.write((_SEAL + digest.encode()).ljust(_SEAL_BYTES, b"\n"))
-
-
-def _seal_faults(path: Path) -> list[str]:
+def seal_faults(path: Path) -> list[str]:
+    """Whether any byte of the file was changed."""
     if not path.is_file():
         return []  # which `open_store` says better
     with path.open("rb") as file:
-        head = file.read(_SEAL_BYTES)
+        head = file.read(SEAL_BYTES)
         if head.startswith(_HDF5) or (not head.startswith(_SEAL[:7]) and file.read(len(_HDF5)) != _HDF5):
             return []  # without a seal, or no prepared file
-        file.seek(_SEAL_BYTES)
-        expected = (_SEAL + hashlib.file_digest(file, "sha256").hexdigest().encode()).ljust(_SEAL_BYTES, b"\n")
+        file.seek(SEAL_BYTES)
+        expected = seal_line(hashlib.file_digest(file, "sha256").hexdigest())
     return [] if head == expected else ["the seal is broken: a byte of the file was changed"]
-
-
-def _write_images(
-    file: h5py.File, count: int, size_px: int, pixels: Pixels, chunks: Chunks
-) -> Callable[[], Iterable[bytes]]:
-    """Write images and masks; returns the images' bytes once more, from where they came and not from the file."""
-    first, _ = pixels(0)
-    channels = first.shape[2]
-    images = file.create_dataset(
-        "images",
-        (count, size_px, size_px, channels),
-        np.uint8,
-        chunks=(1, size_px, size_px, channels),
-        compression="gzip",
-        compression_opts=_LEVEL,
-        shuffle=True,
-    )
-    masks = file.create_group("masks")
-    for index in range(count):
-        image, mask = pixels(index)
-        packed = chunks(index) or packed_chunk(image)
-        images.id.write_direct_chunk((index, 0, 0, 0), packed)
-        if mask is not None:
-            masks.create_dataset(str(index), data=mask, compression="gzip", compression_opts=_LEVEL, chunks=mask.shape)
-    return lambda: (np.ascontiguousarray(pixels(index)[0]).tobytes() for index in range(count))
-
-
-def _write_table(file: h5py.File, table: pd.DataFrame) -> None:
-    for name in _TEXT:
-        file.create_dataset(f"table/{name}", data=table[name].astype(str).tolist(), dtype=h5py.string_dtype())
-    for name, dtype in _NUMBERS.items():
-        file.create_dataset(f"table/{name}", data=table[name].to_numpy(dtype))
 
 
 def _dataset_names(file: h5py.File) -> list[str]:
@@ -358,10 +224,36 @@ def _dataset_names(file: h5py.File) -> list[str]:
     return names
 
 
-def _blocks(data: h5py.Dataset) -> Iterable[np.ndarray]:
+def _blocks(data: h5py.Dataset) -> Iterator[np.ndarray]:
     rows = max(1, 64 if data.ndim > 2 else len(data)) if data.ndim else 1
     for start in range(0, len(data), rows):
         yield data[start : start + rows]
+
+
+def _content(file: h5py.File, pixels: Pixels | None) -> Iterator[bytes | memoryview]:
+    """All that the content's digest covers, piece by piece."""
+    for name in sorted(_dataset_names(file)):
+        folder, column = name.rpartition("/")[::2]
+        if column in _NOT_DIGESTED:
+            continue
+        data = file[name]
+        text = h5py.check_string_dtype(data.dtype) is not None
+        yield f"{name} {'text' if text else data.dtype.str} {data.shape}\n".encode()
+        if pixels is not None and name == "images":
+            yield from (np.ascontiguousarray(pixels(index)[0]).data for index in range(len(data)))
+        elif pixels is not None and folder == "masks" and (mask := pixels(int(column))[1]) is not None:
+            yield np.ascontiguousarray(mask).data
+        else:
+            yield from (_text_bytes(part) if text else np.ascontiguousarray(part).data for part in _blocks(data))
+
+
+def _ahead(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The same pieces, each read while the one before is digested: neither needs Python's lock for long."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, pieces, None)
+        while (piece := following.result()) is not None:
+            following = reader.submit(next, pieces, None)
+            yield piece
 
 
 def _text_bytes(block: np.ndarray) -> bytes:

@@ -58,12 +58,12 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_digests(
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if len(list(out.rglob("*.npz"))) >= staged:
+            if len(list(out.rglob("*.safetensors"))) >= staged:
                 break
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert [verify_store(path) for path in out.rglob("*.h5") if not path.name.startswith(".")] in ([], [[]])
-    kept = len(list(out.rglob("*.npz")))
+    kept = len(list(out.rglob("*.safetensors")))
     reads: list[str] = []
     inner = read_picture
 
@@ -128,7 +128,7 @@ def test_a_torn_staged_file_is_read_again(ward: Path, tmp_path: Path) -> None:
     """What a power failure leaves: a name without its bytes."""
     with files_up_to(60_000), pytest.raises(MedfsadError):
         prepared(ward, tmp_path / "out")
-    staged = sorted((tmp_path / "out").rglob("*.npz"))
+    staged = sorted((tmp_path / "out").rglob("*.safetensors"))
     assert staged
     staged[0].write_bytes(staged[0].read_bytes()[:100])
     staged[-1].write_bytes(b"")

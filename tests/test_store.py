@@ -1,6 +1,8 @@
 """The prepared file: what is written is read back, and any changed byte is found."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,15 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.store import (
-    Dataset,
-    StoreHeader,
-    membership_digest,
-    packed_chunk,
-    store_name,
-    verify_store,
-    write_store,
-)
+from medfsad_bench.store import Dataset, membership_digest, verify_store
+from medfsad_bench.store_writer import Packed, StoreHeader, packed_chunk, store_name, write_store
 
 HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra={"organ": "o"})
 
@@ -142,17 +137,28 @@ def test_a_file_from_before_the_seal_is_still_sound(sealed: Path) -> None:
     assert verify_store(path) == []
 
 
-def test_chunks_that_were_packed_elsewhere_are_stored_as_they_are(sealed: Path, tmp_path: Path) -> None:
-    path = tmp_path / "x.h5"
-    packed = [packed_chunk(toy_pixels(index)[0]) for index in range(8)]
-    write_store(path, HEADER, toy_table(), [[0, 1, 2]], toy_pixels, chunks=lambda index: packed[index])
-    assert Dataset(path).attributes["content_digest"] == Dataset(sealed).attributes["content_digest"]
-    with h5py.File(path) as file:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_chunks_that_were_packed_elsewhere_are_stored_as_they_are(sealed: Path, tmp_path: Path, workers: int) -> None:
+    def packed(index: int) -> Packed:
+        image, mask = toy_pixels(index)
+        return (
+            Packed(packed_chunk(image)) if mask is None else Packed(packed_chunk(image), packed_chunk(mask), (40, 50))
+        )
+
+    def write(name: str, chunks: Callable[[int], Packed]) -> None:
+        write_store(tmp_path / name, HEADER, toy_table(), [[0, 1, 2]], toy_pixels, chunks=chunks, workers=workers)
+
+    write("x.h5", packed)
+    assert Dataset(tmp_path / "x.h5").attributes["content_digest"] == Dataset(sealed).attributes["content_digest"]
+    with h5py.File(tmp_path / "x.h5") as file:
         assert (file["images"].compression, file["images"].shuffle) == ("gzip", True)
-    wrong = packed[::-1]
     with pytest.raises(StoreError, match="doesn't verify"):
-        write_store(tmp_path / "y.h5", HEADER, toy_table(), [[0]], toy_pixels, chunks=lambda index: wrong[index])
-    assert not (tmp_path / "y.h5").exists()
+        write("y.h5", lambda index: replace(packed(index), image=packed(7 - index).image))
+    with pytest.raises(StoreError, match="doesn't verify"):
+        write(
+            "z.h5", lambda index: replace(packed(index), mask=packed(13 - index).mask) if index > 5 else packed(index)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["x.h5"]
 
 
 @pytest.mark.parametrize("column", ["id", "group", "sha256", "split"])

@@ -5,10 +5,8 @@ pixels travel between processes.
 """
 
 import hashlib
-import io
 import json
 import os
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from medfsad_bench.curate.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curate.field_of_view import cut_square, field_of_view
@@ -39,7 +39,7 @@ from medfsad_bench.readers import (
 )
 from medfsad_bench.sources import RawImage
 from medfsad_bench.sources.slides import read_holes, read_polygons
-from medfsad_bench.store import packed_chunk
+from medfsad_bench.store_writer import Packed, packed_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,20 @@ def staged_pixels(
     plan: LoadPlan, image_id: str
 ) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
     """Pixels and mask of an image that was loaded."""
-    with np.load(_staged_path(plan, image_id), allow_pickle=False) as file:
-        pixels = file["pixels"]
-        mask = file["mask"] if "mask" in file.files else None
+    with safe_open(_staged_path(plan, image_id), framework="np") as file:
+        pixels = file.get_tensor("pixels")
+        mask = file.get_tensor("mask") if "mask" in file.keys() else None  # noqa: SIM118 - it's no mapping
     return (pixels[:, :, None] if pixels.ndim == 2 else pixels), mask
 
 
-def staged_chunk(plan: LoadPlan, image_id: str) -> bytes:
-    """The pixels of an image that was loaded, as the prepared file stores them."""
-    with np.load(_staged_path(plan, image_id), allow_pickle=False) as file:
-        return file["packed"].tobytes()
+def staged_chunks(plan: LoadPlan, image_id: str) -> Packed:
+    """Pixels and mask of an image that was loaded, as the prepared file stores them."""
+    with safe_open(_staged_path(plan, image_id), framework="np") as file:
+        image = file.get_tensor("packed").tobytes()
+        if "mask" not in file.keys():  # noqa: SIM118
+            return Packed(image)
+        height, width = file.get_slice("mask").get_shape()
+        return Packed(image, file.get_tensor("packed_mask").tobytes(), (height, width))
 
 
 def _mapped(jobs: list[list[RawImage]], plan: LoadPlan, workers: int) -> Iterator[list[Loaded]]:
@@ -270,23 +274,22 @@ def _source_key(image: RawImage) -> str:
 
 def _stage(plan: LoadPlan, loaded: Loaded, pixels: np.ndarray, mask: np.ndarray | None) -> None:
     known: dict[str, Any] = {k: v for k, v in asdict(loaded).items() if k != "prints"}
-    packed = np.frombuffer(packed_chunk(pixels), np.uint8)  # here, where there are several of us
-    arrays = {"pixels": pixels, "packed": packed, "known": np.frombuffer(json.dumps(known).encode(), np.uint8)}
+    # Packed here, where there are several of us.
+    arrays = {"pixels": pixels, "packed": np.frombuffer(packed_chunk(pixels), np.uint8)}
     if mask is not None:
-        arrays["mask"] = mask
+        arrays |= {"mask": mask, "packed_mask": np.frombuffer(packed_chunk(mask), np.uint8)}
     if loaded.prints is not None:
-        arrays |= {f"print_{name}": value for name, value in asdict(loaded.prints).items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+        arrays |= {f"print_{name}": np.asarray(value) for name, value in asdict(loaded.prints).items()}
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"known": json.dumps(known)})
     path = _staged_path(plan, loaded.id)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:  # of our disk, not of the image: it must not end in quarantine
         raise CurationError(
             f"{plan.staging}: can't be written to ({error.strerror or error}). Expected room for about "
-            f"{len(buffer.getvalue()) / 2**20:.1f} MiB an image; free some and run the same command again, it goes on."
+            f"{len(content) / 2**20:.1f} MiB an image; free some and run the same command again, it goes on."
         ) from error
 
 
@@ -295,10 +298,10 @@ def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            known = json.loads(file["known"].tobytes())
-            prints = {name[6:]: file[name] for name in file.files if name.startswith("print_")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # torn by a crash of the machine
+        with safe_open(path, framework="np") as file:
+            known = json.loads((file.metadata() or {})["known"])
+            prints = {name[6:]: file.get_tensor(name) for name in file.keys() if name.startswith("print_")}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, SafetensorError):  # torn by a crash of the machine
         return None
     if known.get("sha256") != key or set(prints) != {field.name for field in fields(Fingerprint)}:
         return None
@@ -310,4 +313,4 @@ def _staged(plan: LoadPlan, image: RawImage, key: str) -> Loaded | None:
 
 
 def _staged_path(plan: LoadPlan, image_id: str) -> Path:
-    return plan.staging / f"{hashlib.sha256(image_id.encode()).hexdigest()[:32]}.npz"
+    return plan.staging / f"{hashlib.sha256(image_id.encode()).hexdigest()[:32]}.safetensors"

@@ -1,9 +1,9 @@
-"""How fast `prepare` is: 1024 × 1024 JPEG-coded DICOM to 256 px, with digests, fingerprints, audit and HDF5.
+"""How fast `prepare` is: the set `rsna`, 1024 × 1024 JPEG-coded DICOM to 256 px, with digests, fingerprints and audit.
 
 Prints, in one run on one machine: images a second with one worker and with two, their ratio, the plain loop's figure
 (decode, resize, gzip; no digests, no audit) for comparison, and the largest memory of the preparing process.
 
-    python tests/bench/bench_prepare.py [--images 240]
+    python tests/bench/bench_prepare.py [--images 2262]
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
+from medfsad_bench.manifest import all_manifests, listed_ids
 from medfsad_bench.prepare import PrepareOptions, prepare
 
 
@@ -34,19 +35,33 @@ class _Silent:
 
 
 def write_source(root: Path, count: int) -> None:
-    """`count` radiograph-like images: smooth anatomy with noise, which JPEG finds as hard as the real ones (0.1 MB)."""
-    root.joinpath("normal").mkdir(parents=True)
-    root.joinpath("anomalous").mkdir()
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        coarse = Image.fromarray(rng.integers(20, 230, (24, 24), np.uint8)).resize(
-            (1024, 1024), Image.Resampling.BICUBIC
-        )
-        pixels = np.clip(np.asarray(coarse, np.float32) + rng.normal(0, 3, (1024, 1024)), 0, 255).astype(np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
-        label = "normal" if number < count * 3 // 4 else "anomalous"
-        _write(root / label / f"{number:05d}.dcm", buffer.getvalue(), f"p{number}")
+    """A download of the set `rsna` with `count` of its listed ids, its two tables, and phantoms for radiographs.
+
+    Smooth anatomy with noise, which JPEG finds as hard as the real ones (0.1 MB).
+    """
+    manifest = all_manifests()["rsna"]
+    listed = listed_ids(manifest, manifest.split("medfsad-13k")) or []
+    chosen = [listed[place] for place in np.linspace(0, len(listed) - 1, min(count, len(listed))).astype(int)]
+    images = root / "stage_2_train_images"
+    images.mkdir(parents=True)
+    labels, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]
+    for number, row in enumerate(chosen):
+        opacity = row.split == "test" and number % 2 == 0
+        labels.append(f"{row.id},264,152,213,379,1" if opacity else f"{row.id},,,,,0")
+        classes.append(f"{row.id},{'Lung Opacity' if opacity else 'Normal'}")
+        _write(images / f"{row.id}.dcm", _radiograph(number), row.id)
+    root.joinpath("stage_2_train_labels.csv").write_text("\n".join([*labels, ""]))
+    root.joinpath("stage_2_detailed_class_info.csv").write_text("\n".join([*classes, ""]))
+
+
+def _radiograph(number: int) -> bytes:
+    rng = np.random.default_rng(number)
+    coarse = Image.fromarray(rng.integers(20, 230, (24, 24), np.uint8))
+    smooth = np.asarray(coarse.resize((1024, 1024), Image.Resampling.BICUBIC), np.float32)
+    pixels = np.clip(smooth + rng.normal(0, 3, (1024, 1024)), 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
 
 
 def _write(path: Path, jpeg: bytes, patient: str) -> None:
@@ -81,20 +96,20 @@ def plain_loop(root: Path, out: Path) -> tuple[float, float]:
 def timed(root: Path, out: Path, workers: int, count: int) -> tuple[float, float]:
     """Images a second of `prepare`, everything included: by the clock, and by the processor time of this process."""
     wall, cpu = time.perf_counter(), time.process_time()
-    prepare(root, PrepareOptions(out, workers=workers, allow=frozenset({"smaller"})), watcher=_Silent())
+    options = PrepareOptions(out, workers=workers, allow=frozenset({"smaller"}))
+    prepare(root, options, datasets=["rsna"], watcher=_Silent())
     return count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--images", type=int, default=2262)
     count = parser.parse_args().images
     with tempfile.TemporaryDirectory() as folder:
-        root, out = Path(folder) / "ward", Path(folder) / "out"
+        root, out = Path(folder) / "rsna", Path(folder) / "out"
         write_source(root, count)
         out.mkdir()
-        timed(root, out / "warm", 1, count)
         plain = plain_loop(root, out)
         one = timed(root, out / "one", 1, count)
         two = timed(root, out / "two", 2, count)

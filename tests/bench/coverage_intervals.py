@@ -96,12 +96,19 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=256)
     parser.add_argument("--groups", type=int, nargs="+", default=[16, 30, 50, 100, 200, 400])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--metrics", nargs="+", default=list(STATISTICS), choices=list(STATISTICS))
     options = parser.parse_args()
-    print(f"| case | groups | {' | '.join(STATISTICS)} |")
-    print(f"|---|--:|{'--:|' * len(STATISTICS)}")
+    print(f"| case | groups | {' | '.join(options.metrics)} |")
+    print(f"|---|--:|{'--:|' * len(options.metrics)}")
     for case in options.cases:
         for groups in options.groups:
-            found = coverage(CASES[case], groups, simulations=options.simulations, replicates=options.replicates)
+            found = coverage(
+                CASES[case],
+                groups,
+                simulations=options.simulations,
+                replicates=options.replicates,
+                metrics=options.metrics,
+            )
             print(f"| {case} | {groups} | {' | '.join(f'{value:.1%}' for value in found.values())} |", flush=True)
 
 
