@@ -387,10 +387,15 @@ def test_a_planted_anomaly_like_that_of_the_abnormal_supports_scores_higher() ->
 # --- whole runs
 
 
-@pytest.mark.parametrize("name", ["winclip", "mediclip", "inctrl", "mvfa"])
-def test_a_run_passes_the_lint_and_states_its_track(name: str, own_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "few"),
+    [("winclip", {}), ("mediclip", {"steps": 2, "lesions": 3}), ("inctrl", {"steps": 3}), ("mvfa", {"steps": 2})],
+)
+def test_a_run_passes_the_lint_and_states_its_track(
+    name: str, few: dict[str, object], own_data: Path, tmp_path: Path
+) -> None:
     info = method_info(name)
-    cell = cell_of(info, own_data, tmp_path, target="ward_b", draws=1, preset="tiny")
+    cell = cell_of(info, own_data, tmp_path, target="ward_b", draws=1, preset="tiny", settings=few)
     row, _ = Runner("cpu").run(cell)
     assert set(row.lint.values()) == {"passed"}
     assert row.knowledge == info.knowledge != "normals"
