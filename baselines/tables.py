@@ -18,6 +18,7 @@ from medfsad_bench.leaderboard import rows_in_runs
 from medfsad_bench.results import Row
 
 METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
+TRAINED = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")
 COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
 BACKBONES_SHOTS = 4
 
@@ -27,7 +28,7 @@ def auroc(runs: Sequence[Path]) -> str:
     rows = [row for folder in runs for row in rows_in_runs(folder) if row.protocol == "strict"]
     parts = []
     for shots in sorted({row.shots for row in rows}):
-        cells = {(row.method, row.target): _interval(row) for row in rows if row.shots == shots}
+        cells = {(_name(row), row.target): _interval(row) for row in rows if row.shots == shots}
         parts.append(f"K = {shots}\n\n" + _grid(cells, "method"))
     return "\n\n".join(parts)
 
@@ -122,11 +123,17 @@ def main() -> None:
 
 def _grid(cells: dict[tuple[str, str], str], corner: str) -> str:
     known = {name for name, _ in cells}
-    names = [name for name in METHODS if name in known] + sorted(known - set(METHODS))
+    first = [name for name in METHODS + TRAINED if name in known]
+    names = first + sorted(known - set(first))
     columns = sorted({column for _, column in cells})
     lines = [f"| {corner} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     lines += [f"| `{name}` | {' | '.join(cells.get((name, column), '–') for column in columns)} |" for name in names]
     return "\n".join(lines)
+
+
+def _name(row: Row) -> str:
+    """The method, and what it was trained on where that isn't its usual."""
+    return f"{row.method}, on the support" if row.config.get("trained_on") == "support" else row.method
 
 
 def _interval(row: Row) -> str:

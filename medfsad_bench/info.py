@@ -38,7 +38,8 @@ class MethodInfo:
         has_seen: Public data sets behind its weights or its own training, for the contamination flag.
         knowledge: What it is given beyond the K normal images; methods that know more never share a rank. The runner
             offers `ABNORMAL_SUPPORTS` and `SOURCE_ANOMALIES` to nobody who doesn't name them here; see `known`.
-        trains: Whether `pretrain` does anything, so that sources have to be there.
+        trains: Whether `pretrain` does anything, so that sources have to be there; not where the config says
+            `trained_on="support"`.
         deviations: Where it leaves the paper, each with its reason.
         member: For a family of methods: from what stands behind the colon in `family:member` to that method's record,
             whose name is the whole. The family itself can't be run.

@@ -47,7 +47,7 @@ class Padim(Method):
         mean, whitener, isotropic = gaussians(vectors, self.config.ridge)
 
         def score(images: Images) -> Scores:
-            found = [self._distances(v - mean, whitener, isotropic) for v in self._vectors(images, context)]
+            found = [mahalanobis(v - mean, whitener, isotropic) for v in self._vectors(images, context)]
             edge = round(mean.shape[0] ** 0.5)
             return Scores(pixel=torch.stack(found).view(len(images), edge, edge))
 
@@ -60,12 +60,6 @@ class Padim(Method):
     def _chosen(self, count: int, context: RunContext) -> Int64[Tensor, " d"]:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(context.seed))
         return order[: self.config.channels].sort().values.to(context.device)
-
-    def _distances(
-        self, differences: Float[Tensor, "p d"], whitener: Float[Tensor, "p k d"], isotropic: Float[Tensor, "p"]
-    ) -> Float[Tensor, " p"]:
-        inside = torch.einsum("pkd,pd->pk", whitener, differences).square().sum(1)
-        return ((differences.square().sum(1) - inside).clamp_min(0) / isotropic).sqrt()
 
 
 def gaussians(
@@ -90,6 +84,14 @@ def gaussians(
     factor = torch.linalg.cholesky(inner)
     whitener = torch.linalg.solve_triangular(factor, (scale / shots).sqrt() * centred, upper=False)
     return mean, whitener, isotropic
+
+
+def mahalanobis(
+    differences: Float[Tensor, "p d"], whitener: Float[Tensor, "p k d"], isotropic: Float[Tensor, "p"]
+) -> Float[Tensor, " p"]:
+    """Distance at each position from the Gaussian there, for differences from its mean; see `gaussians`."""
+    inside = torch.einsum("pkd,pd->pk", whitener, differences).square().sum(1)
+    return ((differences.square().sum(1) - inside).clamp_min(0) / isotropic).sqrt()
 
 
 INFO = MethodInfo(

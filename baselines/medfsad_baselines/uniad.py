@@ -1,0 +1,210 @@
+"""UniAD-like (You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022).
+
+One transformer gives back frozen features of many sets. Three things keep it from copying its input:
+
+neighbour mask     in every attention a token sees nothing of itself and the tokens around it
+layer-wise query   every decoder layer asks with learnt queries of its own, one a position
+feature jitter     in training, noise of length α |f| / C is added to the tokens f
+
+The mask holds for one attention. Through several, what a token knows comes round by way of far tokens, as in the paper.
+The loss is the mean squared difference of the tokens; the map is its length at each position.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medfsad_baselines.patches import patch_grid
+from medfsad_baselines.pools import Batch
+from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, presets
+from medfsad_bench.errors import MethodError
+from medfsad_bench.info import MethodInfo
+
+Tokens = Float[Tensor, "n l c"]
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """The paper's values.
+
+    Attributes:
+        grid: Edge to which the joined stages are brought; None keeps the first stage's.
+        width: Of the transformer.
+        heads: Of each attention.
+        layers: Of the encoder, and of the decoder.
+        neighbourhood: Edge of the square around a token that is hidden from it.
+        jitter: α; 0 for none.
+        decay: Of the weights, by AdamW.
+    """
+
+    backbone: str = "efficientnet_b4.ra2_in1k"
+    stages: tuple[int, ...] = (0, 1, 2, 3)
+    size_px: int | None = 224
+    batch_size: int = 64
+    epochs: int = 1000
+    learning_rate: float = 1e-4
+    grid: int | None = 14
+    width: int = 256
+    heads: int = 8
+    layers: int = 4
+    neighbourhood: int = 7
+    jitter: float = 20.0
+    decay: float = 1e-4
+
+
+class Attention(nn.Module):
+    """Attention in several heads, each token blind for its neighbourhood."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, query: Tokens, key: Tokens, value: Tokens, seen: Bool[Tensor, "l l"]) -> Tokens:
+        """What each token finds where `seen` is true."""
+        parts = zip((self.query, self.key, self.value), (query, key, value), strict=True)
+        q, k, v = (rearrange(linear(one), "n l (h d) -> n h l d", h=self.heads) for linear, one in parts)
+        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.out(rearrange(found, "n h l d -> n l (h d)"))
+
+
+class Layer(nn.Module):
+    """One or two attentions and two linear layers, each added to its input and normalised."""
+
+    def __init__(self, width: int, heads: int, attentions: int) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(Attention(width, heads) for _ in range(attentions))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(attentions + 1))
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+
+    def forward(self, tokens: Tokens, asked: Sequence[tuple[Tokens, Tokens]], seen: Bool[Tensor, "l l"]) -> Tokens:
+        """Tokens after they asked each pair of keys and values."""
+        for attention, norm, (key, value) in zip(self.attentions, self.norms, asked, strict=False):
+            tokens = norm(tokens + attention(tokens, key, value, seen))
+        return self.norms[-1](tokens + self.feed(tokens))
+
+
+class Transformer(nn.Module):
+    """From tokens with `channels` to tokens with `channels`, on a grid of `edge` × `edge`."""
+
+    def __init__(self, channels: int, edge: int, config: Config) -> None:
+        super().__init__()
+        width, heads = config.width, config.heads
+        self.enter, self.leave = nn.Linear(channels, width), nn.Linear(width, channels)
+        self.position = nn.Parameter(0.02 * torch.randn(edge**2, width))
+        self.queries = nn.Parameter(0.02 * torch.randn(config.layers, edge**2, width))
+        self.encoder = nn.ModuleList(Layer(width, heads, 1) for _ in range(config.layers))
+        self.decoder = nn.ModuleList(Layer(width, heads, 2) for _ in range(config.layers))
+        self.seen: Tensor
+        self.register_buffer("seen", far_apart(edge, config.neighbourhood), persistent=False)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """The tokens given back."""
+        memory = self.enter(tokens)
+        for layer in self.encoder:
+            placed = memory + self.position
+            memory = layer(placed, [(placed, memory)], self.seen)
+        out = memory
+        for layer, own in zip(self.decoder, self.queries, strict=True):
+            asked = [(memory + self.position, memory), (out + self.position, out)]
+            out = layer((own + self.position).expand_as(memory), asked, self.seen)
+        return self.leave(out)
+
+
+class UniAd(TrainedMethod):
+    """Distance between tokens and what a transformer makes of their surroundings."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def network(self, shapes: Shapes) -> Transformer:
+        """The transformer."""
+        return Transformer(sum(one[0] for one in shapes), self.config.grid or shapes[0][1], self.config)
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        """AdamW."""
+        c = self.config
+        return torch.optim.AdamW(network.parameters(), c.learning_rate, weight_decay=c.decay)
+
+    def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Mean squared difference from the tokens without jitter."""
+        tokens = self._tokens(batch.stages)
+        noise = torch.from_numpy(batch.rng.standard_normal(tokens.shape, np.float32)).to(tokens.device)
+        return functional.mse_loss(network(jittered(tokens, noise, self.config.jitter)), tokens)
+
+    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+        """Length of the difference at each position."""
+        tokens = self._tokens(seen.stages)
+        edge = round(tokens.shape[1] ** 0.5)
+        return (cast(Tensor, network(tokens)) - tokens).norm(dim=-1).view(-1, edge, edge)
+
+    def _tokens(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> Tokens:
+        if self.config.grid is not None:
+            size = (self.config.grid, self.config.grid)
+            stages = [functional.interpolate(one, size, mode="bilinear", align_corners=False) for one in stages]
+        return patch_grid(stages).flatten(1, 2)
+
+
+def far_apart(edge: int, neighbourhood: int) -> Bool[Tensor, "l l"]:
+    """Which token of an `edge` × `edge` grid may see which: none within the square around it.
+
+    Raises:
+        MethodError: If the square covers the grid from some position.
+    """
+    y, x = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
+    places = torch.stack([y.flatten(), x.flatten()], dim=1)
+    seen = (places[:, None] - places[None]).abs().amax(-1) > neighbourhood // 2
+    if not bool(seen.any(1).all()):
+        raise MethodError(
+            f"A neighbourhood of {neighbourhood} hides the whole grid of {edge} × {edge} from a token. Lower "
+            "--set neighbourhood=…, or take a finer stage or larger images."
+        )
+    return seen
+
+
+def jittered(tokens: Tokens, noise: Tokens, alpha: float) -> Tokens:
+    """Tokens f with noise of standard deviation α |f| / C in each channel."""
+    return tokens + noise * (alpha / tokens.shape[-1]) * tokens.norm(dim=-1, keepdim=True)
+
+
+_QUICK = {
+    "backbone": "efficientnet_lite0",
+    "stages": (2, 3),
+    "size_px": 128,
+    "batch_size": 8,
+    "steps": 300,
+    "support_steps": 20,
+    "learning_rate": 1e-3,
+    "grid": None,
+    "width": 64,
+    "heads": 4,
+    "layers": 2,
+}
+
+INFO = MethodInfo(
+    name="uniad",
+    version="1.0.0",
+    config=Config,
+    build=UniAd,
+    summary="A transformer that gives features back without seeing their neighbourhood",
+    paper="You et al., NeurIPS 2022",
+    licence="Apache-2.0",
+    presets=presets(_QUICK),
+    has_seen=("imagenet-1k",),
+    trains=True,
+    deviations=(
+        "trained on other sets' normals; the paper's many classes are the targets' own",
+        "the learning rate stays as it is, the paper's drops to a tenth at epoch 800",
+        "every batch is jittered; positions are learnt",
+        "quick: EfficientNet-Lite0 at 128 px, two stages, two layers of width 64 on 16 × 16 tokens, 300 steps of 8 "
+        "images, or 20 on the support",
+    ),
+)
