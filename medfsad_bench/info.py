@@ -8,6 +8,20 @@ if TYPE_CHECKING:
     from medfsad_bench.method import Method
 
 
+TEXT = "text"
+ABNORMAL_SUPPORTS = "abnormal supports"
+SOURCE_ANOMALIES = "anomalies of other sets"
+
+
+def known(*kinds: str) -> str:
+    """What `MethodInfo.knowledge` says of several kinds: the same words for the same knowledge, so the same track.
+
+    >>> known(TEXT, ABNORMAL_SUPPORTS)
+    'abnormal supports, text'
+    """
+    return ", ".join(sorted(kinds))
+
+
 @dataclass(frozen=True, slots=True)
 class MethodInfo:
     """What the suite has to know of a method before it builds it.
@@ -22,7 +36,8 @@ class MethodInfo:
         licence: SPDX identifier of the implementation.
         presets: Per preset name the fields that differ from the defaults. `paper` is the defaults.
         has_seen: Public data sets behind its weights or its own training, for the contamination flag.
-        knowledge: What it is given beyond the K normal images; methods that know more never share a rank.
+        knowledge: What it is given beyond the K normal images; methods that know more never share a rank. The runner
+            offers `ABNORMAL_SUPPORTS` and `SOURCE_ANOMALIES` to nobody who doesn't name them here; see `known`.
         trains: Whether `pretrain` does anything, so that sources have to be there; not where the config says
             `trained_on="support"`.
         deviations: Where it leaves the paper, each with its reason.
@@ -43,3 +58,7 @@ class MethodInfo:
     trains: bool = False
     deviations: tuple[str, ...] = ()
     member: "Callable[[str], MethodInfo] | None" = None
+
+    def knows(self, kind: str) -> bool:
+        """Whether `knowledge` names this kind."""
+        return kind in self.knowledge.split(", ")

@@ -82,6 +82,15 @@ class ImageSource(Protocol):
 
 
 @runtime_checkable
+class LabelledSource(ImageSource, Protocol):
+    """A source with its anomalies: what methods get that declare `SOURCE_ANOMALIES` in their `knowledge`."""
+
+    @property
+    def anomalies(self) -> ImageSource:
+        """The anomalous images of that set, all from groups that the normal ones don't have."""
+
+
+@runtime_checkable
 class RunContext(Protocol):
     """What the runner lends to a method."""
 
@@ -150,3 +159,41 @@ class Method(ABC):
             from medfsad_bench.errors import WeightsError
 
             raise WeightsError(f"{type(self).__name__} learns nothing, but the checkpoint holds {sorted(state)[:3]}.")
+
+
+class AbnormalShotMethod(Method):
+    """A detector that sees K anomalous images of the target beside the K normal ones, and says so in `knowledge`.
+
+    They come from test images whose groups are taken out of the queries. The runner calls `adapt_to_both` alone.
+    """
+
+    @abstractmethod
+    def adapt_to_both(
+        self, support: Float[Tensor, "shots 3 h w"], abnormal: Float[Tensor, "abnormal 3 h w"], context: RunContext
+    ) -> Scorer:
+        """Return a scorer for the target of which both kinds are shown; leave `self` as it was."""
+
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:  # noqa: ARG002
+        """Refuse.
+
+        Raises:
+            MethodError: Always, as half of what it needs is missing.
+        """
+        from medfsad_bench.errors import MethodError
+
+        raise MethodError(
+            f"{type(self).__name__} got {len(support)} normal supports and no abnormal ones. Expected both: name "
+            "ABNORMAL_SUPPORTS in its MethodInfo.knowledge, so that the runner offers them."
+        )
+
+    def bound(self, abnormal: Float[Tensor, "abnormal 3 h w"]) -> Method:
+        """The same as a method of normal supports alone, the abnormal ones being given."""
+        return _Bound(self, abnormal)
+
+
+class _Bound(Method):
+    def __init__(self, method: AbnormalShotMethod, abnormal: Float[Tensor, "abnormal 3 h w"]) -> None:
+        self._method, self._abnormal = method, abnormal
+
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
+        return self._method.adapt_to_both(support, self._abnormal, context)

@@ -80,6 +80,7 @@ class Row(_Closed):
     n_anomalous: int
     n_groups: int
     n_unscored: int = 0  # test images that the protocol left out
+    n_reserved: int = 0  # test images that share a group with an abnormal or contaminated support, so are no queries
     selected_epoch: int | None = None  # picked by test AUROC, under protocol published
     metrics: dict[str, Figure]
     secondary: dict[str, Figure] = {}

@@ -165,7 +165,7 @@ def test_a_contaminated_run_is_marked_linted_and_rescored(own_data: Path, pair: 
     cell = cell_of(TOY, own_data, pair[1].parent, contaminated=1)
     row, folder = read_row(pair[1] / "row.json"), pair[1]
     assert "-2shot-1contaminated-" in folder.name
-    assert (row.contaminated_supports, row.n_anomalous, row.n_unscored) == (1, 8, 2)
+    assert (row.contaminated_supports, row.n_anomalous, row.n_unscored, row.n_reserved) == (1, 8, 0, 2)
     assert row.lint["supports"] == PASSED
     assert not row.lint_failures
     assert "pixel_auroc" in row.metrics, "the truth of the queries that are left"

@@ -83,4 +83,7 @@ def test_a_scorer_that_shares_state_with_a_later_adapt_is_refused() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_installed_method_keeps_the_contract(name: str) -> None:
     info = method_info(name)
-    check_method(info.build(configure(info, preset="quick")))
+    preset = "tiny" if "tiny" in info.presets else "quick"  # of networks whose weights no package brings
+    if preset == "tiny":
+        pytest.importorskip("open_clip", reason="CLIP's network comes with the extra [clip]")
+    check_method(info.build(configure(info, preset=preset)))

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 from medfsad_bench.contamination import query_rows, support_rows
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Method, Scorer, Scores
+from medfsad_bench.run.abnormal import AbnormalPool, of_draw
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.store import Dataset
@@ -44,11 +45,26 @@ class Target:
         device: Where images go.
         seed: Of the order.
         contaminated: How many supports are anomalies; see `medfsad_bench.contamination`.
+        pool: Where abnormal supports come from, for a method that declares them.
+
+    Attributes:
+        rows: Of the queries.
+        reserved: Rows of test images that are no queries, for the sake of contaminated or of abnormal supports.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device, *, seed: int, contaminated: int = 0) -> None:
-        self.dataset = dataset
-        self.rows: Int64[np.ndarray, " n"] = query_rows(dataset, contaminated)
+    def __init__(
+        self,
+        dataset: Dataset,
+        device: torch.device,
+        *,
+        seed: int,
+        contaminated: int = 0,
+        pool: AbnormalPool | None = None,
+    ) -> None:
+        self.dataset, self.pool = dataset, pool
+        taken = np.zeros(0, np.int64) if pool is None else pool.reserved
+        self.rows: Int64[np.ndarray, " n"] = np.setdiff1d(query_rows(dataset, contaminated), taken)
+        self.reserved = np.setdiff1d(dataset.indices("test"), self.rows)
         self._contaminated = contaminated
         self.size_px = int(dataset.attributes["size_px"])
         self._device = device
@@ -59,6 +75,10 @@ class Target:
     def support(self, draw: int, shots: int) -> Images:
         """The first `shots` images of a draw, or what stands for them where supports are contaminated."""
         return as_float(self._on_device(support_rows(self.dataset, draw, shots, self._contaminated)))
+
+    def bound(self, method: Method, *, draw: int, shots: int) -> Method:
+        """The method with all that it is shown besides the support."""
+        return of_draw(method, self.dataset, self.pool, self._device, draw=draw, shots=shots)
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, Images]]:
         """Positions among the test rows and their images, shuffled so that no batch is of one class."""
@@ -95,7 +115,7 @@ def score_draw(
     if without is not None:
         support = torch.cat([support[:without], support[without + 1 :]])
     started = now(context.device)
-    scorer = method.adapt(support, context)
+    scorer = target.bound(method, draw=draw, shots=shots).adapt(support, context)
     result.adapt_s = now(context.device) - started
     order, parts = [], []
     for positions, images in target.batches(batch_size):

@@ -65,7 +65,7 @@ def leave_one_out(
         raise MethodError("--shots 1 leaves no support when one is left out. Expected two or more.")
     context = LocalContext(device, cell.options.seed, cache)
     context.on_progress = lambda done, total, figures: progress("training", done, total, figures)
-    target = Target(cell.target, device, seed=cell.options.seed, contaminated=cell.options.contaminated)
+    target = Target(cell.target, device, seed=cell.options.seed, contaminated=cell.options.contaminated, pool=cell.pool)
     known = cell.target.table.iloc[target.rows]
     anomalous = known["label"].to_numpy(bool)
     groups = cell.target.group_numbers[target.rows]

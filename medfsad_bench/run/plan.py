@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,10 @@ from jaxtyping import Int64
 
 from medfsad_bench.contamination import RULE, support_rows, why_absent
 from medfsad_bench.errors import StoreError, WeightsError
-from medfsad_bench.info import MethodInfo
+from medfsad_bench.info import ABNORMAL_SUPPORTS, MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
+from medfsad_bench.run.abnormal import AbnormalPool, abnormal_pool
 from medfsad_bench.run.weights import weights_digest
 from medfsad_bench.sources.plain import OWN
 from medfsad_bench.store import Dataset
@@ -71,15 +73,27 @@ class Cell:
             return (
                 f"{self.target.name} holds {len(self.target.episodes)} support draws, fewer than {self.options.draws}"
             )
+        if self.pool is not None and len(self.pool.rows) < self.shots:
+            return (
+                f"{self.target.name} can spare {len(self.pool.rows)} anomalous groups for abnormal supports, fewer "
+                f"than {self.shots} shots"
+            )
         if self.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
         if self.options.contaminated and self.options.protocol != "strict":
             return "contaminated supports are known to the strict protocol alone"
+        if self.options.contaminated and self.pool is not None:
+            return f"{self.info.name} takes abnormal supports, beside which contaminated ones say nothing"
         return why_absent(self.target, self.shots, self.options.contaminated)
 
     def support(self, draw: int) -> Int64[np.ndarray, " k"]:
         """Rows of a draw's supports."""
         return support_rows(self.target, draw, self.shots, self.options.contaminated)
+
+    @cached_property
+    def pool(self) -> AbnormalPool | None:
+        """Where abnormal supports come from, if the method declares them: these are no queries then."""
+        return abnormal_pool(self.target) if self.info.knows(ABNORMAL_SUPPORTS) else None
 
     @property
     def training(self) -> dict[str, Any]:
@@ -200,7 +214,8 @@ def cells(
             config = _with_shots(info, options, k)
             others = sources_for(target, sets, options.hold_out)
             sources = others if learns_from_sources(info, config) else ()
-            found.append(Cell(info, config, _weights_of(config), target, sources, k, options, others))
+            references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
+            found.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
     return found
 
 
@@ -212,6 +227,9 @@ def _with_shots(info: MethodInfo, options: RunOptions, shots: int) -> Any:
 
 
 def _weights_of(config: Any) -> str:
+    own = getattr(config, "weights_digest", None)  # of a network that timm doesn't have
+    if callable(own):
+        return str(own())
     name = getattr(config, "backbone", None)
     if not name:
         return ""

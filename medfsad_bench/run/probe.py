@@ -23,6 +23,7 @@ from medfsad_bench.lint import (
     partners_of,
 )
 from medfsad_bench.method import Images, Method, Scorer
+from medfsad_bench.run.abnormal import of_draw
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.maps import pooled, smooth_maps
 from medfsad_bench.run.plan import Cell
@@ -38,14 +39,18 @@ def calibration_table(cell: Cell, method: Method, context: LocalContext) -> pd.D
     """Scores of normal images, for `medfsad_bench.operating`: set, draw, kind, position, id, group, score.
 
     Every support of every draw is listed. Its score is that of a detector of the others; NaN where it wasn't left out:
-    beyond the first 16, at one shot, and where the protocol isn't `strict`.
+    beyond the first 16, at one shot, and where the protocol isn't `strict`. Abnormal supports have none.
     """
     strict = cell.options.protocol == "strict"
     rows: list[dict[str, Any]] = []
     for draw in range(cell.options.draws):
         support = cell.support(draw)
-        scores = _left_out(method, cell.target, support, context) if strict else np.full(len(support), np.nan)
+        bound = of_draw(method, cell.target, cell.pool, context.device, draw=draw, shots=cell.shots)
+        scores = _left_out(bound, cell.target, support, context) if strict else np.full(len(support), np.nan)
         rows += _lines(cell.target, draw, "support", support, scores)
+        if cell.pool is not None:
+            taken = cell.pool.support(draw, cell.shots)
+            rows += _lines(cell.target, draw, "abnormal", taken, np.full(len(taken), np.nan))
     for other in cell.references if strict and cell.shots > 1 else ():
         first = next(iter(other.episodes), np.zeros(0, np.int64))
         support, normals = first[: cell.shots], first[cell.shots : cell.shots + SOURCE_NORMALS]
@@ -71,7 +76,8 @@ def probe_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[n
     rng = np.random.default_rng([cell.options.seed, 30])
     chosen = rng.permutation(rows)[:QUERIES]
     images = _images(cell.target, chosen, context)
-    scorer = method.adapt(_images(cell.target, cell.support(0), context), context)
+    bound = of_draw(method, cell.target, cell.pool, context.device, draw=0, shots=cell.shots)
+    scorer = bound.adapt(_images(cell.target, cell.support(0), context), context)
     alone = np.arange(min(_ALONE, len(chosen)))
     again = np.concatenate([np.arange(len(chosen)), alone])
     found = {

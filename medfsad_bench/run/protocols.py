@@ -100,7 +100,7 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
     """
     folder = cell.options.runs / "protocols" / cell.run_id
     folder.mkdir(parents=True, exist_ok=True)
-    target = Target(cell.target, device, seed=cell.options.seed)
+    target = Target(cell.target, device, seed=cell.options.seed, pool=cell.pool)
     if len(target.rows) < BATCH:
         raise MethodError(
             f"{cell.target.name} has {len(target.rows)} test images, fewer than a batch of {BATCH}: under protocol "

@@ -49,7 +49,7 @@ def raw_maps(
     """
     timing = DrawScores()
     started = now(context.device)
-    scorer = method.adapt(target.support(draw, shots), context)
+    scorer = target.bound(method, draw=draw, shots=shots).adapt(target.support(draw, shots), context)
     timing.adapt_s = now(context.device) - started
     parts = []
     for positions in torch.from_numpy(class_order(target)).split(BATCH):

@@ -87,7 +87,8 @@ class Runner:
         return row
 
     def _score(self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log") -> "_Scored":
-        target = Target(cell.target, self.device, seed=cell.options.seed, contaminated=cell.options.contaminated)
+        options = cell.options
+        target = Target(cell.target, self.device, seed=options.seed, contaminated=options.contaminated, pool=cell.pool)
         truth = PixelTruth(cell.target, target.rows)
         total, done = cell.options.draws * len(target.rows), 0
         scored = _Scored(target=target, truth=truth)
@@ -127,7 +128,7 @@ class Runner:
     def _published(
         self, cell: Cell, method: Method, context: LocalContext, folder: Path, log: "_Log"
     ) -> "tuple[Trained, _Scored]":
-        target = Target(cell.target, self.device, seed=cell.options.seed)
+        target = Target(cell.target, self.device, seed=cell.options.seed, pool=cell.pool)
         published = PublishedRun(target, context, folder, shots=cell.shots)
 
         def evaluate(epoch: int) -> None:
@@ -266,7 +267,8 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         draws=cell.options.draws,
         seed=cell.options.seed,
         contaminated_supports=cell.options.contaminated,
-        n_unscored=len(cell.target.indices("test")) - scored.queries,
+        n_unscored=len(scored.target.rows) - scored.queries,
+        n_reserved=len(scored.target.reserved),
         selected_epoch=scored.selected_epoch,
         **found.fields(),
         lint=lint,

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medfsad_bench.errors import WeightsError
+from medfsad_bench.info import SOURCE_ANOMALIES
 from medfsad_bench.method import Method
 from medfsad_bench.results import write_json
 from medfsad_bench.run.context import LocalContext
@@ -30,12 +31,14 @@ from medfsad_bench.store import Dataset
 class DeviceSource:
     """Normal training images of one set on the device: uint8 by index, opaque groups, no labels and no names."""
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        rows = dataset.indices("train")
+    def __init__(
+        self, dataset: Dataset, device: torch.device, *, rows: Int64[np.ndarray, " n"] | None = None, digest: str = ""
+    ) -> None:
+        rows = dataset.indices("train") if rows is None else rows
         self._images = torch.from_numpy(dataset.images(rows)).permute(0, 3, 1, 2).contiguous().to(device)
         groups = np.unique(dataset.group_numbers[rows], return_inverse=True)[1]
         self._groups = torch.from_numpy(groups.astype(np.int64)).to(device)
-        self._digest = str(dataset.attributes["content_digest"])
+        self._digest = digest or str(dataset.attributes["content_digest"])
 
     @property
     def groups(self) -> Int64[Tensor, " n"]:
@@ -52,6 +55,21 @@ class DeviceSource:
 
     def __getitem__(self, indices: Int64[Tensor, " b"], /) -> UInt8[Tensor, "b 3 h w"]:
         return self._images[indices]
+
+
+class LabelledDeviceSource(DeviceSource):
+    """The same with the set's anomalous test images, for methods that declare them."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        super().__init__(dataset, device)
+        test = dataset.indices("test")
+        rows = test[dataset.table["label"].to_numpy()[test] == 1]
+        self._anomalies = DeviceSource(dataset, device, rows=rows, digest=f"{self.digest} anomalies")
+
+    @property
+    def anomalies(self) -> DeviceSource:
+        """The anomalous images."""
+        return self._anomalies
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +134,8 @@ def train(
             save(False)
 
         context.on_epoch = epoch_end
-        method.pretrain({s.name: DeviceSource(s, context.device) for s in cell.sources}, context)
+        kind = LabelledDeviceSource if cell.info.knows(SOURCE_ANOMALIES) else DeviceSource
+        method.pretrain({s.name: kind(s, context.device) for s in cell.sources}, context)
         context.on_epoch = None
         save(True)
         return Trained(time.monotonic() - started, reused=False, shots=shots)

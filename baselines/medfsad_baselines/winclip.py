@@ -1,0 +1,158 @@
+"""WinCLIP (Jeong et al., WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation, CVPR 2023).
+
+Text     states of a normal and of an abnormal thing in many phrasings, each averaged to one embedding (section 3.2);
+         the score of an image embedding is its softmax on the abnormal one.
+Windows  each window of 2 × 2 and 3 × 3 patches goes through the network alone, the other tokens left out (3.3).
+         A patch takes the harmonic mean over the windows that hold it, then over the scales and the whole image.
+Support  half of one minus the cosine to the nearest embedding of the support, for windows of both scales and for the
+         patch tokens, averaged (3.4). The image's score is the mean of its text score and the map's maximum.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from medfsad_baselines.clip import Clip, ClipConfig, ensemble, load_clip
+from medfsad_baselines.clip_weights import RANDOM, TINY
+from medfsad_bench.info import TEXT, MethodInfo
+from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
+
+NORMAL_STATES = ("{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without damage")
+ABNORMAL_STATES = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
+_PHOTOS = ("photo", "cropped photo", "close-up photo", "bright photo", "dark photo", "blurry photo", "good photo")
+_STATES = (NORMAL_STATES, ABNORMAL_STATES)
+_LEAST = 1e-8  # of a score: the harmonic mean has no place for 0
+TEMPLATES = tuple(f"a {photo} of {article} {{}}" for photo in _PHOTOS for article in ("a", "the"))
+
+
+@dataclass(frozen=True)
+class Config(ClipConfig):
+    """The paper's values.
+
+    Attributes:
+        windows: Edges of the windows, in patches.
+        subject: What the prompts speak of; one word for all targets.
+        reference: Whether the support counts; False is the zero-shot score.
+    """
+
+    windows: tuple[int, ...] = (2, 3)
+    subject: str = "medical image"
+    reference: bool = True
+
+
+class WinClip(Method):
+    """Text and support, window by window."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
+        """Embed the prompts, and keep the support's embeddings."""
+        clip = load_clip(self.config, context.device)
+        masks = [window_masks(clip.grid, edge).to(context.device) for edge in self.config.windows]
+        text = state_embeddings(clip, self.config.subject)
+        known = [part.flatten(0, 1) for part in self._parts(clip, masks, support, context)[1:]]
+
+        def score(images: Images) -> Scores:
+            whole, patches, *windows = self._parts(clip, masks, images, context)
+            image = text_scores(whole[:, 0], text, clip.scale)
+            each = [image[:, None].expand(-1, clip.grid**2)]
+            for found, mask in zip(windows, masks, strict=True):
+                each.append(harmonic_mean(text_scores(found, text, clip.scale), mask))
+            maps = len(each) / torch.stack(each).clamp_min(_LEAST).reciprocal().sum(0)
+            if self.config.reference:
+                near = [nearest(patches, known[0])]
+                for found, mask, bank in zip(windows, masks, known[1:], strict=True):
+                    near.append(harmonic_mean(nearest(found, bank), mask))
+                associated = torch.stack(near).mean(0)
+                maps, image = (maps + associated) / 2, (image + associated.amax(1)) / 2
+            return Scores(image=image, pixel=maps.unflatten(1, (clip.grid, clip.grid)))
+
+        return score
+
+    def _parts(
+        self, clip: Clip, masks: Sequence[Bool[Tensor, "_w _p"]], images: Images, context: RunContext
+    ) -> tuple[Tensor, ...]:
+        """Of each image: one embedding of the whole, of each patch, and of each window, scale by scale."""
+
+        def computed(batch: Images) -> list[Tensor]:
+            tokens = clip.embedded(batch)
+            (last,) = clip.blocks(tokens, (clip.depth,))
+            embedded = clip.joint(last)
+            return [embedded[:, :1], embedded[:, 1:], *(window_embeddings(clip, tokens, mask) for mask in masks)]
+
+        key = ("winclip", self.config.backbone, self.config.weights, self.config.windows)
+        return context.cached(key, images, computed)
+
+
+def window_masks(grid: int, edge: int) -> Bool[Tensor, "w p"]:
+    """Which of the grid × grid patches each window of edge × edge holds, in steps of one patch."""
+    edge = min(edge, grid)
+    places = range(grid - edge + 1)
+    masks = torch.zeros(len(places) ** 2, grid, grid, dtype=torch.bool)
+    for number, (row, column) in enumerate((row, column) for row in places for column in places):
+        masks[number, row : row + edge, column : column + edge] = True
+    return masks.flatten(1)
+
+
+def window_embeddings(clip: Clip, tokens: Float[Tensor, "n t c"], masks: Bool[Tensor, "m p"]) -> Float[Tensor, "n m d"]:
+    """Unit embeddings of the class token where it and a window's patches are all that the network sees."""
+    inside = masks.nonzero()[:, 1].view(len(masks), -1)  # the patches of each window
+    windows = torch.cat([tokens[:, :1].expand(-1, len(masks), -1)[:, :, None], tokens[:, 1:][:, inside]], dim=2)
+    (last,) = clip.blocks(windows.flatten(0, 1), (clip.depth,))
+    return clip.joint(last[:, 0]).unflatten(0, (len(tokens), len(masks)))
+
+
+def harmonic_mean(scores: Float[Tensor, "n m"], masks: Bool[Tensor, "m p"]) -> Float[Tensor, "n p"]:
+    """At each patch the harmonic mean of the scores of all windows that hold it."""
+    weights = masks.to(scores.dtype)
+    return weights.sum(0) / (scores.clamp_min(_LEAST).reciprocal() @ weights)
+
+
+def state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
+    """One embedding for all phrasings of a normal thing, and one for all of an abnormal one; computed once."""
+    return _state_embeddings(clip, subject).to(clip.mean.device)
+
+
+@cache
+def _state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
+    lists = ([one.format(state.format(subject)) for one in TEMPLATES for state in states] for states in _STATES)
+    return torch.stack([ensemble(clip, prompts) for prompts in lists])
+
+
+def text_scores(embeddings: Float[Tensor, "*n d"], text: Float[Tensor, "2 d"], scale: float) -> Float[Tensor, "*n"]:
+    """Softmax over the two states, on the abnormal one."""
+    return (scale * embeddings @ text.T).softmax(-1)[..., 1]
+
+
+def nearest(embeddings: Float[Tensor, "n m d"], bank: Float[Tensor, "b d"]) -> Float[Tensor, "n m"]:
+    """Half of one minus the cosine to the nearest vector of the bank; all are unit vectors."""
+    return (1 - (embeddings @ bank.T).amax(2)).clamp_min(0) / 2
+
+
+INFO = MethodInfo(
+    name="winclip",
+    version="1.0.0",
+    config=Config,
+    build=WinClip,
+    summary="CLIP: prompts for normal and abnormal, and the nearest windows of the support",
+    paper="Jeong et al., CVPR 2023",
+    licence="Apache-2.0",
+    presets={
+        "quick": {"backbone": "ViT-B-16/laion400m_e31"},
+        "tiny": {"backbone": RANDOM + TINY},
+        "zero_shot": {"reference": False},
+    },
+    has_seen=("laion-400m",),
+    knowledge=TEXT,
+    deviations=(
+        "the prompts name no target, only `subject`: a method isn't told what it looks at",
+        "patch tokens are those of the last block, in the joint space",
+        "the softmax takes the network's own temperature",
+        "tiny is a toy without weights: structure only",
+    ),
+)
