@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -131,25 +132,32 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
     config = Config(backbone=name, weights=weights)
     backbone = Backbone(name, STAGES, SIZE_PX, normalise=False, weights=weights)
     context = LocalContext()
-    networks = [new_networks(context.features(backbone, files.decoded(np.arange(1))), config, seed=0) for _ in range(2)]
+    networks = [new_networks(context.features(backbone, files.decoded(np.arange(1))), config, seed=0) for _ in range(3)]
     plain = Plain(files, backbone, networks[0], config)
     rng = np.random.default_rng(2)
     numbers, supports = rng.permutation(COUNT)[:batch], rng.integers(0, COUNT, (batch, 4))
     teacher = context.features(backbone, files.decoded(numbers))
     support = context.features(backbone, files.decoded(supports.T.reshape(-1)))[3]
-    optimiser = torch.optim.Adam(networks[1].parameters(), lr=1e-4, betas=(0.5, 0.999))
 
-    def ours() -> float:
-        networks[1].train()
-        losses = training_losses(networks[1], teacher, support, config)
-        optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
-        optimiser.step()
-        return losses.total.item()
+    def trained(own: Networks, support: Tensor, config: Config) -> Callable[[], float]:
+        optimiser = torch.optim.Adam(own.parameters(), lr=1e-4, betas=(0.5, 0.999))
 
-    slow, fast, losses = by_turns(lambda: plain.step(numbers, supports), ours, rounds)
+        def step() -> float:
+            own.train()
+            losses = training_losses(own, teacher, support, config)
+            optimiser.zero_grad(set_to_none=True)
+            losses.total.backward()
+            optimiser.step()
+            return losses.total.item()
+
+        return step
+
+    slow, fast, losses = by_turns(lambda: plain.step(numbers, supports), trained(networks[1], support, config), rounds)
     worst = max(abs(a - b) / a for a, b in losses)
     rows = [[name, "training, K = 4", *rates(batch, slow, fast), "≥ 3", f"loss {worst:.1e}"]]
+    step = trained(networks[2], support[:4], replace(config, shared_support=True))
+    shared = min(by_turns(step, step, rounds)[:2])
+    rows.append([name, "the same, one support for the batch", *rates(batch, slow, shared), "–", "a deviation"])
     for k in shots:
         rows.append([name, f"evaluation, cold, K = {k}", *evaluation(plain, config, files, queries, batch, k)])
     return rows
