@@ -8,8 +8,9 @@ from jaxtyping import Float64
 from d24fad.config import Config
 from d24fad.losses import residual_map
 from d24fad.networks import Networks
+from d24fad.student import Doubling
 from d24fad.training import training_losses
-from d24fad.weighting import shared_weights
+from d24fad.weighting import own_weights, shared_weights
 
 CHANNELS, HEIGHTS, LAST = (4, 6, 8), (16, 8, 4), (10, 2)
 Array = Float64[np.ndarray, "*shape"]
@@ -169,3 +170,29 @@ def test_the_losses_are_those_of_the_equations(networks: Networks, shared: bool)
     np.testing.assert_allclose(losses.distill.item(), distill, rtol=1e-4)
     np.testing.assert_allclose(losses.self_distill.item(), self_distill, rtol=1e-4)
     np.testing.assert_allclose(losses.total.item(), 0.1 * distill + self_distill, rtol=1e-4)
+
+
+def test_doubling_and_its_gradients_are_those_of_torchs_transposed_convolution() -> None:
+    generator = torch.Generator().manual_seed(6)
+    doubling = Doubling(5, 3)
+    image = torch.randn(2, 5, 4, 6, generator=generator, requires_grad=True)
+    wanted = torch.nn.functional.conv_transpose2d(image, doubling.weight, stride=2)
+    found = doubling(image)
+    torch.testing.assert_close(found, wanted)
+    pull = torch.randn(wanted.shape, generator=generator)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, (image, doubling.weight), pull),
+        torch.autograd.grad(wanted, (image, doubling.weight), pull),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_turning_the_query_gives_the_weights_that_turning_the_supports_gives(networks: Networks) -> None:
+    with torch.no_grad():
+        query, support = networks.eval().decode(features(2, seed=7)[3]), networks.decode(features(3, seed=8)[3])
+        for q, turned, s, key in zip(
+            query, networks.weight.turned(query), support, networks.weight.keys(support), strict=True
+        ):
+            own = own_weights(q, turned, [one.expand_as(q) for one in s], "learned")
+            torch.testing.assert_close(own, shared_weights(q, key, s, "learned"), atol=1e-4, rtol=0)

@@ -85,7 +85,7 @@ def test_features_weights_losses_and_maps_are_the_references(oracle: Oracle) -> 
     means = np.array([float(teacher[stage].mean()) for stage in (3, 0, 1, 2)])
     np.testing.assert_allclose(means, expected["teacher_mean"], rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        query, known = networks.decoder(teacher[3]), networks.decoder(support[3])
+        query, known = networks.decode(teacher[3]), networks.decode(support[3])
         keys = networks.weight.keys(known)
         weights = [shared_weights(q, k, s, "learned") for q, k, s in zip(query, keys, known, strict=True)]
         mixed = [torch.einsum("nk,kchw->nchw", w, s) for w, s in zip(weights, known, strict=True)]

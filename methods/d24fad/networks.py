@@ -37,10 +37,14 @@ class Networks(nn.Module):
 
     def decode(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
         """The student's estimates of stages 1, 2, 3 from stage 4, as float32."""
+        return self.passes(last, len(last))[0]
+
+    def passes(self, last: Float[Tensor, "n c h w"], each: int) -> list[list[Float[Tensor, "_n _c _h _w"]]]:
+        """The same in passes of `each` images, of which batch-norm takes the statistics in training."""
         decoder = self._compiled if self._compiled is not None and self.training else self.decoder
         with numerics(self._precision, last.device.type):
-            found = decoder(last.contiguous(memory_format=self._layout))
-        return [scale.float() for scale in found]
+            found = decoder(last.contiguous(memory_format=self._layout), each)
+        return [[scale.float() for scale in one] for one in found]
 
 
 @contextmanager

@@ -7,8 +7,10 @@ The bottleneck is half as wide as the output. Names of parameters are those of t
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,9 +31,20 @@ class Student(nn.Module):
         self.layer2 = _stage(c3, c2, finer[1], depths[1])
         self.layer3 = _stage(c2, c1, finer[0], depths[2])
 
-    def forward(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
-        """Estimates of stages 1, 2, 3, from fine to coarse."""
-        coarse = self.layer1(last)
+    def forward(self, last: Float[Tensor, "n c h w"], each: int) -> list[list[Float[Tensor, "_n _c _h _w"]]]:
+        """Estimates of stages 1, 2, 3, from fine to coarse, in passes of `each` images.
+
+        In training, batch-norm takes the statistics of a pass. What comes before it is linear and the widest of all
+        layers, so it is computed for all passes at once.
+        """
+        first, *others = cast("list[Block]", list(self.layer1))
+        narrow, shortcut = first.linear(last)
+        parts = zip(narrow.split(each), shortcut.split(each), strict=True)
+        return [self._rest(first.normed(*part), others) for part in parts]
+
+    def _rest(self, coarse: Float[Tensor, "n c h w"], blocks: "Sequence[Block]") -> list[Tensor]:
+        for block in blocks:
+            coarse = block(coarse)
         middle = self.layer2(coarse)
         return [self.layer3(middle), middle, coarse]
 
@@ -49,20 +62,50 @@ class Block(nn.Module):
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.upsample: nn.Module | None = None
+        self.upsample: nn.Sequential | None = None
         if finer:
-            self.upsample = nn.Sequential(
-                nn.ConvTranspose2d(inputs, outputs, 2, 2, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.upsample = nn.Sequential(Doubling(inputs, outputs), nn.BatchNorm2d(outputs))
         elif inputs != outputs:
             self.upsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n _c _h _w"]:
         """Residual plus shortcut."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        return self.normed(*self.linear(x))
+
+    def linear(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n _c h w"], Float[Tensor, "n _d _h _w"]]:
+        """What the residual and the shortcut are before the first batch-norm."""
+        return self.conv1(x), x if self.upsample is None else self.upsample[0](x)
+
+    def normed(
+        self, narrow: Float[Tensor, "n _c h w"], shortcut: Float[Tensor, "n d _h _w"]
+    ) -> Float[Tensor, "n d _h _w"]:
+        """The rest, from there."""
+        out = self.relu(self.bn1(narrow))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return self.relu(out + (x if self.upsample is None else self.upsample(x)))
+        return self.relu(out + (shortcut if self.upsample is None else self.upsample[1](shortcut)))
+
+
+class Doubling(nn.Module):
+    """Transposed 2 × 2 convolution of stride 2, as one matrix product, since its windows don't overlap.
+
+    A processor's own kernel has half a product's speed on coarse maps of many channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs, 2, 2))
+        self.initialise()
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """As torch makes transposed convolutions: uniform within 1 / √(4 · outputs)."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=generator)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n _c _h _w"]:
+        """Twice as high and wide."""
+        rows = rearrange(x, "n c h w -> (n h w) c") @ self.weight.flatten(1)
+        _, _, height, width = x.shape
+        return rearrange(rows, "(n h w) (c a b) -> n c (h a) (w b)", h=height, w=width, a=2, b=2)
 
 
 def initialise(student: Student, generator: torch.Generator) -> None:
@@ -73,8 +116,8 @@ def initialise(student: Student, generator: torch.Generator) -> None:
     for part in student.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(part, nn.ConvTranspose2d):
-            nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5), generator=generator)
+        elif isinstance(part, Doubling):
+            part.initialise(generator)
 
 
 def _stage(inputs: int, outputs: int, finer: bool, depth: int) -> nn.Sequential:
@@ -84,5 +127,5 @@ def _stage(inputs: int, outputs: int, finer: bool, depth: int) -> nn.Sequential:
 
 def _spatial(inputs: int, outputs: int, *, finer: bool) -> nn.Module:
     if finer:
-        return nn.ConvTranspose2d(inputs, outputs, 2, 2, bias=False)
+        return Doubling(inputs, outputs)
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from d24fad.config import Config
 from d24fad.episodes import Episode, episodes_an_epoch, epoch_episodes
 from d24fad.losses import cosine_loss
 from d24fad.networks import Networks
-from d24fad.weighting import own_weights, shared_weights
+from d24fad.weighting import own_mix, own_weights, shared_weights
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import RunContext
 
@@ -44,13 +44,18 @@ def training_losses(
             supports that all queries share (`shared_support`).
         config: Which losses, λ, the weighting.
     """
-    query = networks.decode(teacher[3])
+    own = config.self_distillation and not config.shared_support
+    last = torch.cat([teacher[3], support]) if own else teacher[3]
+    query, *known = networks.passes(last, len(teacher[3]))
     zero = query[0].new_zeros(())
     distill = cosine_loss(list(teacher[:3]), query) if config.distillation else zero
     if not config.self_distillation:
         return Losses(zero, distill, config.distillation_weight * distill)
-    mix = _shared_mix if config.shared_support else _own_mix
-    self_distill = cosine_loss(query, mix(networks, query, support, config))
+    if own:
+        mixed = _own_mix(networks, query, known, config)
+    else:
+        mixed = _shared_mix(networks, query, networks.decode(support), config)
+    self_distill = cosine_loss(query, mixed)
     return Losses(self_distill, distill, config.distillation_weight * distill + self_distill)
 
 
@@ -66,7 +71,7 @@ class Trainer:
         self.networks, self.config = networks, config
         self.epoch = self.step = 0
         self._optimiser = torch.optim.Adam(
-            networks.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2)
+            networks.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True
         )
 
     def steps(self, bank: FeatureBank) -> int:
@@ -134,25 +139,19 @@ class Trainer:
 
 
 def _own_mix(
-    networks: Networks, query: Sequence[Tensor], support: Float[Tensor, "kb c h w"], config: Config
+    networks: Networks, query: Sequence[Tensor], known: Sequence[Sequence[Tensor]], config: Config
 ) -> list[Float[Tensor, "b _c _h _w"]]:
-    """Σ_k w_k student(s_k) with supports of each query's own."""
-    count = len(query[0])
-    passes = [networks.decode(part) for part in support.split(count)]
-    known = [torch.stack(scale, dim=1) for scale in zip(*passes, strict=True)]
-    keys = networks.weight.keys([rearrange(scale, "b k c h w -> (b k) c h w") for scale in known])
+    """Σ_k w_k student(s_k) with supports of each query's own: `known` has the first of all queries, their second, …."""
     mixed = []
-    for q, key, s in zip(query, keys, known, strict=True):
-        weights = own_weights(q, rearrange(key, "(b k) c h w -> b k c h w", b=count), s, config.weighting)
-        mixed.append(einsum(weights, s, "b k, b k c h w -> b c h w"))
+    for q, turned, *support in zip(query, networks.weight.turned(query), *known, strict=True):
+        mixed.append(own_mix(own_weights(q, turned, support, config.weighting), support))
     return mixed
 
 
 def _shared_mix(
-    networks: Networks, query: Sequence[Tensor], support: Float[Tensor, "k c h w"], config: Config
+    networks: Networks, query: Sequence[Tensor], known: Sequence[Tensor], config: Config
 ) -> list[Float[Tensor, "b _c _h _w"]]:
     """Σ_k w_k student(s_k) with one support set for all queries: B + K student passes in place of B · (1 + K)."""
-    known = networks.decode(support)
     mixed = []
     for q, key, s in zip(query, networks.weight.keys(known), known, strict=True):
         mixed.append(einsum(shared_weights(q, key, s, config.weighting), s, "n k, k c h w -> n c h w"))

@@ -2,7 +2,9 @@
 
     w_k = softmax_k ⟨vec Z(q), vec φ(Z(s_k))⟩ / √C,    Z̃ = Σ_k w_k Z(s_k)
 
-φ is a 1 × 1 convolution. The product runs over C·H·W terms and is divided by √C alone, as in the reference.
+φ is a 1 × 1 convolution. The product runs over C·H·W terms and is divided by √C alone, as in the reference. Where each
+query has supports of its own, φ is moved to the query's side, ⟨q, φ(s)⟩ = ⟨φᵀq, s⟩ + ⟨q, b⟩: one projection in place of
+K. The bias b adds the same to all K products, so the softmax doesn't see it.
 """
 
 import math
@@ -13,6 +15,7 @@ import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 Weighting = Literal["learned", "uniform", "nearest"]
 
@@ -32,8 +35,15 @@ class LearnToWeight(nn.Module):
 
     def keys(self, support: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _c _h _w"]]:
         """φ of support features, scale by scale."""
-        projections = (self.proj_in1, self.proj_in2, self.proj_in3)
-        return [project(features) for project, features in zip(projections, support, strict=True)]
+        return [project(features) for project, features in zip(self._projections(), support, strict=True)]
+
+    def turned(self, query: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _c _h _w"]]:
+        """φᵀ of query features, scale by scale, without the bias."""
+        pairs = zip(self._projections(), query, strict=True)
+        return [functional.conv2d(features, project.weight.transpose(0, 1)) for project, features in pairs]
+
+    def _projections(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+        return self.proj_in1, self.proj_in2, self.proj_in3
 
 
 def initialise(weight: LearnToWeight, generator: torch.Generator) -> None:
@@ -50,23 +60,40 @@ def shared_weights(
     if kind == "uniform":
         return query.new_full((len(query), len(keys)), 1 / len(keys))
     if kind == "nearest":
-        q = torch.nn.functional.normalize(query.flatten(1), dim=1)
-        s = torch.nn.functional.normalize(support.flatten(1), dim=1)
-        return torch.nn.functional.one_hot((q @ s.T).argmax(1), len(keys)).to(query.dtype)
+        q = functional.normalize(query.flatten(1), dim=1)
+        s = functional.normalize(support.flatten(1), dim=1)
+        return functional.one_hot((q @ s.T).argmax(1), len(keys)).to(query.dtype)
     return (query.flatten(1) @ keys.flatten(1).T / math.sqrt(query.shape[1])).softmax(1)
 
 
 def own_weights(
     query: Float[Tensor, "n c h w"],
-    keys: Float[Tensor, "n k c h w"],
-    support: Float[Tensor, "n k c h w"],
+    turned: Float[Tensor, "n c h w"],
+    support: Sequence[Float[Tensor, "n c h w"]],
     kind: Weighting,
 ) -> Float[Tensor, "n k"]:
-    """Weights of the K supports that each query has of its own."""
+    """Weights of the K supports that each query has of its own.
+
+    Args:
+        query: Student features Z(q).
+        turned: φᵀ Z(q).
+        support: Student features Z(s_k): of the first supports of all queries, of their second, and so on.
+        kind: Learned, or a control.
+    """
     if kind == "uniform":
-        return query.new_full(keys.shape[:2], 1 / keys.shape[1])
+        return query.new_full((len(query), len(support)), 1 / len(support))
     if kind == "nearest":
-        alike = torch.nn.functional.cosine_similarity(query.flatten(1)[:, None], support.flatten(2), dim=2)
-        return torch.nn.functional.one_hot(alike.argmax(1), keys.shape[1]).to(query.dtype)
-    logits = einsum(query, keys, "n c h w, n k c h w -> n k") / math.sqrt(query.shape[1])
-    return logits.softmax(1)
+        flat = query.flatten(1)
+        alike = torch.stack([functional.cosine_similarity(flat, one.flatten(1), dim=1) for one in support], dim=1)
+        return functional.one_hot(alike.argmax(1), len(support)).to(query.dtype)
+    products = [einsum(turned, one, "n c h w, n c h w -> n") for one in support]
+    return (torch.stack(products, dim=1) / math.sqrt(query.shape[1])).softmax(1)
+
+
+def own_mix(weights: Float[Tensor, "n k"], support: Sequence[Float[Tensor, "n c h w"]]) -> Float[Tensor, "n c h w"]:
+    """Σ_k w_k Z(s_k) of each query's own supports."""
+    columns = weights[:, :, None, None, None].unbind(1)
+    total = support[0] * columns[0]
+    for one, weight in zip(support[1:], columns[1:], strict=True):
+        total = torch.addcmul(total, one, weight)
+    return total

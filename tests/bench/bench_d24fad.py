@@ -1,8 +1,9 @@
 """D²4FAD side by side with a plain loop that does what the reference implementation does. Prints ratios.
 
-The plain loop decodes images from PNG files for every batch, lets the loss flow back through the frozen teacher, and
-passes every query's K supports through teacher and student, in training and at test time. Both sides have the same
-weights and images, take turns, and have to end with equal losses and maps.
+The plain loop decodes images from PNG files of 512 × 512 pixels for every batch, lets the loss flow back through the
+frozen teacher, passes every query's K supports through teacher and student, in training and at test time, and leaves
+denormal numbers as they are. Both sides have the same weights and images, take turns, and have to end with equal
+losses and maps. The first round warms up and isn't timed: it has plain's memory to fetch, three times a later step.
 
     python tests/bench/bench_d24fad.py [--backbone wide_resnet50_2] [--batch 8] [--rounds 3]
 """
@@ -13,12 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
 import torch
+from einops import einsum
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -28,13 +32,13 @@ from d24fad.config import Config
 from d24fad.detector import D24FAD
 from d24fad.losses import cosine_loss, residual_map
 from d24fad.networks import Networks, new_networks
+from d24fad.student import Doubling
 from d24fad.training import training_losses
-from d24fad.weighting import own_weights
 from medfsad_bench.method import Backbone, Scores
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.run.context import LocalContext, denormals_flushed
 from medfsad_bench.run.features import load_backbone
 
-SIZE_PX, COUNT = 128, 72
+SIZE_PX, NATIVE_PX, COUNT = 128, 512, 72
 STAGES = (1, 2, 3, 4)
 T = TypeVar("T")
 
@@ -47,7 +51,9 @@ class Files:
         self.paths = [folder / f"{number:03d}.png" for number in range(count)]
         for path in self.paths:
             coarse = Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8))
-            coarse.resize((256, 256), Image.Resampling.BICUBIC).save(path)
+            smooth = np.asarray(coarse.resize((NATIVE_PX, NATIVE_PX), Image.Resampling.BICUBIC), np.int16)
+            grain = rng.integers(-4, 5, smooth.shape)  # so that a PNG has something to unpack, as a real image's
+            Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(path)
 
     def decoded(self, numbers: np.ndarray) -> Tensor:
         """Read, squash to 128 px, to [0, 1]."""
@@ -66,7 +72,8 @@ class Plain:
     """What the reference does, step by step."""
 
     def __init__(self, files: Files, backbone: Backbone, networks: Networks, config: Config) -> None:
-        self.files, self.networks, self.config = files, networks, config
+        self.files, self.config = files, config
+        self.networks = with_transposed_convolutions(networks)
         self.teacher = load_backbone(backbone, torch.device("cpu"))
         self.teacher.requires_grad_(True)  # frozen by the optimiser alone, so gradients are computed for it too
         self.optimiser = torch.optim.Adam(networks.parameters(), lr=1e-4, betas=(0.5, 0.999))
@@ -74,8 +81,8 @@ class Plain:
     def step(self, queries: np.ndarray, supports: np.ndarray) -> float:
         self.networks.train()
         teacher = self.teacher(self.files.decoded(queries))
-        query = self.networks.decoder(teacher[3])
-        passes = [self.networks.decoder(self.teacher(self.files.decoded(column))[3]) for column in supports.T]
+        query = self.networks.decode(teacher[3])
+        passes = [self.networks.decode(self.teacher(self.files.decoded(column))[3]) for column in supports.T]
         self_distill = cosine_loss(query, self._mixed(query, passes))
         loss = self.config.distillation_weight * cosine_loss(teacher[:3], query) + self_distill
         self.optimiser.zero_grad()
@@ -86,9 +93,9 @@ class Plain:
     def maps(self, queries: Tensor, support: Tensor) -> Tensor:
         self.networks.eval()
         with torch.no_grad():
-            query = self.networks.decoder(self.teacher(queries)[3])
+            query = self.networks.decode(self.teacher(queries)[3])
             repeated = [one.repeat(len(queries), 1, 1, 1) for one in support]  # every query brings its own copies
-            passes = [self.networks.decoder(self.teacher(column)[3]) for column in repeated]
+            passes = [self.networks.decode(self.teacher(column)[3]) for column in repeated]
             return residual_map(query, self._mixed(query, passes), SIZE_PX)
 
     def _mixed(self, query: list[Tensor], passes: list[list[Tensor]]) -> list[Tensor]:
@@ -96,9 +103,21 @@ class Plain:
         for scale, project in enumerate(self.networks.weight.children()):
             known = torch.stack([one[scale] for one in passes], dim=1)
             keys = torch.stack([project(one[scale]) for one in passes], dim=1)
-            weights = own_weights(query[scale], keys, known, "learned")
+            weights = (einsum(query[scale], keys, "n c h w, n k c h w -> n k") / known.shape[2] ** 0.5).softmax(1)
             mixed.append((weights[:, :, None, None, None] * known).sum(1))
         return mixed
+
+
+def with_transposed_convolutions(networks: Networks) -> Networks:
+    """The same weights with torch's own layers alone."""
+    for block in list(networks.decoder.modules()):
+        for name, part in list(block.named_children()):
+            if isinstance(part, Doubling):
+                inputs, outputs = part.weight.shape[:2]
+                layer = torch.nn.ConvTranspose2d(inputs, outputs, 2, 2, bias=False)
+                layer.weight = part.weight
+                setattr(block, name, layer)
+    return networks
 
 
 def main() -> None:
@@ -107,10 +126,9 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="timm name; random weights where it isn't embedded")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--shots", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--rounds", type=int, default=2, help="of the training step")
+    parser.add_argument("--rounds", type=int, default=4, help="of the training step, the first of them not timed")
     parser.add_argument("--queries", type=int, default=96, help="to score; the K supports are passed once for all")
     arguments = parser.parse_args()
-    torch.set_flush_denormal(True)
     table = Table(title=f"D²4FAD at {SIZE_PX} px, batch {arguments.batch}, {torch.get_num_threads()} thread(s)")
     for column in ("backbone", "what", "plain, images/s", "ours, images/s", "ratio", "goal", "difference"):
         table.add_column(column)
@@ -152,11 +170,17 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
 
         return step
 
-    slow, fast, losses = by_turns(lambda: plain.step(numbers, supports), trained(networks[1], support, config), rounds)
+    def plain_step() -> float:
+        networks[1].load_state_dict(
+            plain.networks.state_dict()
+        )  # rounding grows from step to step, so both start equal
+        return plain.step(numbers, supports)
+
+    slow, fast, losses = by_turns(plain_step, trained(networks[1], support, config), rounds)
     worst = max(abs(a - b) / a for a, b in losses)
     rows = [[name, "training, K = 4", *rates(batch, slow, fast), "≥ 3", f"loss {worst:.1e}"]]
     step = trained(networks[2], support[:4], replace(config, shared_support=True))
-    shared = min(by_turns(step, step, rounds)[:2])
+    _, shared, _ = by_turns(lambda: 0.0, step, rounds)
     rows.append([name, "the same, one support for the batch", *rates(batch, slow, shared), "–", "a deviation"])
     for k in shots:
         rows.append([name, f"evaluation, cold, K = {k}", *evaluation(plain, config, files, queries, batch, k)])
@@ -172,9 +196,10 @@ def evaluation(plain: Plain, config: Config, files: Files, queries: int, batch: 
     prepared = files.prepared(numbers)
     support = files.decoded(np.arange(len(files.paths) - shots, len(files.paths)))
     method = D24FAD(config)
-    method._networks = plain.networks
     networks = LocalContext().cache
-    networks.features(method._backbone, support[:1])  # loads the network
+    support_stages = networks.features(method._backbone, support[:1])  # loads the network
+    method._networks = new_networks(support_stages, config, seed=0)
+    method._networks.load_state_dict(plain.networks.state_dict())
 
     def ours() -> Tensor:
         context = LocalContext()
@@ -202,21 +227,23 @@ def pixel(scores: Scores) -> Tensor:
 
 
 def by_turns(slow: Callable[[], T], fast: Callable[[], T], rounds: int) -> tuple[float, float, list[tuple[T, T]]]:
-    """Best time of each side, and what they returned, round by round."""
+    """Median time of each side, and what they returned, round by round. Of several rounds the first isn't timed."""
     times: tuple[list[float], list[float]] = ([], [])
     found = []
     for _ in range(rounds):
         pair = []
         for side, call in enumerate((slow, fast)):
-            started = time.process_time()
-            pair.append(call())
-            times[side].append(time.process_time() - started)
+            with denormals_flushed() if side else nullcontext():  # as `medfsad run` does, and the reference doesn't
+                started = time.perf_counter()
+                pair.append(call())
+                times[side].append(time.perf_counter() - started)
         found.append((pair[0], pair[1]))
-    return min(times[0]), min(times[1]), found
+    timed = slice(min(1, rounds - 1), None)
+    return median(times[0][timed]), median(times[1][timed]), found
 
 
 def rates(images: int, slow: float, fast: float) -> list[str]:
-    """Images per second of processor time of both sides, and their ratio."""
+    """Images per second of both sides, and their ratio."""
     return [f"{images / slow:.2f}", f"{images / fast:.2f}", f"{slow / fast:.1f}"]
 
 
