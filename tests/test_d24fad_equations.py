@@ -194,5 +194,5 @@ def test_turning_the_query_gives_the_weights_that_turning_the_supports_gives(net
         for q, turned, s, key in zip(
             query, networks.weight.turned(query), support, networks.weight.keys(support), strict=True
         ):
-            own = own_weights(q, turned, [one.expand_as(q) for one in s], "learned")
+            own = own_weights(q, turned, s.expand(len(q), *s.shape), "learned")
             torch.testing.assert_close(own, shared_weights(q, key, s, "learned"), atol=1e-4, rtol=0)

@@ -83,7 +83,7 @@ class Block(nn.Module):
         out = self.relu(self.bn1(narrow))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return self.relu(out + (shortcut if self.upsample is None else self.upsample[1](shortcut)))
+        return self.relu(out.add_(shortcut if self.upsample is None else self.upsample[1](shortcut)))
 
 
 class Doubling(nn.Module):

@@ -13,7 +13,7 @@ from d24fad.config import Config
 from d24fad.episodes import Episode, episodes_an_epoch, epoch_episodes
 from d24fad.losses import cosine_loss
 from d24fad.networks import Networks
-from d24fad.weighting import own_mix, own_weights, shared_weights
+from d24fad.weighting import own_weights, shared_weights
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import RunContext
 
@@ -143,8 +143,9 @@ def _own_mix(
 ) -> list[Float[Tensor, "b _c _h _w"]]:
     """Σ_k w_k student(s_k) with supports of each query's own: `known` has the first of all queries, their second, …."""
     mixed = []
-    for q, turned, *support in zip(query, networks.weight.turned(query), *known, strict=True):
-        mixed.append(own_mix(own_weights(q, turned, support, config.weighting), support))
+    for q, turned, *supports in zip(query, networks.weight.turned(query), *known, strict=True):
+        s = torch.stack(supports, dim=1)
+        mixed.append(einsum(own_weights(q, turned, s, config.weighting), s, "b k, b k c h w -> b c h w"))
     return mixed
 
 

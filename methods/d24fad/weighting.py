@@ -69,7 +69,7 @@ def shared_weights(
 def own_weights(
     query: Float[Tensor, "n c h w"],
     turned: Float[Tensor, "n c h w"],
-    support: Sequence[Float[Tensor, "n c h w"]],
+    support: Float[Tensor, "n k c h w"],
     kind: Weighting,
 ) -> Float[Tensor, "n k"]:
     """Weights of the K supports that each query has of its own.
@@ -77,23 +77,12 @@ def own_weights(
     Args:
         query: Student features Z(q).
         turned: φᵀ Z(q).
-        support: Student features Z(s_k): of the first supports of all queries, of their second, and so on.
+        support: Student features Z(s_k).
         kind: Learned, or a control.
     """
     if kind == "uniform":
-        return query.new_full((len(query), len(support)), 1 / len(support))
+        return query.new_full(support.shape[:2], 1 / support.shape[1])
     if kind == "nearest":
-        flat = query.flatten(1)
-        alike = torch.stack([functional.cosine_similarity(flat, one.flatten(1), dim=1) for one in support], dim=1)
-        return functional.one_hot(alike.argmax(1), len(support)).to(query.dtype)
-    products = [einsum(turned, one, "n c h w, n c h w -> n") for one in support]
-    return (torch.stack(products, dim=1) / math.sqrt(query.shape[1])).softmax(1)
-
-
-def own_mix(weights: Float[Tensor, "n k"], support: Sequence[Float[Tensor, "n c h w"]]) -> Float[Tensor, "n c h w"]:
-    """Σ_k w_k Z(s_k) of each query's own supports."""
-    columns = weights[:, :, None, None, None].unbind(1)
-    total = support[0] * columns[0]
-    for one, weight in zip(support[1:], columns[1:], strict=True):
-        total = torch.addcmul(total, one, weight)
-    return total
+        alike = functional.cosine_similarity(query.flatten(1)[:, None], support.flatten(2), dim=2)
+        return functional.one_hot(alike.argmax(1), support.shape[1]).to(query.dtype)
+    return (einsum(turned, support, "n c h w, n k c h w -> n k") / math.sqrt(query.shape[1])).softmax(1)

@@ -3,7 +3,7 @@
 The plain loop decodes images from PNG files of 512 × 512 pixels for every batch, lets the loss flow back through the
 frozen teacher, passes every query's K supports through teacher and student, in training and at test time, and leaves
 denormal numbers as they are. Both sides have the same weights and images, take turns, and have to end with equal
-losses and maps. The first round warms up and isn't timed: it has plain's memory to fetch, three times a later step.
+losses and maps.
 
     python tests/bench/bench_d24fad.py [--backbone wide_resnet50_2] [--batch 8] [--rounds 3]
 """
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="timm name; random weights where it isn't embedded")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--shots", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--rounds", type=int, default=4, help="of the training step, the first of them not timed")
+    parser.add_argument("--rounds", type=int, default=3, help="of two training steps a side")
     parser.add_argument("--queries", type=int, default=96, help="to score; the K supports are passed once for all")
     arguments = parser.parse_args()
     table = Table(title=f"D²4FAD at {SIZE_PX} px, batch {arguments.batch}, {torch.get_num_threads()} thread(s)")
@@ -158,7 +158,7 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
     support = context.features(backbone, files.decoded(supports.T.reshape(-1)))[3]
 
     def trained(own: Networks, support: Tensor, config: Config) -> Callable[[], float]:
-        optimiser = torch.optim.Adam(own.parameters(), lr=1e-4, betas=(0.5, 0.999))
+        optimiser = torch.optim.Adam(own.parameters(), lr=1e-4, betas=(0.5, 0.999), fused=True)
 
         def step() -> float:
             own.train()
@@ -170,17 +170,15 @@ def compared(name: str, scratch: Path, batch: int, shots: list[int], rounds: int
 
         return step
 
-    def plain_step() -> float:
-        networks[1].load_state_dict(
-            plain.networks.state_dict()
-        )  # rounding grows from step to step, so both start equal
-        return plain.step(numbers, supports)
+    def equal_weights() -> None:  # rounding grows from step to step
+        networks[1].load_state_dict(plain.networks.state_dict())
 
-    slow, fast, losses = by_turns(plain_step, trained(networks[1], support, config), rounds)
+    plain_step, own_step = lambda: plain.step(numbers, supports), trained(networks[1], support, config)
+    slow, fast, losses = by_turns(plain_step, own_step, rounds, settle=True, begin=equal_weights)
     worst = max(abs(a - b) / a for a, b in losses)
     rows = [[name, "training, K = 4", *rates(batch, slow, fast), "≥ 3", f"loss {worst:.1e}"]]
     step = trained(networks[2], support[:4], replace(config, shared_support=True))
-    _, shared, _ = by_turns(lambda: 0.0, step, rounds)
+    _, shared, _ = by_turns(lambda: 0.0, step, rounds, settle=True)
     rows.append([name, "the same, one support for the batch", *rates(batch, slow, shared), "–", "a deviation"])
     for k in shots:
         rows.append([name, f"evaluation, cold, K = {k}", *evaluation(plain, config, files, queries, batch, k)])
@@ -226,20 +224,34 @@ def pixel(scores: Scores) -> Tensor:
     return scores.pixel
 
 
-def by_turns(slow: Callable[[], T], fast: Callable[[], T], rounds: int) -> tuple[float, float, list[tuple[T, T]]]:
-    """Median time of each side, and what they returned, round by round. Of several rounds the first isn't timed."""
+def by_turns(
+    slow: Callable[[], T],
+    fast: Callable[[], T],
+    rounds: int,
+    *,
+    settle: bool = False,
+    begin: Callable[[], None] = lambda: None,
+) -> tuple[float, float, list[tuple[T, T]]]:
+    """Median time of each side, and what their first calls returned, round by round.
+
+    With `settle` a side makes one step that isn't timed before each that is: it fetches the memory that the other side
+    has given back, which a loop by itself does once in all.
+    """
     times: tuple[list[float], list[float]] = ([], [])
     found = []
     for _ in range(rounds):
+        begin()
         pair = []
         for side, call in enumerate((slow, fast)):
             with denormals_flushed() if side else nullcontext():  # as `medfsad run` does, and the reference doesn't
-                started = time.perf_counter()
-                pair.append(call())
-                times[side].append(time.perf_counter() - started)
-        found.append((pair[0], pair[1]))
-    timed = slice(min(1, rounds - 1), None)
-    return median(times[0][timed]), median(times[1][timed]), found
+                for _ in range(1 + settle):
+                    started = time.perf_counter()
+                    value = call()
+                    seconds = time.perf_counter() - started
+                    pair.append(value)
+                times[side].append(seconds)
+        found.append((pair[0], pair[1 + settle]))
+    return median(times[0]), median(times[1]), found
 
 
 def rates(images: int, slow: float, fast: float) -> list[str]:
