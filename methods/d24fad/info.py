@@ -18,7 +18,7 @@ def build(config: Config) -> "Method":
 
 INFO = MethodInfo(
     name="d24fad",
-    version="1.1.0",
+    version="1.2.0",
     config=Config,
     build=build,
     summary="Dual distillation: a student decoder that follows a frozen teacher, and itself on the support",
