@@ -18,7 +18,8 @@ from medfsad_baselines.clip import Clip, ClipConfig, ensemble, load_clip
 from medfsad_baselines.inctrl import residual_map
 from medfsad_baselines.labelled import labelled_episodes
 from medfsad_baselines.lesions import KINDS, with_lesions
-from medfsad_baselines.mediclip import ABNORMAL_WORDS, NORMAL_WORDS, Head, focal_and_dice
+from medfsad_baselines.losses import focal_and_dice
+from medfsad_baselines.mediclip import ABNORMAL_WORDS, NORMAL_WORDS, Head
 from medfsad_baselines.mediclip import train as train_head
 from medfsad_baselines.mvfa import Adapters
 from medfsad_baselines.mvfa import train as train_adapters

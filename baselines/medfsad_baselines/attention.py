@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfsad_bench.errors import MethodError
+
 Tokens = Float[Tensor, "n l c"]
+Asked = Float[Tensor, "n m c"]  # as many as there are, or others
 
 
 class Heads(nn.Module):
@@ -19,7 +23,7 @@ class Heads(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def found(
-        self, query: Tokens, key: Tokens, value: Tokens, head: Callable[[Tensor, Tensor, Tensor], Tensor]
+        self, query: Tokens, key: Asked, value: Asked, head: Callable[[Tensor, Tensor, Tensor], Tensor]
     ) -> Tokens:
         """What `head` makes of queries, keys and values, (n, heads, tokens, channels of a head) each."""
         parts = zip((self.query, self.key, self.value), (query, key, value), strict=True)
@@ -53,6 +57,43 @@ class MaskedLayer(nn.Module):
         for attention, norm, (key, value) in zip(self.attentions, self.norms, asked, strict=False):
             tokens = norm(tokens + attention(tokens, key, value, seen))
         return self.norms[-1](tokens + self.feed(tokens))
+
+
+class PrototypeLayer(Heads):
+    """Attention and a perceptron; with `softmax` as usual, else rectified and without the shortcut around it."""
+
+    def __init__(self, width: int, heads: int, *, softmax: bool) -> None:
+        super().__init__(width, heads)
+        self.softmax = softmax
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.feed = perceptron(width, nn.GELU())
+
+    def forward(self, tokens: Tokens, asked: Asked) -> Tokens:
+        """Tokens made of what they find in `asked`."""
+        found = self.found(self.before(tokens), asked, asked, self._head)
+        tokens = tokens + found if self.softmax else found
+        return tokens + self.feed(self.after(tokens))
+
+    def _head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = q @ k.mT / q.shape[-1] ** 0.5
+        return (weights.softmax(-1) if self.softmax else weights.relu()) @ v
+
+
+def far_apart(edge: int, neighbourhood: int) -> Bool[Tensor, "l l"]:
+    """Which token of an `edge` × `edge` grid may see which: none within the square around it.
+
+    Raises:
+        MethodError: If the square covers the grid from some position.
+    """
+    y, x = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
+    places = torch.stack([y.flatten(), x.flatten()], dim=1)
+    seen = (places[:, None] - places[None]).abs().amax(-1) > neighbourhood // 2
+    if not bool(seen.any(1).all()):
+        raise MethodError(
+            f"A neighbourhood of {neighbourhood} hides the whole grid of {edge} × {edge} from a token. Lower "
+            "--set neighbourhood=…, or take a finer stage or larger images."
+        )
+    return seen
 
 
 def perceptron(width: int, between: nn.Module) -> nn.Sequential:

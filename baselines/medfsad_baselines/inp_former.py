@@ -21,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.attention import Heads, Tokens, perceptron
+from medfsad_baselines.attention import PrototypeLayer, Tokens, perceptron
+from medfsad_baselines.losses import soft_mining
 from medfsad_baselines.maps import squared_up
 from medfsad_baselines.patches import patch_grid
 from medfsad_baselines.pools import Batch
@@ -62,26 +63,6 @@ class Config(TrainingConfig):
             raise ValueError("stages and layers have to be multiples of groups")
 
 
-class PrototypeLayer(Heads):
-    """Attention and a perceptron; with `softmax` as usual, else rectified and without the shortcut around it."""
-
-    def __init__(self, width: int, heads: int, *, softmax: bool) -> None:
-        super().__init__(width, heads)
-        self.softmax = softmax
-        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.feed = perceptron(width, nn.GELU())
-
-    def forward(self, tokens: Tokens, asked: Float[Tensor, "n m c"]) -> Tokens:
-        """Tokens made of what they find in `asked`."""
-        found = self.found(self.before(tokens), asked, asked, self._head)
-        tokens = tokens + found if self.softmax else found
-        return tokens + self.feed(self.after(tokens))
-
-    def _head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        weights = q @ k.mT / q.shape[-1] ** 0.5
-        return (weights.softmax(-1) if self.softmax else weights.relu()) @ v
-
-
 class InpNetwork(nn.Module):
     """Extractor, bottleneck and decoder on tokens with the channels of all groups."""
 
@@ -109,9 +90,7 @@ class InpNetwork(nn.Module):
 class InpFormer(TrainedMethod):
     """What of an image its own normal prototypes can't give back."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> InpNetwork:
         """Extractor, bottleneck and decoder."""
@@ -147,14 +126,6 @@ def least_distances(tokens: Tokens, prototypes: Float[Tensor, "n m c"]) -> Float
     """1 − cos of each token to its nearest prototype."""
     directions = functional.normalize(tokens, dim=-1) @ functional.normalize(prototypes, dim=-1).mT
     return (1 - directions).amin(-1)
-
-
-def soft_mining(known: Tokens, found: Tokens, gamma: float) -> Float[Tensor, ""]:
-    """1 − cos of flattened maps; a position's gradient counts by its distance over the mean, to the power γ."""
-    distance = 1 - functional.cosine_similarity(known, found, dim=-1).detach()
-    weight = (distance / distance.mean().clamp_min(1e-12)).pow(gamma)[..., None]
-    contracted = weight * found + ((1 - weight) * found).detach()
-    return (1 - functional.cosine_similarity(known.flatten(1), contracted.flatten(1), dim=1)).mean()
 
 
 INFO = MethodInfo(

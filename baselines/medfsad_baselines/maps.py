@@ -15,11 +15,6 @@ def cosine_distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) ->
     return 1 - functional.cosine_similarity(a, b, dim=1)
 
 
-def stages_loss(known: Stages, found: Stages) -> Float[Tensor, ""]:
-    """The mean cosine distance of each stage, summed over stages."""
-    return torch.stack([cosine_distance(a, b).mean() for a, b in zip(known, found, strict=True)]).sum()
-
-
 def stages_maps(known: Stages, found: Stages, size_px: int) -> Float[Tensor, "_k n s s"]:
     """The cosine distances of each stage, all brought to one size."""
     return torch.stack([enlarged(cosine_distance(a, b), size_px) for a, b in zip(known, found, strict=True)])

@@ -20,6 +20,7 @@ from torch.nn import functional
 from medfsad_baselines.clip import Clip, ClipConfig, in_own_order, load_clip, new_linear
 from medfsad_baselines.clip_weights import RANDOM, TINY
 from medfsad_baselines.lesions import with_lesions
+from medfsad_baselines.losses import focal_and_dice
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -133,16 +134,6 @@ def train(
         optimiser.step()
         losses.append(float(loss.detach()))
     return losses
-
-
-def focal_and_dice(maps: Float[Tensor, "n gh gw"], masks: Bool[Tensor, "n h w"]) -> Float[Tensor, ""]:
-    """Focal loss (γ = 2) and one minus Dice, at the masks' size."""
-    size = list(masks.shape[1:])
-    found = functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    found, truth = found.clamp(1e-6, 1 - 1e-6), masks.to(found.dtype)
-    right = torch.where(masks, found, 1 - found)
-    dice = (2 * (found * truth).sum((1, 2)) + 1) / (found.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return -((1 - right) ** 2 * right.log()).mean() + (1 - dice).mean()
 
 
 INFO = MethodInfo(

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medfsad_baselines.maps import stages_loss, stages_maps
+from medfsad_baselines.losses import stages_loss
+from medfsad_baselines.maps import stages_maps
 from medfsad_baselines.pools import Batch
 from medfsad_baselines.residual import halvings, residual_blocks
 from medfsad_baselines.trainer import Shapes
@@ -73,9 +74,7 @@ class Reverse(nn.Module):
 class Rd4ad(TrainedMethod):
     """Reverse distillation."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> Reverse:
         """Bottleneck and decoder."""

@@ -82,9 +82,7 @@ class Registration(nn.Module):
 class RegAd(PretrainedMethod):
     """Registration learnt on other sets, then a Gaussian at each position."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> Registration:
         """Spatial transformer, encoder and predictor."""

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.maps import stages_loss, stages_maps
+from medfsad_baselines.losses import stages_loss
+from medfsad_baselines.maps import stages_maps
 from medfsad_baselines.pools import Batch
 from medfsad_baselines.trainer import Shapes
 from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
@@ -65,9 +66,7 @@ class Student(nn.Module):
 class Stfpm(TrainedMethod):
     """A student that knows the teacher's answer on normal images alone."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, _shapes: Shapes) -> Student:
         """The student; it follows the teacher's shapes by itself."""

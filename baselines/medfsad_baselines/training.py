@@ -53,10 +53,17 @@ class TrainingConfig(FeatureConfig):
 
 
 class PretrainedMethod(Method):
-    """A network on frozen features that learns from the sources. Its author writes `network`, `loss` and `adapt`."""
+    """A network on frozen features that learns from the sources. Its author writes `network`, `loss` and `adapt`.
+
+    Attributes:
+        config: As given; a method names its own class.
+        settings: The same, for those who know it as this class alone.
+    """
+
+    config: TrainingConfig
 
     def __init__(self, config: TrainingConfig) -> None:
-        self.settings = config
+        self.config = self.settings = config
         self._trainer: Trainer | None = None
         self._finished = False
         self._weights = object()  # stands for the present weights in the cache of maps

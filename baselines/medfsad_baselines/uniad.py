@@ -15,17 +15,16 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.attention import MaskedLayer, Tokens
+from medfsad_baselines.attention import MaskedLayer, Tokens, far_apart
 from medfsad_baselines.maps import squared_up
 from medfsad_baselines.patches import patch_grid
 from medfsad_baselines.pools import Batch
 from medfsad_baselines.trainer import Shapes
 from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
-from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
 
 
@@ -88,9 +87,7 @@ class Transformer(nn.Module):
 class UniAd(TrainedMethod):
     """Distance between tokens and what a transformer makes of their surroundings."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> Transformer:
         """The transformer."""
@@ -110,23 +107,6 @@ class UniAd(TrainedMethod):
         """Length of the difference at each position."""
         tokens = patch_grid(seen.stages, edge=self.config.grid).flatten(1, 2)
         return squared_up((cast(Tensor, network(tokens)) - tokens).norm(dim=-1))
-
-
-def far_apart(edge: int, neighbourhood: int) -> Bool[Tensor, "l l"]:
-    """Which token of an `edge` × `edge` grid may see which: none within the square around it.
-
-    Raises:
-        MethodError: If the square covers the grid from some position.
-    """
-    y, x = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
-    places = torch.stack([y.flatten(), x.flatten()], dim=1)
-    seen = (places[:, None] - places[None]).abs().amax(-1) > neighbourhood // 2
-    if not bool(seen.any(1).all()):
-        raise MethodError(
-            f"A neighbourhood of {neighbourhood} hides the whole grid of {edge} × {edge} from a token. Lower "
-            "--set neighbourhood=…, or take a finer stage or larger images."
-        )
-    return seen
 
 
 def jittered(tokens: Tokens, noise: Tokens, alpha: float) -> Tokens:
