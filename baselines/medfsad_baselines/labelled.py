@@ -14,9 +14,9 @@ from torch import Generator, Tensor, nn
 
 from medfsad_baselines.heads import fit
 from medfsad_bench.errors import MethodError, WeightsError
-from medfsad_bench.method import Images, ImageSource, LabelledSource, Method, RunContext
+from medfsad_bench.method import ImageSource, LabelledSource, Method, RunContext
 
-Episode = tuple[Images, Images, Float[Tensor, " b"]]  # support, queries, and the queries' truth
+Episode = tuple[Float[Tensor, "k 3 h w"], Float[Tensor, "b 3 h w"], Float[Tensor, " b"]]  # support, queries, truth
 
 
 @dataclass(frozen=True)
