@@ -10,10 +10,10 @@ import pytest
 import torch
 from sklearn.covariance import oas
 
-from medfsad_baselines.anomalydino import rotated
 from medfsad_baselines.padim import gaussians
 from medfsad_baselines.patchcore import greedy_coreset
 from medfsad_baselines.patches import Bank, patch_grid
+from medfsad_baselines.views import rotated
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Method
 from medfsad_bench.registry import configure, method_info

@@ -4,7 +4,6 @@ The support's patch tokens, those of its rotations too, are the bank. A patch's 
 nearest of them; the image's is the mean of the highest 1 % (sections 3.1 and 3.3).
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
+from medfsad_baselines.views import rotated
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -57,16 +57,6 @@ class AnomalyDino(Method):
 
     def _directions(self, images: Images, context: RunContext) -> Float[Tensor, "n ph pw d"]:
         return functional.normalize(patch_grid(context.features(self.config.features, images)), dim=-1)
-
-
-def rotated(images: Images, degrees: float) -> Images:
-    """Images turned about their centre; quarter turns exactly, others by bilinear sampling with repeated borders."""
-    if degrees % 90 == 0:
-        return torch.rot90(images, round(degrees / 90), dims=(2, 3))
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device)[None].expand(len(images), -1, -1)
-    grid = functional.affine_grid(turn, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _cosine_distances(grid: Float[Tensor, "ph pw d"], bank: Bank) -> Float[Tensor, "ph pw"]:

@@ -19,6 +19,8 @@ from medfsad_baselines.clip_weights import EXAMPLE, SCALING, Scaling, loaded_net
 from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Images
 
+Levels = Sequence[Float[Tensor, "n p _d"]]  # of n images: patches after several blocks
+
 
 @dataclass(frozen=True)
 class ClipConfig:
@@ -126,19 +128,10 @@ def ensemble(clip: Clip, prompts: Sequence[str]) -> Float[Tensor, " d"]:
     return functional.normalize(clip.text(prompts).mean(0), dim=0)
 
 
-def in_own_order(images: Images) -> Images:
-    """Images in an order that hangs on their pixels alone, so that the support's order doesn't matter."""
-    order = sorted(range(len(images)), key=lambda place: images[place].cpu().numpy().tobytes())
-    return images[order]
-
-
-def new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A layer to be trained, initialised from a generator on the CPU; keeps the scale of what passes."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(outputs, inputs, generator=generator) * inputs**-0.5)
-        layer.bias.zero_()
-    return layer
+def residuals(levels: Levels, banks: Sequence[Float[Tensor, "_b _d"]]) -> Float[Tensor, "n p"]:
+    """One minus the cosine of each patch to the nearest of a bank, averaged over levels; all are unit vectors."""
+    each = [1 - (level @ bank.T).amax(2) for level, bank in zip(levels, banks, strict=True)]
+    return torch.stack(each).mean(0)
 
 
 def load_clip(config: ClipConfig, device: torch.device) -> Clip:

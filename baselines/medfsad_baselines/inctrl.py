@@ -10,51 +10,39 @@ The score is φ(M + s_i + s_a) + α max M. Adapter, classifier and φ are learnt
 from labelled anomalies, which is why this method has a track of its own.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.clip import Clip, ClipConfig, load_clip, new_linear
+from medfsad_baselines.clip import ClipConfig, load_clip, residuals
+from medfsad_baselines.clip_prompts import state_embeddings, text_scores
 from medfsad_baselines.clip_weights import RANDOM, TINY
-from medfsad_baselines.labelled import labelled_episodes
-from medfsad_baselines.winclip import state_embeddings, text_scores
-from medfsad_bench.errors import MethodError, WeightsError
+from medfsad_baselines.heads import two_layers
+from medfsad_baselines.labelled import Episode, LabelledConfig, LabelledMethod
+from medfsad_baselines.maps import squared_up
 from medfsad_bench.info import SOURCE_ANOMALIES, TEXT, MethodInfo, known
-from medfsad_bench.method import Images, ImageSource, LabelledSource, Method, RunContext, Scorer, Scores
+from medfsad_bench.method import Images, RunContext, Scorer, Scores
 
 Parts = Sequence[Tensor]  # of n images: unit image embedding (n, d), then unit patch tokens (n, p, w), block by block
 
 
 @dataclass(frozen=True)
-class Config(ClipConfig):
+class Config(LabelledConfig, ClipConfig):
     """The paper's values.
 
     Attributes:
         layers: Blocks whose patch tokens are compared, counted from 1.
         subject: What the prompts speak of; one word for all targets.
         patch_weight: α, of the map's maximum.
-        train_shots: Supports a query in training.
-        steps: Of training.
-        batch_size: Queries a step, half of them anomalous, all of one source.
-        learning_rate: Of Adam.
     """
 
     layers: tuple[int, ...] = (7, 9, 11)
     subject: str = "medical image"
     patch_weight: float = 0.5
-    train_shots: int = 8
-    steps: int = 1000
-    batch_size: int = 48
-    learning_rate: float = 1e-3
-
-    def training(self) -> dict[str, Any]:
-        """What determines the trained weights."""
-        return asdict(self)
 
 
 class Head(nn.Module):
@@ -64,129 +52,76 @@ class Head(nn.Module):
         super().__init__()
         generator = Generator().manual_seed(seed)
         self.patch_weight = config.patch_weight
-        self.adapter = _two_layers(width, width // 4, width, generator)
-        self.classifier = _two_layers(width, width // 4, 1, generator)
-        self.holistic = _two_layers(patches, 128, 1, generator)
+        self.adapter = two_layers(width, width // 4, width, generator)
+        self.classifier = two_layers(width, width // 4, 1, generator)
+        self.holistic = two_layers(patches, 128, 1, generator)
 
     def forward(
-        self,
-        maps: Float[Tensor, "n p"],
-        image: Float[Tensor, "n d"],
-        support: Float[Tensor, "k d"],
-        text: Float[Tensor, " n"],
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Logits of the score's first part and of the image residual, and with them all that is scored.
-
-        Args:
-            maps: Patch residuals.
-            image: Embeddings of queries.
-            support: Embeddings of normal images.
-            text: Scores of the prompts.
-        """
-        residual = self.adapter(image) - self.adapter(support).mean(0)
+        self, parts: Parts, support: Parts, text: Float[Tensor, " n"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, "n p"]]:
+        """Logits of the score and of the image residual, and the map; `text` are the scores of the prompts."""
+        maps = residual_map(parts, support)
+        residual = self.adapter(parts[0]) - self.adapter(support[0]).mean(0)
         of_image = self.classifier(residual)[:, 0]
         whole = maps + of_image.sigmoid()[:, None] + text[:, None]
-        return self.holistic(whole)[:, 0] + self.patch_weight * maps.amax(1), of_image
+        return self.holistic(whole)[:, 0] + self.patch_weight * maps.amax(1), of_image, maps
 
 
-class InCtrl(Method):
+class InCtrl(LabelledMethod):
     """Residuals to the support, scored by a head that was trained on other sets."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self._head: Head | None = None
+    name = "inctrl"
+    config: Config
 
-    def pretrain(self, sources: Mapping[str, ImageSource], context: RunContext) -> None:
-        """Learn the head from normal images and anomalies of the sources."""
-        if self._head is not None:
-            return
-        labelled = [source for _, source in sorted(sources.items()) if isinstance(source, LabelledSource)]
-        labelled = [source for source in labelled if len(source.anomalies) and len(source.groups.unique()) > 1]
-        if not labelled:
-            raise MethodError(
-                f"inctrl learns from labelled anomalies of other sets, and of {', '.join(sources) or 'no set'} there "
-                "are none. Prepare at least one more set with anomalous test images."
-            )
+    def sizes(self, context: RunContext) -> tuple[int, ...]:
+        """Of an image's embedding, and of the map."""
         clip = load_clip(self.config, context.device)
-        head = Head(clip.visual.output_dim, clip.grid**2, self.config, seed=context.seed).to(context.device)
-        optimiser = torch.optim.Adam(head.parameters(), lr=self.config.learning_rate)
-        text = state_embeddings(clip, self.config.subject)
-        draws = labelled_episodes(
-            labelled,
-            shots=self.config.train_shots,
-            batch_size=self.config.batch_size,
-            steps=self.config.steps,
-            generator=Generator().manual_seed(context.seed),
-        )
-        for step, (support, queries, anomalous) in enumerate(draws, start=1):
-            known_parts, parts = self._parts(clip, support, context), self._parts(clip, queries, context)
-            prior = text_scores(parts[0], text, clip.scale)
-            score, of_image = head(residual_map(parts, known_parts), parts[0], known_parts[0], prior)
-            truth = anomalous.to(score.device)
-            loss = functional.binary_cross_entropy_with_logits(score, truth)
-            loss = loss + functional.binary_cross_entropy_with_logits(of_image, truth)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            context.progress(step, self.config.steps, loss=float(loss.detach()))
-        self._head = head
+        return clip.visual.output_dim, clip.grid**2
+
+    def new_head(self, sizes: Sequence[int], *, seed: int) -> Head:
+        """Adapter, classifier and φ."""
+        width, patches = sizes
+        return Head(width, patches, self.config, seed=seed)
+
+    def loss(self, head: nn.Module, episode: Episode, context: RunContext) -> Float[Tensor, ""]:
+        """Cross-entropy of the score and of the image residual's."""
+        support, queries, anomalous = episode
+        known_parts, parts = self._parts(support, context), self._parts(queries, context)
+        score, of_image, _ = head(parts, known_parts, self._said(parts, context))
+        truth = anomalous.to(score.device)
+        loss = functional.binary_cross_entropy_with_logits(score, truth)
+        return loss + functional.binary_cross_entropy_with_logits(of_image, truth)
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Keep the support's embeddings and tokens."""
-        clip = load_clip(self.config, context.device)
-        head = self._head or Head(clip.visual.output_dim, clip.grid**2, self.config, seed=context.seed)
-        head = head.to(context.device)
-        text, parts = state_embeddings(clip, self.config.subject), self._parts(clip, support, context)
+        head, known_parts = self.head(context), self._parts(support, context)
 
         def score(images: Images) -> Scores:
             with torch.no_grad():
-                found = self._parts(clip, images, context)
-                maps = residual_map(found, parts)
-                image, _ = head(maps, found[0], parts[0], text_scores(found[0], text, clip.scale))
-            return Scores(image=image, pixel=maps.unflatten(1, (clip.grid, clip.grid)))
+                parts = self._parts(images, context)
+                image, _, maps = head(parts, known_parts, self._said(parts, context))
+            return Scores(image=image, pixel=squared_up(maps))
 
         return score
 
-    def _parts(self, clip: Clip, images: Images, context: RunContext) -> Parts:
+    def _said(self, parts: Parts, context: RunContext) -> Float[Tensor, " n"]:
+        clip = load_clip(self.config, context.device)
+        return text_scores(parts[0], state_embeddings(clip, self.config.subject), clip.scale)
+
+    def _parts(self, images: Images, context: RunContext) -> Parts:
+        clip = load_clip(self.config, context.device)
+
         def computed(batch: Images) -> list[Tensor]:
             *blocks, last = clip.blocks(clip.embedded(batch), (*self.config.layers, clip.depth))
             return [clip.joint(last[:, 0]), *(functional.normalize(block[:, 1:], dim=-1) for block in blocks)]
 
-        return context.cached(
-            ("inctrl", self.config.backbone, self.config.weights, self.config.layers), images, computed
-        )
-
-    def state(self) -> dict[str, Tensor]:
-        """The head."""
-        if self._head is None:
-            return {}
-        sizes = [self._head.adapter[0].in_features, self._head.holistic[0].in_features]
-        return {
-            "sizes": torch.tensor(sizes),
-            **{name: value.clone() for name, value in self._head.state_dict().items()},
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a head."""
-        if not state:
-            return
-        try:
-            width, patches = (int(size) for size in state["sizes"])
-            head = Head(width, patches, self.config, seed=0)
-            head.load_state_dict({name: value for name, value in state.items() if name != "sizes"})
-        except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"The checkpoint holds no state of inctrl ({error}). Name another file.") from error
-        self._head = head
+        key = ("inctrl", self.config.backbone, self.config.weights, self.config.layers)
+        return context.cached(key, images, computed)
 
 
 def residual_map(parts: Parts, support: Parts) -> Float[Tensor, "n p"]:
     """One minus the cosine of each patch to the nearest of all supports' patches, averaged over the blocks."""
-    each = [1 - (own @ bank.flatten(0, 1).T).amax(2) for own, bank in zip(parts[1:], support[1:], strict=True)]
-    return torch.stack(each).mean(0)
-
-
-def _two_layers(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn.Sequential:
-    return nn.Sequential(new_linear(inputs, hidden, generator), nn.ReLU(), new_linear(hidden, outputs, generator))
+    return residuals(parts[1:], [block.flatten(0, 1) for block in support[1:]])
 
 
 INFO = MethodInfo(

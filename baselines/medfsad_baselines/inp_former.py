@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfsad_baselines.attention import PrototypeLayer, Tokens, perceptron
+from medfsad_baselines.losses import soft_mining
+from medfsad_baselines.maps import squared_up
 from medfsad_baselines.patches import patch_grid
 from medfsad_baselines.pools import Batch
-from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.trainer import Shapes
+from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
-
-Tokens = Float[Tensor, "n l c"]
 
 
 @dataclass(frozen=True)
@@ -62,27 +63,6 @@ class Config(TrainingConfig):
             raise ValueError("stages and layers have to be multiples of groups")
 
 
-class PrototypeLayer(nn.Module):
-    """Attention and a perceptron; with `softmax` as usual, else rectified and without the shortcut around it."""
-
-    def __init__(self, width: int, heads: int, *, softmax: bool) -> None:
-        super().__init__()
-        self.heads, self.softmax = heads, softmax
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.feed = _perceptron(width)
-
-    def forward(self, tokens: Tokens, asked: Float[Tensor, "n m c"]) -> Tokens:
-        """Tokens made of what they find in `asked`."""
-        parts = ((self.query, self.before(tokens)), (self.key, asked), (self.value, asked))
-        q, k, v = (rearrange(linear(one), "n l (h d) -> n h l d", h=self.heads) for linear, one in parts)
-        weights = q @ k.mT / q.shape[-1] ** 0.5
-        weights = weights.softmax(-1) if self.softmax else weights.relu()
-        found = self.out(rearrange(weights @ v, "n h l d -> n l (h d)"))
-        tokens = tokens + found if self.softmax else found
-        return tokens + self.feed(self.after(tokens))
-
-
 class InpNetwork(nn.Module):
     """Extractor, bottleneck and decoder on tokens with the channels of all groups."""
 
@@ -92,7 +72,7 @@ class InpNetwork(nn.Module):
         self.channels, self.groups = list(channels), config.groups
         self.tokens = nn.Parameter(torch.randn(config.prototypes, width))
         self.extractor = PrototypeLayer(width, config.heads, softmax=True)
-        self.bottleneck = _perceptron(width)
+        self.bottleneck = perceptron(width, nn.GELU())
         self.decoder = nn.ModuleList(PrototypeLayer(width, config.heads, softmax=False) for _ in range(config.layers))
 
     def forward(self, tokens: Tokens) -> tuple[list[Float[Tensor, "n l _c"]], Float[Tensor, "n m c"]]:
@@ -110,9 +90,7 @@ class InpNetwork(nn.Module):
 class InpFormer(TrainedMethod):
     """What of an image its own normal prototypes can't give back."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> InpNetwork:
         """Extractor, bottleneck and decoder."""
@@ -120,8 +98,7 @@ class InpFormer(TrainedMethod):
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         """AdamW."""
-        c = self.config
-        return torch.optim.AdamW(network.parameters(), c.learning_rate, weight_decay=c.decay)
+        return torch.optim.AdamW(network.parameters(), self.config.learning_rate, weight_decay=self.config.decay)
 
     def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Soft mining and coherence."""
@@ -136,8 +113,7 @@ class InpFormer(TrainedMethod):
         groups = self._groups(seen.stages)
         found, _ = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
         each = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in zip(groups, found, strict=True)]
-        edge = round(groups[0].shape[1] ** 0.5)
-        return torch.stack(each).mean(0).view(-1, edge, edge)
+        return squared_up(torch.stack(each).mean(0))
 
     def _groups(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _l _c"]]:
         """Tokens of each group, on the grid of the first stage."""
@@ -152,29 +128,6 @@ def least_distances(tokens: Tokens, prototypes: Float[Tensor, "n m c"]) -> Float
     return (1 - directions).amin(-1)
 
 
-def soft_mining(known: Tokens, found: Tokens, gamma: float) -> Float[Tensor, ""]:
-    """1 − cos of flattened maps; a position's gradient counts by its distance over the mean, to the power γ."""
-    distance = 1 - functional.cosine_similarity(known, found, dim=-1).detach()
-    weight = (distance / distance.mean().clamp_min(1e-12)).pow(gamma)[..., None]
-    contracted = weight * found + ((1 - weight) * found).detach()
-    return (1 - functional.cosine_similarity(known.flatten(1), contracted.flatten(1), dim=1)).mean()
-
-
-def _perceptron(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-
-_QUICK = {
-    "backbone": "efficientnet_lite0",
-    "stages": (2, 3),
-    "size_px": 128,
-    "batch_size": 8,
-    "steps": 300,
-    "support_steps": 20,
-    "heads": 4,
-    "layers": 2,
-}
-
 INFO = MethodInfo(
     name="inp_former",
     version="1.0.0",
@@ -183,7 +136,7 @@ INFO = MethodInfo(
     summary="A decoder that knows an image by its own normal prototypes alone",
     paper="Luo et al., CVPR 2025",
     licence="Apache-2.0",
-    presets=presets(_QUICK),
+    presets=presets(stages=(2, 3), steps=300, support_steps=20, heads=4, layers=2),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(

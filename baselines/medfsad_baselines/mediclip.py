@@ -9,7 +9,6 @@ A map is the softmax of a patch's cosines to the two prompts, averaged over the 
 CLIP itself learns nothing, so tokens of an image are computed once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +16,12 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.clip import Clip, ClipConfig, in_own_order, load_clip, new_linear
+from medfsad_baselines.clip import Clip, ClipConfig, Levels, load_clip
 from medfsad_baselines.clip_weights import RANDOM, TINY
+from medfsad_baselines.heads import fit, new_linear
 from medfsad_baselines.lesions import with_lesions
+from medfsad_baselines.losses import focal_and_dice
+from medfsad_baselines.pools import in_own_order
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -76,7 +78,7 @@ class MediClip(Method):
 
         return score
 
-    def _tokens(self, clip: Clip, images: Images) -> list[Float[Tensor, "n p c"]]:
+    def _tokens(self, clip: Clip, images: Images) -> Levels:
         return [tokens[:, 1:] for tokens in clip.blocks(clip.embedded(images), self.config.layers)]
 
 
@@ -102,9 +104,7 @@ class Head(nn.Module):
         read = self._read(torch.cat([self._embedded[:, :1], learnt, behind], dim=1), self._ids)
         return functional.normalize(read.unflatten(0, (2, len(NORMAL_WORDS))).mean(1), dim=-1)
 
-    def forward(
-        self, tokens: Sequence[Float[Tensor, "n p _w"]], text: Float[Tensor, "2 d"]
-    ) -> Float[Tensor, "n gh gw"]:
+    def forward(self, tokens: Levels, text: Float[Tensor, "2 d"]) -> Float[Tensor, "n gh gw"]:
         """Probability of the abnormal prompt at each patch."""
         maps = []
         for adapter, layer in zip(self.adapters, tokens, strict=True):
@@ -114,35 +114,15 @@ class Head(nn.Module):
 
 
 def train(
-    head: Head,
-    tokens: Sequence[Float[Tensor, "n p _w"]],
-    masks: Bool[Tensor, "n h w"],
-    config: Config,
-    generator: Generator,
+    head: Head, tokens: Levels, masks: Bool[Tensor, "n h w"], config: Config, generator: Generator
 ) -> list[float]:
     """Fit prompts and adapters to lesions; returns the loss of every step."""
-    optimiser = torch.optim.Adam(head.parameters(), lr=config.learning_rate)
-    losses = []
-    for _ in range(config.steps):
+
+    def loss() -> Tensor:
         chosen = torch.randperm(len(masks), generator=generator)[: config.batch_size].to(masks.device)
-        with torch.enable_grad():
-            maps = head([layer[chosen] for layer in tokens], head.text())
-            loss = focal_and_dice(maps, masks[chosen])
-            optimiser.zero_grad()
-            loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    return losses
+        return focal_and_dice(head([layer[chosen] for layer in tokens], head.text()), masks[chosen])
 
-
-def focal_and_dice(maps: Float[Tensor, "n gh gw"], masks: Bool[Tensor, "n h w"]) -> Float[Tensor, ""]:
-    """Focal loss (γ = 2) and one minus Dice, at the masks' size."""
-    size = list(masks.shape[1:])
-    found = functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    found, truth = found.clamp(1e-6, 1 - 1e-6), masks.to(found.dtype)
-    right = torch.where(masks, found, 1 - found)
-    dice = (2 * (found * truth).sum((1, 2)) + 1) / (found.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return -((1 - right) ** 2 * right.log()).mean() + (1 - dice).mean()
+    return fit(torch.optim.Adam(head.parameters(), lr=config.learning_rate), loss, config.steps)
 
 
 INFO = MethodInfo(

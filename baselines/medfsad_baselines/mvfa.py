@@ -10,7 +10,6 @@ every later block sees adapted tokens. At each of these levels a projection brin
 are averaged over the levels and added. The abnormal supports are why this method has a track of its own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +17,15 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.clip import Clip, ClipConfig, in_own_order, load_clip, new_linear
+from medfsad_baselines.clip import Clip, ClipConfig, Levels, load_clip, residuals
+from medfsad_baselines.clip_prompts import state_embeddings, text_scores
 from medfsad_baselines.clip_weights import RANDOM, TINY
-from medfsad_baselines.winclip import state_embeddings, text_scores
+from medfsad_baselines.heads import fit, new_linear
+from medfsad_baselines.pools import in_own_order
 from medfsad_bench.info import ABNORMAL_SUPPORTS, TEXT, MethodInfo, known
 from medfsad_bench.method import AbnormalShotMethod, Images, RunContext, Scorer, Scores
+
+Embedded = Float[Tensor, "_n t c"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,13 @@ class Adapters(nn.Module):
         self.adapters = nn.ModuleList([nn.Sequential(a, act(), b, act()) for a, b in zip(down, up, strict=True)])
         self.projections = nn.ModuleList([new_linear(width, joint, generator) for _ in config.layers])
 
-    def forward(self, embedded: Float[Tensor, "n t c"]) -> list[Float[Tensor, "n p d"]]:
+    def forward(self, embedded: Embedded) -> Levels:
         """Unit patch embeddings, level by level."""
         levels = self._blocks(embedded, self._layers, self._changed)
         each = zip(self.projections, levels, strict=True)
         return [functional.normalize(project(tokens[:, 1:]), dim=-1) for project, tokens in each]
 
-    def _changed(self, block: int, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n t c"]:
+    def _changed(self, block: int, tokens: Embedded) -> Embedded:
         if block not in self._layers:
             return tokens
         adapted = self.adapters[self._layers.index(block)](tokens)
@@ -99,9 +102,8 @@ class Mvfa(AbnormalShotMethod):
         def score(images: Images) -> Scores:
             with torch.no_grad():
                 levels = adapters(clip.embedded(images))
-                said = text_map(levels, text, clip.scale)
-                far = [1 - (level @ bank.T).amax(2) for level, bank in zip(levels, memory, strict=True)]
-                kept = torch.stack(far).mean(0)
+                said = torch.stack([text_scores(level, text, clip.scale) for level in levels]).mean(0)
+                kept = residuals(levels, memory)
             image = share * said.amax(1) + (1 - share) * kept.amax(1)
             maps = share * said + (1 - share) * kept
             return Scores(image=image, pixel=maps.unflatten(1, (clip.grid, clip.grid)))
@@ -109,35 +111,19 @@ class Mvfa(AbnormalShotMethod):
         return score
 
 
-def text_map(
-    levels: Sequence[Float[Tensor, "n p d"]], text: Float[Tensor, "2 d"], scale: float
-) -> Float[Tensor, "n p"]:
-    """Probability of the abnormal prompts at each patch, averaged over the levels."""
-    return torch.stack([text_scores(level, text, scale) for level in levels]).mean(0)
-
-
 def train(
-    adapters: Adapters,
-    normal: Float[Tensor, "k t c"],
-    abnormal: Float[Tensor, "m t c"],
-    text: Float[Tensor, "2 d"],
-    scale: float,
-    config: Config,
+    adapters: Adapters, normal: Embedded, abnormal: Embedded, text: Float[Tensor, "2 d"], scale: float, config: Config
 ) -> list[float]:
     """Fit adapters so that at each level the most abnormal patch of an image tells its kind; all losses."""
-    optimiser = torch.optim.Adam(adapters.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
     images = torch.cat([normal, abnormal])
     truth = torch.tensor([0.0] * len(normal) + [1.0] * len(abnormal), device=images.device)
-    losses = []
-    for _ in range(config.steps):
-        with torch.enable_grad():
-            worst = [text_scores(level, text, scale).amax(1).clamp(1e-6, 1 - 1e-6) for level in adapters(images)]
-            loss = torch.stack([functional.binary_cross_entropy(level, truth) for level in worst]).sum()
-            optimiser.zero_grad()
-            loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    return losses
+
+    def loss() -> Tensor:
+        worst = [text_scores(level, text, scale).amax(1).clamp(1e-6, 1 - 1e-6) for level in adapters(images)]
+        return torch.stack([functional.binary_cross_entropy(level, truth) for level in worst]).sum()
+
+    optimiser = torch.optim.Adam(adapters.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
+    return fit(optimiser, loss, config.steps)
 
 
 INFO = MethodInfo(

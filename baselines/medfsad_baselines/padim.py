@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from medfsad_baselines.maps import squared_up
 from medfsad_baselines.patches import FeatureConfig, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
@@ -48,8 +49,7 @@ class Padim(Method):
 
         def score(images: Images) -> Scores:
             found = [mahalanobis(v - mean, whitener, isotropic) for v in self._vectors(images, context)]
-            edge = round(mean.shape[0] ** 0.5)
-            return Scores(pixel=torch.stack(found).view(len(images), edge, edge))
+            return Scores(pixel=squared_up(torch.stack(found)))
 
         return score
 

@@ -35,20 +35,28 @@ class FeatureConfig:
 
 
 def patch_grid(
-    stages: Sequence[Float[Tensor, "n _ _ _"]], *, pool: int = 1, mode: Literal["bilinear", "nearest"] = "bilinear"
+    stages: Sequence[Float[Tensor, "n _ _ _"]],
+    *,
+    pool: int = 1,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+    edge: int | None = None,
 ) -> Float[Tensor, "n ph pw d"]:
-    """One vector a patch: stages brought to the grid of the first, and joined.
+    """One vector a patch: stages brought to one grid, and joined.
 
     Args:
         stages: Feature maps, the finest first.
         pool: Edge of the neighbourhood over which each stage is averaged first (PatchCore: 3); 1 for none.
-        mode: How coarser stages are enlarged.
+        mode: How stages are brought to another grid.
+        edge: Of the grid; None for that of the first stage.
     """
     pooled = [functional.avg_pool2d(stage, pool, 1, pool // 2) if pool > 1 else stage for stage in stages]
-    size = pooled[0].shape[-2:]
+    size = pooled[0].shape[-2:] if edge is None else torch.Size((edge, edge))
     corners = False if mode == "bilinear" else None
-    others = [functional.interpolate(stage, size, mode=mode, align_corners=corners) for stage in pooled[1:]]
-    return torch.cat([pooled[0], *others], dim=1).permute(0, 2, 3, 1).contiguous()
+    alike = [
+        stage if stage.shape[-2:] == size else functional.interpolate(stage, size, mode=mode, align_corners=corners)
+        for stage in pooled
+    ]
+    return torch.cat(alike, dim=1).permute(0, 2, 3, 1).contiguous()
 
 
 class Bank:

@@ -78,10 +78,9 @@ class SupportPool:
     """The support, in an order that hangs on its pixels alone."""
 
     def __init__(self, support: Images, backbone: Backbone, context: RunContext) -> None:
-        order = sorted(range(len(support)), key=lambda place: support[place].cpu().numpy().tobytes())
-        self._images = support[order]
+        self._images = in_own_order(support)
         self._stages = context.features(backbone, self._images)
-        self.source, self.group = np.zeros(len(order), np.int64), np.arange(len(order))
+        self.source, self.group = np.zeros(len(support), np.int64), np.arange(len(support))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -141,3 +140,9 @@ def partners(pool: Pool, numbers: Numbers, rng: np.random.Generator) -> Numbers:
             )
         found.append(rng.choice(others))
     return np.array(found)
+
+
+def in_own_order(images: Images) -> Images:
+    """Images in an order that hangs on their pixels alone, so that the support's order doesn't matter."""
+    order = sorted(range(len(images)), key=lambda place: images[place].cpu().numpy().tobytes())
+    return images[order]

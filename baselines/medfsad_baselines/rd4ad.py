@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from medfsad_baselines.losses import stages_loss
+from medfsad_baselines.maps import stages_maps
 from medfsad_baselines.pools import Batch
-from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, cosine_distance, enlarged, presets
+from medfsad_baselines.residual import halvings, residual_blocks
+from medfsad_baselines.trainer import Shapes
+from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
 
 
@@ -38,28 +41,6 @@ class Config(TrainingConfig):
     rectified: bool = True
 
 
-class Block(nn.Module):
-    """Residual bottleneck at half (`scale` −1), the same (0) or twice (1) the resolution."""
-
-    def __init__(self, inputs: int, outputs: int, scale: int = 0, *, rectified: bool = True) -> None:
-        super().__init__()
-        width = max(1, outputs // 2)
-        self.body = nn.Sequential(
-            *(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
-            *(_spatial(width, width, scale, edge=3), nn.BatchNorm2d(width), nn.ReLU()),
-            *(nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
-        )
-        alike = scale == 0 and inputs == outputs
-        shortcut = nn.Sequential(_spatial(inputs, outputs, scale, edge=1), nn.BatchNorm2d(outputs))
-        self.shortcut: nn.Module = nn.Identity() if alike else shortcut
-        self.rectified = rectified
-
-    def forward(self, x: Float[Tensor, "n _c _h _w"]) -> Float[Tensor, "n _d _i _j"]:
-        """Residual plus shortcut."""
-        out: Tensor = self.body(x) + self.shortcut(x)
-        return functional.relu(out) if self.rectified else out
-
-
 class Reverse(nn.Module):
     """Bottleneck and decoder for stages of these shapes, finest first."""
 
@@ -68,14 +49,14 @@ class Reverse(nn.Module):
         channels, heights = [one[0] for one in shapes], [one[1] for one in shapes]
         last = channels[-1]
         self.reductions = nn.ModuleList(
-            nn.Sequential(*_halvings(channel, last, height, heights[-1]))
+            nn.Sequential(*halvings(channel, last, height, heights[-1]))
             for channel, height in zip(channels, heights, strict=True)
         )
         self.fusion = nn.Sequential(nn.Conv2d(len(shapes) * last, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU())
-        self.embedding = _blocks(last, 2 * last, -1, config.depths[-1], rectified=True)
+        self.embedding = residual_blocks(last, 2 * last, -1, config.depths[-1], rectified=True)
         inputs, height, decoder = 2 * last, heights[-1] // 2, []
         for (channel, edge, _), depth in zip(reversed(shapes), config.depths, strict=False):
-            decoder.append(_blocks(inputs, channel, int(edge > height), depth, rectified=config.rectified))
+            decoder.append(residual_blocks(inputs, channel, int(edge > height), depth, rectified=config.rectified))
             inputs, height = channel, edge
         self.decoder = nn.ModuleList(decoder)
 
@@ -93,9 +74,7 @@ class Reverse(nn.Module):
 class Rd4ad(TrainedMethod):
     """Reverse distillation."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> Reverse:
         """Bottleneck and decoder."""
@@ -104,45 +83,13 @@ class Rd4ad(TrainedMethod):
     def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Equation 2."""
         stages = batch.stages
-        pairs = zip(stages, network(stages), strict=True)
-        return torch.stack([cosine_distance(t, s).mean() for t, s in pairs]).sum()
+        return stages_loss(stages, network(stages))
 
     def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Equation 3."""
         size_px = self.config.size_px or seen.images.shape[-1]
-        pairs = zip(seen.stages, network(seen.stages), strict=True)
-        return torch.stack([enlarged(cosine_distance(t, s), size_px) for t, s in pairs]).sum(0)
+        return stages_maps(seen.stages, network(seen.stages), size_px).sum(0)
 
-
-def _blocks(inputs: int, outputs: int, scale: int, depth: int, *, rectified: bool) -> nn.Sequential:
-    ends = [rectified or place < depth - 1 for place in range(depth)]
-    first = Block(inputs, outputs, scale, rectified=ends[0])
-    return nn.Sequential(first, *(Block(outputs, outputs, rectified=end) for end in ends[1:]))
-
-
-def _halvings(inputs: int, outputs: int, height: int, wanted: int) -> list[nn.Module]:
-    parts: list[nn.Module] = []
-    while height > wanted:
-        parts += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-        inputs, height = outputs, (height + 1) // 2
-    return parts or [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-
-def _spatial(inputs: int, outputs: int, scale: int, *, edge: int) -> nn.Module:
-    if scale > 0:
-        return nn.ConvTranspose2d(inputs, outputs, 2, 2, bias=False)
-    return nn.Conv2d(inputs, outputs, edge, 1 if scale == 0 else 2, edge // 2, bias=False)
-
-
-_QUICK = {
-    "backbone": "efficientnet_lite0",
-    "size_px": 128,
-    "batch_size": 8,
-    "steps": 400,
-    "support_steps": 20,
-    "depths": (2, 2, 2, 2),
-    "rectified": False,
-}
 
 INFO = MethodInfo(
     name="rd4ad",
@@ -152,7 +99,7 @@ INFO = MethodInfo(
     summary="A decoder that gives the teacher's stages back through a one-class bottleneck",
     paper="Deng and Li, CVPR 2022",
     licence="Apache-2.0",
-    presets=presets(_QUICK),
+    presets=presets(steps=400, support_steps=20, depths=(2, 2, 2, 2), rectified=False),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(

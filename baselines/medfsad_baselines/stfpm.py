@@ -14,8 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfsad_baselines.losses import stages_loss
+from medfsad_baselines.maps import stages_maps
 from medfsad_baselines.pools import Batch
-from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, cosine_distance, enlarged, presets
+from medfsad_baselines.trainer import Shapes
+from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images
 
@@ -63,9 +66,7 @@ class Student(nn.Module):
 class Stfpm(TrainedMethod):
     """A student that knows the teacher's answer on normal images alone."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, _shapes: Shapes) -> Student:
         """The student; it follows the teacher's shapes by itself."""
@@ -78,24 +79,13 @@ class Stfpm(TrainedMethod):
 
     def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Equation 3."""
-        student = cast(Student, network)(batch.images)
-        pairs = zip(batch.stages, student, strict=True)
-        return torch.stack([cosine_distance(t, s).mean() for t, s in pairs]).sum()
+        return stages_loss(batch.stages, network(batch.images))
 
     def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Equation 4."""
         size_px = self.config.size_px or seen.images.shape[-1]
-        pairs = zip(seen.stages, network(seen.images), strict=True)
-        return torch.stack([enlarged(cosine_distance(t, s), size_px) for t, s in pairs]).prod(0)
+        return stages_maps(seen.stages, network(seen.images), size_px).prod(0)
 
-
-_QUICK = {
-    "backbone": "efficientnet_lite0",
-    "size_px": 128,
-    "batch_size": 8,
-    "steps": 200,
-    "support_steps": 12,
-}
 
 INFO = MethodInfo(
     name="stfpm",
@@ -105,7 +95,7 @@ INFO = MethodInfo(
     summary="A student network that follows a frozen teacher at three stages",
     paper="Wang et al., BMVC 2021",
     licence="Apache-2.0",
-    presets=presets(_QUICK),
+    presets=presets(steps=200, support_steps=12),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(

@@ -10,24 +10,22 @@ The mask holds for one attention. Through several, what a token knows comes roun
 The loss is the mean squared difference of the tokens; the map is its length at each position.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfsad_baselines.attention import MaskedLayer, Tokens, far_apart
+from medfsad_baselines.maps import squared_up
 from medfsad_baselines.patches import patch_grid
 from medfsad_baselines.pools import Batch
-from medfsad_baselines.training import Seen, Shapes, TrainedMethod, TrainingConfig, presets
-from medfsad_bench.errors import MethodError
+from medfsad_baselines.trainer import Shapes
+from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
-
-Tokens = Float[Tensor, "n l c"]
 
 
 @dataclass(frozen=True)
@@ -59,38 +57,6 @@ class Config(TrainingConfig):
     decay: float = 1e-4
 
 
-class Attention(nn.Module):
-    """Attention in several heads, each token blind for its neighbourhood."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, query: Tokens, key: Tokens, value: Tokens, seen: Bool[Tensor, "l l"]) -> Tokens:
-        """What each token finds where `seen` is true."""
-        parts = zip((self.query, self.key, self.value), (query, key, value), strict=True)
-        q, k, v = (rearrange(linear(one), "n l (h d) -> n h l d", h=self.heads) for linear, one in parts)
-        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        return self.out(rearrange(found, "n h l d -> n l (h d)"))
-
-
-class Layer(nn.Module):
-    """One or two attentions and two linear layers, each added to its input and normalised."""
-
-    def __init__(self, width: int, heads: int, attentions: int) -> None:
-        super().__init__()
-        self.attentions = nn.ModuleList(Attention(width, heads) for _ in range(attentions))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(attentions + 1))
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
-
-    def forward(self, tokens: Tokens, asked: Sequence[tuple[Tokens, Tokens]], seen: Bool[Tensor, "l l"]) -> Tokens:
-        """Tokens after they asked each pair of keys and values."""
-        for attention, norm, (key, value) in zip(self.attentions, self.norms, asked, strict=False):
-            tokens = norm(tokens + attention(tokens, key, value, seen))
-        return self.norms[-1](tokens + self.feed(tokens))
-
-
 class Transformer(nn.Module):
     """From tokens with `channels` to tokens with `channels`, on a grid of `edge` × `edge`."""
 
@@ -100,8 +66,8 @@ class Transformer(nn.Module):
         self.enter, self.leave = nn.Linear(channels, width), nn.Linear(width, channels)
         self.position = nn.Parameter(0.02 * torch.randn(edge**2, width))
         self.queries = nn.Parameter(0.02 * torch.randn(config.layers, edge**2, width))
-        self.encoder = nn.ModuleList(Layer(width, heads, 1) for _ in range(config.layers))
-        self.decoder = nn.ModuleList(Layer(width, heads, 2) for _ in range(config.layers))
+        self.encoder = nn.ModuleList(MaskedLayer(width, heads, 1) for _ in range(config.layers))
+        self.decoder = nn.ModuleList(MaskedLayer(width, heads, 2) for _ in range(config.layers))
         self.seen: Tensor
         self.register_buffer("seen", far_apart(edge, config.neighbourhood), persistent=False)
 
@@ -121,9 +87,7 @@ class Transformer(nn.Module):
 class UniAd(TrainedMethod):
     """Distance between tokens and what a transformer makes of their surroundings."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.config = config
+    config: Config
 
     def network(self, shapes: Shapes) -> Transformer:
         """The transformer."""
@@ -131,63 +95,24 @@ class UniAd(TrainedMethod):
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         """AdamW."""
-        c = self.config
-        return torch.optim.AdamW(network.parameters(), c.learning_rate, weight_decay=c.decay)
+        return torch.optim.AdamW(network.parameters(), self.config.learning_rate, weight_decay=self.config.decay)
 
     def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Mean squared difference from the tokens without jitter."""
-        tokens = self._tokens(batch.stages)
+        tokens = patch_grid(batch.stages, edge=self.config.grid).flatten(1, 2)
         noise = torch.from_numpy(batch.rng.standard_normal(tokens.shape, np.float32)).to(tokens.device)
         return functional.mse_loss(network(jittered(tokens, noise, self.config.jitter)), tokens)
 
     def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
         """Length of the difference at each position."""
-        tokens = self._tokens(seen.stages)
-        edge = round(tokens.shape[1] ** 0.5)
-        return (cast(Tensor, network(tokens)) - tokens).norm(dim=-1).view(-1, edge, edge)
-
-    def _tokens(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> Tokens:
-        if self.config.grid is not None:
-            size = (self.config.grid, self.config.grid)
-            stages = [functional.interpolate(one, size, mode="bilinear", align_corners=False) for one in stages]
-        return patch_grid(stages).flatten(1, 2)
-
-
-def far_apart(edge: int, neighbourhood: int) -> Bool[Tensor, "l l"]:
-    """Which token of an `edge` × `edge` grid may see which: none within the square around it.
-
-    Raises:
-        MethodError: If the square covers the grid from some position.
-    """
-    y, x = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
-    places = torch.stack([y.flatten(), x.flatten()], dim=1)
-    seen = (places[:, None] - places[None]).abs().amax(-1) > neighbourhood // 2
-    if not bool(seen.any(1).all()):
-        raise MethodError(
-            f"A neighbourhood of {neighbourhood} hides the whole grid of {edge} × {edge} from a token. Lower "
-            "--set neighbourhood=…, or take a finer stage or larger images."
-        )
-    return seen
+        tokens = patch_grid(seen.stages, edge=self.config.grid).flatten(1, 2)
+        return squared_up((cast(Tensor, network(tokens)) - tokens).norm(dim=-1))
 
 
 def jittered(tokens: Tokens, noise: Tokens, alpha: float) -> Tokens:
     """Tokens f with noise of standard deviation α |f| / C in each channel."""
     return tokens + noise * (alpha / tokens.shape[-1]) * tokens.norm(dim=-1, keepdim=True)
 
-
-_QUICK = {
-    "backbone": "efficientnet_lite0",
-    "stages": (2, 3),
-    "size_px": 128,
-    "batch_size": 8,
-    "steps": 300,
-    "support_steps": 20,
-    "learning_rate": 1e-3,
-    "grid": None,
-    "width": 64,
-    "heads": 4,
-    "layers": 2,
-}
 
 INFO = MethodInfo(
     name="uniad",
@@ -197,7 +122,9 @@ INFO = MethodInfo(
     summary="A transformer that gives features back without seeing their neighbourhood",
     paper="You et al., NeurIPS 2022",
     licence="Apache-2.0",
-    presets=presets(_QUICK),
+    presets=presets(
+        stages=(2, 3), steps=300, support_steps=20, learning_rate=1e-3, grid=None, width=64, heads=4, layers=2
+    ),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(

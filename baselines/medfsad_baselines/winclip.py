@@ -10,23 +10,18 @@ Support  half of one minus the cosine to the nearest embedding of the support, f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from medfsad_baselines.clip import Clip, ClipConfig, ensemble, load_clip
+from medfsad_baselines.clip import Clip, ClipConfig, load_clip
+from medfsad_baselines.clip_prompts import state_embeddings, text_scores
 from medfsad_baselines.clip_weights import RANDOM, TINY
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
-NORMAL_STATES = ("{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without damage")
-ABNORMAL_STATES = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
-_PHOTOS = ("photo", "cropped photo", "close-up photo", "bright photo", "dark photo", "blurry photo", "good photo")
-_STATES = (NORMAL_STATES, ABNORMAL_STATES)
 _LEAST = 1e-8  # of a score: the harmonic mean has no place for 0
-TEMPLATES = tuple(f"a {photo} of {article} {{}}" for photo in _PHOTOS for article in ("a", "the"))
 
 
 @dataclass(frozen=True)
@@ -111,22 +106,6 @@ def harmonic_mean(scores: Float[Tensor, "n m"], masks: Bool[Tensor, "m p"]) -> F
     """At each patch the harmonic mean of the scores of all windows that hold it."""
     weights = masks.to(scores.dtype)
     return weights.sum(0) / (scores.clamp_min(_LEAST).reciprocal() @ weights)
-
-
-def state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
-    """One embedding for all phrasings of a normal thing, and one for all of an abnormal one; computed once."""
-    return _state_embeddings(clip, subject).to(clip.mean.device)
-
-
-@cache
-def _state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
-    lists = ([one.format(state.format(subject)) for one in TEMPLATES for state in states] for states in _STATES)
-    return torch.stack([ensemble(clip, prompts) for prompts in lists])
-
-
-def text_scores(embeddings: Float[Tensor, "*n d"], text: Float[Tensor, "2 d"], scale: float) -> Float[Tensor, "*n"]:
-    """Softmax over the two states, on the abnormal one."""
-    return (scale * embeddings @ text.T).softmax(-1)[..., 1]
 
 
 def nearest(embeddings: Float[Tensor, "n m d"], bank: Float[Tensor, "b d"]) -> Float[Tensor, "n m"]:

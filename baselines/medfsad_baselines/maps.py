@@ -1,0 +1,32 @@
+"""Maps of features and of scores: what maps are made of, and the sizes they come to."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+Stages = Sequence[Float[Tensor, "n _c _h _w"]]
+
+
+def cosine_distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+    """1 − cos at each position: half the squared distance of the two vectors, each scaled to length 1."""
+    return 1 - functional.cosine_similarity(a, b, dim=1)
+
+
+def stages_maps(known: Stages, found: Stages, size_px: int) -> Float[Tensor, "_k n s s"]:
+    """The cosine distances of each stage, all brought to one size."""
+    return torch.stack([enlarged(cosine_distance(a, b), size_px) for a, b in zip(known, found, strict=True)])
+
+
+def enlarged(maps: Float[Tensor, "n h w"], size_px: int) -> Float[Tensor, "n s s"]:
+    """Maps at another size, bilinear."""
+    size = (size_px, size_px)
+    return functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def squared_up(tokens: Float[Tensor, "n l"]) -> Float[Tensor, "n s s"]:
+    """One value a token as maps, where the tokens fill a square row by row."""
+    edge = round(tokens.shape[1] ** 0.5)
+    return tokens.view(-1, edge, edge)

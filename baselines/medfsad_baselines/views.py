@@ -1,0 +1,76 @@
+"""Images and feature maps turned, scaled and shifted about their centre; and the views of a support made of such."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from medfsad_bench.method import Images
+
+Maps = Float[Tensor, "n c h w"]
+UPRIGHT: Mapping[str, Any] = {  # views of an image that has one right way up
+    "rotations": (-22.5, -11.25, 11.25, 22.5),
+    "shifts": (0.1,),
+    "quarter_turns": False,
+    "flip": False,
+    "grey": False,
+}
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Which views of a support image are made beside it; as it is, the 22 of RegAD.
+
+    Attributes:
+        rotations: Of each support image, degrees.
+        shifts: Of each support image, along both diagonals and both ways, as a part of the edge.
+        quarter_turns: Whether each support image is turned by 90, 180 and 270 degrees, too.
+        flip: Whether it is mirrored, left to right.
+        grey: Whether its colours are averaged.
+    """
+
+    rotations: tuple[float, ...] = (-45.0, -33.75, -22.5, -11.25, 11.25, 22.5, 33.75, 45.0)
+    shifts: tuple[float, ...] = (0.1, 0.2)
+    quarter_turns: bool = True
+    flip: bool = True
+    grey: bool = True
+
+    def views_of(self, images: Images) -> Float[Tensor, "_views 3 h w"]:
+        """Each image as it is, and its views."""
+        views = [images, *(rotated(images, degrees) for degrees in self.rotations)]
+        views += [shifted(images, x * s, y * s) for s in self.shifts for x in (-1, 1) for y in (-1, 1)]
+        views += [images.rot90(turns, (2, 3)) for turns in (1, 2, 3) if self.quarter_turns]
+        views += [images.flip(3)] if self.flip else []
+        views += [images.mean(1, keepdim=True).expand_as(images)] if self.grey else []
+        return torch.cat(views)
+
+
+def rotated(images: Images, degrees: float) -> Images:
+    """Images turned about their centre; quarter turns exactly, others by bilinear sampling with repeated borders."""
+    if degrees % 90 == 0:
+        return torch.rot90(images, round(degrees / 90), dims=(2, 3))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device)
+    return sampled(images, turn.expand(len(images), -1, -1))
+
+
+def shifted(images: Images, x: float, y: float) -> Images:
+    """Images moved to the left and upwards by these parts of their edges, with repeated borders."""
+    move = torch.tensor([[1.0, 0.0, 2 * x], [0.0, 1.0, 2 * y]], device=images.device)
+    return sampled(images, move.expand(len(images), -1, -1))
+
+
+def warped(maps: Maps, turns: Float[Tensor, "n 2 2"]) -> Maps:
+    """Maps turned and scaled about their centre, each by its own matrix from coordinates after to those before."""
+    return sampled(maps, functional.pad(turns, (0, 1)))
+
+
+def sampled(maps: Maps, affine: Float[Tensor, "n 2 3"]) -> Maps:
+    """Maps read, bilinear and with repeated borders, where `affine` takes the coordinates (−1 to 1) of the result."""
+    grid = functional.affine_grid(affine, list(maps.shape), align_corners=False)
+    return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
