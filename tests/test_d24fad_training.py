@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from medfsad_bench.results import read_scores
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.runner import Runner
 from medfsad_bench.run.training import DeviceSource
+from medfsad_bench.testing import check_method
 
 CPU = torch.device("cpu")
 SMALL = {"steps": 9, "size_px": 64, "batch_size": 4, "train_shots": 2}  # three steps an epoch
@@ -306,3 +308,20 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="can't be read"):
         D24FAD(quick()).load_reference(tmp_path / "evil.pth")
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_any_network_of_four_stages_is_a_teacher(name: str) -> None:
+    """Whether timm counts a stem (ResNet) or not (ConvNeXt), and whatever the order of its axes (Swin)."""
+    config = Config(backbone=f"random:{name}", size_px=64, depths=(1, 1, 1))
+    method = D24FAD(config)
+    stages = LocalContext().features(method._backbone, torch.rand(1, 3, 64, 64))
+    assert [stage.shape[2:] for stage in stages] == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    assert all(low.shape[1] < high.shape[1] for low, high in pairwise(stages)), "channels come second"
+    check_method(method)
+
+
+def test_a_network_that_takes_another_size_alone_says_so() -> None:
+    method = D24FAD(Config(backbone="random:swinv2_tiny_window8_256", size_px=64))
+    with pytest.raises(WeightsError, match="refuses images of 64 px"):
+        method.adapt(torch.rand(2, 3, 64, 64), LocalContext())

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import timm
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
-from medfsad_bench.run.weights import bare_network, load_weights, timm_name
+from medfsad_bench.run.weights import bare_network, load_weights, stage_count, timm_name
 
 _CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
 _CUDA_CHUNK = 64
@@ -24,6 +26,7 @@ class Features(nn.Module):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.size_px = backbone.size_px
+        self.channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")  # as Swin's are
         mean, std = _scaling(backbone)
         self.mean: Tensor
         self.std: Tensor
@@ -35,7 +38,8 @@ class Features(nn.Module):
         if self.size_px is not None and images.shape[-2:] != (self.size_px, self.size_px):
             size = (self.size_px, self.size_px)
             images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        return list(self.network((images - self.mean) / self.std))
+        stages = self.network((images - self.mean) / self.std)
+        return [rearrange(stage, "n h w c -> n c h w") for stage in stages] if self.channels_last else list(stages)
 
 
 def load_backbone(backbone: Backbone, device: torch.device) -> Features:
@@ -77,13 +81,14 @@ class FeatureCache:
     def announce(self, backbones: Iterable[Backbone]) -> None:
         """Say which stages a sweep will ask for, so that one pass serves all of one network."""
         wanted: dict[Backbone, set[int]] = {}
-        for backbone in backbones:
+        for backbone in map(_counted, backbones):
             wanted.setdefault(replace(backbone, stages=()), set()).update(backbone.stages)
         for network, stages in wanted.items():
             self._served(replace(network, stages=tuple(sorted(stages))))
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of `images`, one tensor a stage; the same bits whatever batch an image comes in."""
+        backbone = _counted(backbone)
         served = self._served(backbone)
         found = self.cached(served, images, lambda chunk: self._pass(served, chunk), count=True)
         return tuple(found[served.stages.index(stage)].float() for stage in backbone.stages)
@@ -98,6 +103,7 @@ class FeatureCache:
         on_done: Callable[[int, int], None] = lambda *_: None,
     ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
         """Feature maps of a source's images by index; at the first call for the whole source, if the budget allows."""
+        backbone = _counted(backbone)
         served = self._served(backbone)
         key = (served, source.digest)
         if key not in self._sources:
@@ -182,7 +188,13 @@ class FeatureCache:
     def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:
         if backbone not in self._networks:
             self._networks[backbone] = load_backbone(backbone, self._device)
-        stages: list[Tensor] = self._networks[backbone](images)
+        try:
+            stages: list[Tensor] = self._networks[backbone](images)
+        except AssertionError as error:  # timm's way to refuse a size
+            raise WeightsError(
+                f"Backbone {backbone.name!r} refuses images of {images.shape[-1]} px ({error}). Set size_px to what it "
+                "takes, or choose another with --backbone."
+            ) from error
         return [stage.half() for stage in stages] if backbone.half else stages
 
     def _keep(self, key: tuple[Hashable, bytes], value: tuple[Tensor, ...]) -> None:
@@ -193,6 +205,14 @@ class FeatureCache:
     def _shrink(self) -> None:
         while self._bytes > self._budget and self._kept:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _counted(backbone: Backbone) -> Backbone:
+    """Stages counted from the first, where some were counted from the last."""
+    if min(backbone.stages, default=0) >= 0:
+        return backbone
+    count = stage_count(backbone.name)
+    return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
 
 
 def _digest(image: Tensor) -> bytes:

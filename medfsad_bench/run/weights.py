@@ -43,7 +43,8 @@ def bare_network(name: str, stages: tuple[int, ...]) -> nn.Module:
         WeightsError: If timm has no such network, or none with such stages.
     """
     # Position embeddings are for one image size; timm resamples them for others only if told so.
-    sized: dict[str, Any] = {"dynamic_img_size": True} if timm_name(name).startswith(("vit_", "deit")) else {}
+    resampled = timm_name(name).startswith(("vit_", "deit", "swin_"))
+    sized: dict[str, Any] = {"dynamic_img_size": True} if resampled else {}
     try:
         network: nn.Module = timm.create_model(
             timm_name(name), pretrained=False, features_only=True, out_indices=stages, **sized
@@ -54,6 +55,14 @@ def bare_network(name: str, stages: tuple[int, ...]) -> nn.Module:
             f"a timm model that supports features_only, or {EMBEDDED!r}; choose another with --backbone."
         ) from error
     return network
+
+
+@cache
+def stage_count(name: str) -> int:
+    """How many feature stages timm knows of a network."""
+    with torch.device("meta"):
+        network: Any = bare_network(name, (-1,))
+    return len(network.feature_info.info)
 
 
 def load_weights(network: nn.Module, backbone: Backbone) -> None:
@@ -208,7 +217,7 @@ def _features_only_names(name: str, state: Mapping[str, Tensor]) -> Mapping[str,
 
     A transformer is wrapped there instead, and its names begin with `model.`.
     """
-    bare = bare_network(name, (1, 2, 3, 4)).state_dict()
+    bare = bare_network(name, (-1,)).state_dict()
     if all(key.startswith("model.") for key in bare):
         return {**state, **{f"model.{key}": value for key, value in state.items()}}
     flat = {key.replace(".", "_"): value for key, value in state.items()}

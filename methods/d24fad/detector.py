@@ -24,7 +24,7 @@ from d24fad.weighting import shared_weights
 from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource, Method, RunContext, Scorer, Scores
 
-_STAGES = (1, 2, 3, 4)
+_STAGES = (-4, -3, -2, -1)  # timm counts a ResNet's stem, which others don't have
 
 
 class D24FAD(Method):
