@@ -52,14 +52,15 @@ def methods(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")
         )
         return
     table = Table()
-    for column in ("method", "what it does", "trains on other sets", "has seen", "paper"):
+    for column in ("method", "what it does", "trains on other sets", "has seen", "knows", "paper"):
         table.add_column(column)
     for name, info in found.items():
         if isinstance(info, Broken):
-            table.add_row(name, f"can't be imported: {info.reason}", "", "", "")
+            table.add_row(name, f"can't be imported: {info.reason}", "", "", "", "")
         else:
             shown = f"{name}:…" if info.member else name
-            table.add_row(shown, info.summary, "yes" if info.trains else "no", ", ".join(info.has_seen), info.paper)
+            trains, seen = "yes" if info.trains else "no", ", ".join(info.has_seen)
+            table.add_row(shown, info.summary, trains, seen, info.knowledge, info.paper)
     out.print(table)
 
 
