@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,13 +27,12 @@ from medfsad_bench.testing import check_method
 class Both(AbnormalShotMethod):
     """Nearer to the mean of the abnormal supports than to that of the normal ones; keeps what it was shown."""
 
-    shown: list[torch.Tensor] = []  # noqa: RUF012
-
     def __init__(self, config: ToyConfig) -> None:
         self.config = config
+        self.shown: list[torch.Tensor] = []
 
     def adapt_to_both(self, support: torch.Tensor, abnormal: torch.Tensor, context: RunContext) -> Scorer:
-        Both.shown.append(abnormal)
+        self.shown.append(abnormal)
         normal, bad = support.mean(0), abnormal.mean(0)
         return lambda images: Scores(pixel=(images - normal).abs().mean(1) - (images - bad).abs().mean(1))
 
@@ -41,13 +40,23 @@ class Both(AbnormalShotMethod):
 BOTH = dataclasses.replace(TOY, name="both", build=Both, knowledge=known(ABNORMAL_SUPPORTS))
 
 
+class Ran(NamedTuple):
+    """A finished run, and the abnormal supports that its method was shown, one batch a draw."""
+
+    cell: Cell
+    row: Row
+    folder: Path
+    shown: list[torch.Tensor]
+
+
 @pytest.fixture(scope="module")
-def ran(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Row, Path]:
+def ran(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """One run of `both`, on the set without masks."""
-    Both.shown.clear()
-    cell = without_masks(BOTH, own_data, tmp_path_factory.mktemp("runs"))
+    both = Both(ToyConfig())
+    info = dataclasses.replace(BOTH, build=lambda _: both)
+    cell = without_masks(info, own_data, tmp_path_factory.mktemp("runs"))
     row, _ = Runner("cpu").run(cell)
-    return cell, row, cell.options.runs / cell.run_id
+    return Ran(cell, row, cell.options.runs / cell.run_id, both.shown)
 
 
 def without_masks(info: MethodInfo, data: Path, runs: Path, **options: Any) -> Cell:
@@ -65,15 +74,13 @@ def test_the_same_knowledge_is_the_same_track_in_whatever_order_it_is_named() ->
     assert not TOY.knows(ABNORMAL_SUPPORTS)
 
 
-def test_abnormal_supports_are_anomalous_test_images_and_no_group_of_theirs_is_a_query(
-    ran: tuple[Cell, Row, Path],
-) -> None:
-    cell, row, folder = ran
+def test_abnormal_supports_are_anomalous_test_images_and_no_group_of_theirs_is_a_query(ran: Ran) -> None:
+    cell, row, folder, shown = ran
     target, scores = cell.target, read_scores(folder / "scores.parquet")
     test = target.table[target.table["split"] == "test"]
     pixels = {target.images(np.array([index])).tobytes(): index for index in test.index}
-    taken = {pixels[one] for batch in Both.shown for one in bytes_of(batch)}
-    assert all(len(batch) == cell.shots for batch in Both.shown)
+    taken = {pixels[one] for batch in shown for one in bytes_of(batch)}
+    assert all(len(batch) == cell.shots for batch in shown)
     assert (test.loc[sorted(taken), "label"] == 1).all()
     assert not set(test.loc[sorted(taken), "group"]) & set(scores["group"])
     assert row.n_reserved == len(test) - scores["index"].nunique() == 2, "a quarter of ten groups"
@@ -82,9 +89,9 @@ def test_abnormal_supports_are_anomalous_test_images_and_no_group_of_theirs_is_a
     assert rescored(folder, row) == row
 
 
-def test_the_lint_sees_abnormal_supports(ran: tuple[Cell, Row, Path]) -> None:
+def test_the_lint_sees_abnormal_supports(ran: Ran) -> None:
     """A run that left their groups among its queries would fail, and again whenever it is rescored."""
-    cell, _, folder = ran
+    cell, _, folder, _ = ran
     kept = read_calibration(folder / "calibration.parquet")
     listed = kept[kept["kind"] == "abnormal"]
     assert len(listed) == cell.options.draws * cell.shots
@@ -161,8 +168,8 @@ def test_labelled_anomalies_of_other_sets_are_shown_to_who_declares_them(
         assert source.anomalies.digest != source.digest, "or a cache would take one for the other"
 
 
-def test_methods_with_different_knowledge_never_share_a_rank(own_data: Path, ran: tuple[Cell, Row, Path]) -> None:
-    runs = ran[0].options.runs
+def test_methods_with_different_knowledge_never_share_a_rank(own_data: Path, ran: Ran) -> None:
+    runs = ran.cell.options.runs
     for info in (TOY, dataclasses.replace(TOY, name="reader", knowledge=known(TEXT))):
         Runner("cpu").run(without_masks(info, own_data, runs))
     board = {group.knowledge: group for group in groups(rows_in_runs(runs))}
