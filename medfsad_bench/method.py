@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 Images = Float[Tensor, "n 3 h w"]  # in [0, 1]; grey is repeated; ImageNet scaling is the method's own business
@@ -126,6 +126,22 @@ class RunContext(Protocol):
             key: Stands for all that the result hangs on beside the image: take a new one when weights change.
             images: A batch.
             compute: From a batch to tensors with one row an image, each row of that image alone.
+        """
+
+    def paired(
+        self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
+    ) -> Shaped[Tensor, "n k *shape"]:
+        """What `compute` makes of each image and each of some others, kept by `key` and both digests.
+
+        For what queries and single support images have in common, such as distances: the supports of a draw are
+        nested, so that at K = 8 half of it is known from K = 4.
+
+        Args:
+            key: As in `cached`.
+            images: A batch of n.
+            others: K images.
+            compute: From those of `others` that are missing, m of them, to a tensor [n, m, …], each entry of one image
+                and one of the others alone.
         """
 
     def epoch_end(self, epoch: int) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.covariance import oas
+from torch.nn import functional
 
 from medfsad_baselines.padim import gaussians
 from medfsad_baselines.patchcore import greedy_coreset
 from medfsad_baselines.patches import Bank, patch_grid
 from medfsad_baselines.views import rotated
 from medfsad_bench.errors import MethodError, WeightsError
-from medfsad_bench.method import Backbone, Method
+from medfsad_bench.method import Backbone, Images, Method
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.run.context import LocalContext
 from medfsad_bench.run.features import FeatureCache, load_backbone
@@ -43,16 +45,15 @@ def test_nearest_distances_are_those_to_all_vectors_even_far_from_the_origin() -
     expected = torch.cdist(patches.double(), vectors.double()).min(1)
     assert found.double() == pytest.approx(expected.values, rel=1e-4)
     for patch, index in zip(patches, expected.indices, strict=True):
-        assert torch.equal(Bank(vectors).nearest(patch), vectors[index])
+        assert torch.equal(Bank(vectors).nearest(patch, 1)[0], vectors[index])
 
 
-def test_a_grid_joins_stages_at_the_finest_and_pools_neighbourhoods() -> None:
+def test_a_grid_joins_stages_at_the_finest() -> None:
     fine = torch.zeros(1, 1, 4, 4)
     fine[0, 0, 1, 1] = 9
-    grid = patch_grid([fine, torch.full((1, 2, 2, 2), 5.0)], mode="nearest", pool=1)
+    grid = patch_grid([fine, torch.full((1, 2, 2, 2), 5.0)], mode="nearest")
     assert grid.shape == (1, 4, 4, 3)
     assert grid[0, 1, 1].tolist() == [9, 5, 5]
-    assert patch_grid([fine], pool=3)[0, :3, :3, 0] == pytest.approx(torch.ones(3, 3))
 
 
 @pytest.mark.parametrize("shots", [2, 3, 8])
@@ -72,6 +73,17 @@ def test_padim_distances_are_mahalanobis_with_the_shrunk_covariance(shots: int) 
         assert float(found.sqrt()) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("edges", [(12,), (12, 12), (12, 6), (12, 6, 3), (12, 3, 6), (12, 5)])
+def test_distances_of_a_grid_are_those_of_its_patches(edges: tuple[int, ...]) -> None:
+    """Far from the origin, for a bank of several blocks."""
+    stages = [9 + rng(4 + number, edge, edge, seed=number) for number, edge in enumerate(edges)]
+    patches = patch_grid([stage[None] for stage in stages])[0]
+    bank = Bank(9 + rng(2500, patches.shape[-1], seed=9))
+    expected = torch.cdist(patches.flatten(0, 1).double(), bank.vectors.double()).amin(1).view(12, 12)
+    assert bank.distances_of_grid(patches, stages) == pytest.approx(expected.float(), rel=1e-5)
+    assert bank.distances(patches.flatten(0, 1)) == pytest.approx(expected.float().flatten(), rel=1e-5)
+
+
 def test_a_coreset_spans_the_bank_better_than_chance() -> None:
     bank = rng(300, 8)
     chosen = greedy_coreset(bank, 30)
@@ -87,7 +99,7 @@ def test_patchcore_scores_are_those_of_the_paper_step_by_step() -> None:
     context = LocalContext()
     found = built("patchcore").adapt(images[:2], context)(images[2:])
     stages = context.features(Backbone(EMBEDDED, (2, 3)), images)
-    grid = patch_grid(stages, pool=3).double().numpy()
+    grid = patch_grid([functional.avg_pool2d(one, 3, 1, 1) for one in stages]).double().numpy()
     bank = grid[:2].reshape(-1, grid.shape[-1])
     assert found.image is not None
     assert found.pixel is not None
@@ -100,6 +112,32 @@ def test_patchcore_scores_are_those_of_the_paper_step_by_step() -> None:
         weight = 1 - math.exp(nearest[worst]) / sum(math.exp(to_all[worst, other]) for other in around)
         assert float(found.image[number]) == pytest.approx(weight * nearest[worst], rel=1e-3)
         assert found.pixel[number].flatten().numpy() == pytest.approx(nearest, rel=1e-3)
+
+
+def test_patchcore_measures_a_query_against_each_support_image_once() -> None:
+    """In a sweep the supports of a draw are nested; what was measured before has the bits of a run by itself."""
+    support, images = phantom_images(4, seed=1), phantom_images(3)
+    searched: list[int] = []
+
+    class Counting(LocalContext):
+        def paired(
+            self, key: Hashable, images: Images, others: Images, compute: Callable[[Images], torch.Tensor]
+        ) -> torch.Tensor:
+            def counted(missing: Images) -> torch.Tensor:
+                searched.append(len(missing))
+                return compute(missing)
+
+            return super().paired(key, images, others, counted)
+
+    context = Counting()
+    for shots in (2, 4, 3):
+        found = built("patchcore").adapt(support[:shots], context)(images)
+        alone = built("patchcore").adapt(support[:shots], LocalContext())(images[:1])
+        assert torch.equal(found.pixel[:1], alone.pixel)  # type: ignore[index, arg-type]
+        assert torch.equal(found.image[:1], alone.image)  # type: ignore[index, arg-type]
+    assert searched == [2, 2]
+    built("patchcore").adapt(support, context)(torch.cat([images, phantom_images(1, seed=2)]))
+    assert searched == [2, 2, 4], "one new image: as a batch, anew"
 
 
 def test_with_the_papers_fifty_neighbours_spade_ranks_images_as_the_mean_distance_does() -> None:

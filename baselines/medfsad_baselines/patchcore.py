@@ -5,11 +5,13 @@ grid and joined. The support's patches are the memory bank; a test patch's score
 (section 3.3), and the image score is the largest, re-weighted by how crowded the bank is there (equation 7).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
 from medfsad_bench.info import MethodInfo
@@ -42,42 +44,50 @@ class PatchCore(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fill the bank."""
-        bank = Bank(self._patches(support, context).flatten(0, 2))
-        if self.config.coreset < 1:
+        bank = Bank(patch_grid(self._stages(support, context)).flatten(0, 2))
+        whole = self.config.coreset == 1
+        if not whole:
             bank = Bank(greedy_coreset(bank.vectors, max(1, round(self.config.coreset * len(bank)))))
 
         def score(images: Images) -> Scores:
-            found = [self._score(patches, bank) for patches in self._patches(images, context)]
-            return Scores(image=torch.stack([s for s, _ in found]), pixel=torch.stack([m for _, m in found]))
+            stages = self._stages(images, context)
+            patches = patch_grid(stages)
+
+            def apart(others: Images) -> Tensor:
+                banks = [Bank(one.flatten(0, 1)) for one in patch_grid(self._stages(others, context))]
+                return torch.stack([_maps(patches, stages, one) for one in banks], dim=1)
+
+            key = ("patchcore", self.config.features)
+            maps = context.paired(key, images, support, apart).amin(1) if whole else _maps(patches, stages, bank)
+            found = [self._image_score(*one, bank) for one in zip(patches.flatten(1, 2), maps.flatten(1), strict=True)]
+            return Scores(image=torch.stack(found), pixel=maps)
 
         return score
 
-    def _patches(self, images: Images, context: RunContext) -> Float[Tensor, "n ph pw d"]:
-        return patch_grid(context.features(self.config.features, images), pool=3)
+    def _stages(self, images: Images, context: RunContext) -> list[Float[Tensor, "n _ _ _"]]:
+        return [functional.avg_pool2d(stage, 3, 1, 1) for stage in context.features(self.config.features, images)]
 
-    def _score(self, patches: Float[Tensor, "ph pw d"], bank: Bank) -> tuple[Float[Tensor, ""], Float[Tensor, "ph pw"]]:
-        """One image at a time, so that no other image's presence can move a bit of it."""
-        flat = patches.flatten(0, 1)
-        distances = bank.distances(flat)
-        worst = flat[distances.argmax()]
-        member = bank.nearest(worst)
-        distance = (worst - member).square().sum().sqrt()
-        return self._weight(worst, distance, member, bank.vectors) * distance, distances.view(patches.shape[:2])
-
-    def _weight(
-        self,
-        patch: Float[Tensor, " d"],
-        distance: Float[Tensor, ""],
-        member: Float[Tensor, " d"],
-        vectors: Float[Tensor, "m d"],
+    def _image_score(
+        self, patches: Float[Tensor, "p d"], distances: Float[Tensor, " p"], bank: Bank
     ) -> Float[Tensor, ""]:
-        """Equation 7: 1 − softmax of the distance among those to the nearest member's own neighbours."""
-        count = min(self.config.neighbours, len(vectors))
-        if count < 2:
-            return torch.ones_like(distance)
-        around = torch.cdist(member[None], vectors)[0].topk(count, largest=False).indices
-        distances = torch.cdist(patch[None], vectors[around])[0]
-        return 1 - torch.exp(distance - torch.logsumexp(distances, 0))
+        """That of the patch which is farthest from the bank, times equation 7.
+
+        The weight is 1 − softmax of its distance to the nearest member among those to the member's own neighbours.
+        """
+        worst = patches[distances.argmax()]
+        member = bank.nearest(worst, 1)
+        around = bank.nearest(member[0], min(self.config.neighbours, len(bank)))
+        distance = (worst - member[0]).square().sum().sqrt()
+        if len(around) < 2:
+            return distance
+        return (1 - torch.exp(distance - torch.logsumexp(torch.cdist(worst[None], around)[0], 0))) * distance
+
+
+def _maps(
+    patches: Float[Tensor, "n ph pw d"], stages: Sequence[Float[Tensor, "n _ _ _"]], bank: Bank
+) -> Float[Tensor, "n ph pw"]:
+    """One image at a time, so that no other image's presence can move a bit of it."""
+    return torch.stack([bank.distances_of_grid(*one) for one in zip(patches, zip(*stages, strict=True), strict=True)])
 
 
 def greedy_coreset(bank: Float[Tensor, "m d"], count: int) -> Float[Tensor, "k d"]:

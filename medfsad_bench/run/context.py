@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from medfsad_bench.method import Backbone, Images, ImageSource
@@ -51,6 +51,12 @@ class LocalContext:
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest."""
         return self.cache.cached(key, images, compute)
+
+    def paired(
+        self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
+    ) -> Shaped[Tensor, "n k *shape"]:
+        """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
+        return self.cache.paired(key, images, others, compute)
 
     def epoch_end(self, epoch: int) -> None:
         """Epoch `epoch` of `pretrain` is over."""

@@ -4,12 +4,14 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 
 import timm
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
@@ -73,6 +75,7 @@ class FeatureCache:
         self._kept: OrderedDict[tuple[Hashable, bytes], tuple[Tensor, ...]] = OrderedDict()
         self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
         self._placed: dict[tuple[Hashable, bytes], tuple[tuple[Tensor, ...], int]] = {}  # images of whole sources
+        self._digested: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._bytes = 0
         self._networks: dict[Backbone, Features] = {}
         self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
@@ -123,7 +126,7 @@ class FeatureCache:
         count: bool = False,
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest."""
-        keys = [(key, _digest(image)) for image in images]
+        keys = [(key, digest) for digest in self._digests(images)]
         found = {one: held for one in keys if (held := self._held(one))}
         missing = {one: index for index, one in enumerate(keys) if one not in found}
         order = list(missing)
@@ -139,6 +142,29 @@ class FeatureCache:
                 self._kept.move_to_end(one)
         stages = zip(*(found[one] for one in keys), strict=True)
         return tuple(torch.stack(stage) for stage in stages)
+
+    def paired(
+        self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
+    ) -> Shaped[Tensor, "n k *shape"]:
+        """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
+        rows, columns = self._digests(images), self._digests(others)
+        keys = [(key, row + column) for row, column in product(rows, columns)]
+        found = {one: self._kept[one] for one in keys if one in self._kept}
+        missing = {
+            column: place
+            for place, column in enumerate(columns)
+            if any((key, row + column) not in found for row in rows)
+        }
+        if missing:
+            with torch.no_grad():
+                fresh = compute(others[list(missing.values())])
+            for (row, column), value in zip(product(rows, missing), fresh.flatten(0, 1), strict=True):
+                found[key, row + column] = (value.clone(),)
+                self._keep((key, row + column), found[key, row + column])
+        for one in keys:
+            if one in self._kept:
+                self._kept.move_to_end(one)
+        return torch.stack([found[one][0] for one in keys]).unflatten(0, (len(rows), len(columns)))
 
     def _served(self, backbone: Backbone) -> Backbone:
         """What is passed for `backbone`: the first of its network's that has all its stages."""
@@ -166,13 +192,22 @@ class FeatureCache:
                 self._bytes += _size(whole)
             for stage, part in zip(whole, parts, strict=True):
                 stage[places] = part
-            for row, image in zip(places.tolist(), images, strict=True):
-                key = (backbone, _digest(image))
+            for row, digest in zip(places.tolist(), self._digests(images), strict=True):
+                key = (backbone, digest)
                 self._bytes -= _size(self._kept.pop(key, ()))
                 self._placed[key] = (whole, row)
             on_done(start + len(places), len(source))
         self._shrink()
         return whole
+
+    def _digests(self, images: Images) -> list[bytes]:
+        """One an image. A batch is asked for several times over, so its digests stay as long as it does, unchanged."""
+        version, digests = self._digested.get(images, (-1, []))
+        if version != images._version:
+            pixels = [image.contiguous().cpu().numpy() for image in images]
+            digests = [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in pixels]
+            self._digested[images] = (images._version, digests)
+        return digests
 
     def _held(self, key: tuple[Hashable, bytes]) -> tuple[Tensor, ...] | None:
         if key in self._placed:
@@ -213,10 +248,6 @@ def _counted(backbone: Backbone) -> Backbone:
         return backbone
     count = stage_count(backbone.name)
     return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
-
-
-def _digest(image: Tensor) -> bytes:
-    return hashlib.blake2b(image.contiguous().cpu().numpy().tobytes(), digest_size=16).digest()
 
 
 def _size(value: Sequence[Tensor]) -> int:
