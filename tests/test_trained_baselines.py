@@ -161,14 +161,15 @@ def test_trained_on_sources_the_map_of_a_query_is_made_once_for_all_draws(
 
     monkeypatch.setattr(method, "maps", counted)
     first = method.adapt(normal(2), lent)(normal(5))
+    passes = len(seen)
     second = method.adapt(normal(4), lent)(normal(5))
-    assert len(seen) == 1
+    assert len(seen) == passes > 0
     assert first.pixel is not None
     assert second.pixel is not None
     assert torch.equal(first.pixel, second.pixel)
     method.load_state({**method.state()})
     method.adapt(normal(2), lent)(normal(5))
-    assert len(seen) == 2, "other weights, other maps"
+    assert len(seen) == 2 * passes, "other weights, other maps"
 
 
 def test_a_method_trained_on_its_support_has_no_sources_and_needs_none(own_data: Path, tmp_path: Path) -> None:
