@@ -17,7 +17,10 @@ from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.run.weights import bare_network, load_weights, stage_count, timm_name
 
-_CHUNK = 4  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
+_CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
+_CHUNK_PX = (
+    8 * 128**2
+)  # of larger images so few that layers stay in a CPU's cache, and at least two, which vectorise alike
 _CUDA_CHUNK = 64
 
 
@@ -93,7 +96,7 @@ class FeatureCache:
         """Feature maps of `images`, one tensor a stage; the same bits whatever batch an image comes in."""
         backbone = _counted(backbone)
         served = self._served(backbone)
-        found = self.cached(served, images, lambda chunk: self._pass(served, chunk), count=True)
+        found = self._passed(served, images)
         return tuple(found[served.stages.index(stage)].float() for stage in backbone.stages)
 
     def source_features(
@@ -118,23 +121,18 @@ class FeatureCache:
         return tuple(whole[served.stages.index(stage)][indices].float() for stage in chosen)
 
     def cached(
-        self,
-        key: Hashable,
-        images: Images,
-        compute: Callable[[Images], Sequence[Tensor]],
-        *,
-        count: bool = False,
+        self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]], *, chunk: int | None = None
     ) -> tuple[Tensor, ...]:
-        """What `compute` makes of each image, kept by `key` and the pixels' digest."""
+        """What `compute` makes of each image, kept by `key` and the pixels' digest; of `chunk` images at a time."""
         keys = [(key, digest) for digest in self._digests(images)]
         found = {one: held for one in keys if (held := self._held(one))}
         missing = {one: index for index, one in enumerate(keys) if one not in found}
         order = list(missing)
-        for start in range(0, len(order), self._chunk):
-            chunk = order[start : start + self._chunk]
-            parts = self._padded(images[[missing[one] for one in chunk]], compute)
-            self.images_computed += len(chunk) * count
-            for index, one in enumerate(chunk):
+        size = chunk or self._chunk
+        for start in range(0, len(order), size):
+            fresh = order[start : start + size]
+            parts = _padded(images[[missing[one] for one in fresh]], size, compute)
+            for index, one in enumerate(fresh):
                 found[one] = tuple(part[index].clone() for part in parts)
                 self._keep(one, found[one])
         for one in keys:
@@ -184,7 +182,7 @@ class FeatureCache:
         for start in range(0, len(source), self._chunk):
             places = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
             images = source[places].float() / 255
-            parts = self.cached(backbone, images, lambda chunk: self._pass(backbone, chunk), count=True)
+            parts = self._passed(backbone, images)
             if not whole:
                 if others + _size(parts) // len(places) * len(source) > self._budget:
                     return None
@@ -215,10 +213,14 @@ class FeatureCache:
             return tuple(stage[row] for stage in whole)
         return self._kept.get(key)
 
-    def _padded(self, images: Images, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
-        """Results of a full chunk, of which the first are those of `images`."""
-        with torch.no_grad():
-            return tuple(compute(torch.cat([images, images[:1].expand(self._chunk - len(images), -1, -1, -1)])))
+    def _passed(self, backbone: Backbone, images: Images) -> tuple[Tensor, ...]:
+        """All stages of a backbone, each image's once."""
+        chunk = self._chunk
+        if self._device.type == "cpu":
+            chunk = max(2, min(chunk, _CHUNK_PX // (backbone.size_px or images.shape[-1]) ** 2))
+        known = {digest for digest in self._digests(images) if self._held((backbone, digest))}
+        self.images_computed += len(set(self._digests(images)) - known)
+        return self.cached(backbone, images, lambda fresh: self._pass(backbone, fresh), chunk=chunk)
 
     def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:
         if backbone not in self._networks:
@@ -248,6 +250,12 @@ def _counted(backbone: Backbone) -> Backbone:
         return backbone
     count = stage_count(backbone.name)
     return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
+
+
+def _padded(images: Images, size: int, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Results of a full chunk, of which the first are those of `images`."""
+    with torch.no_grad():
+        return tuple(compute(torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)])))
 
 
 def _size(value: Sequence[Tensor]) -> int:
