@@ -1,7 +1,7 @@
 """PatchCore at 4 shots, 256 px, EfficientNet-Lite0: adapt and score 640 images, native beside anomalib's, in turns.
 
 Both have the same weights, the same whole bank and the same batches; anomalib's torch model is called directly, without
-its trainer, which is the least it can cost. Goal: at least 1.5 times its speed. The features alone stand beside them, in
+its trainer, which is the least it can cost. Goal: at least 1.5 times its speed. The features alone stand beside, in
 such batches, too; ours take two images a pass, which stay in a CPU's cache.
 """
 
