@@ -20,14 +20,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
-from medfsad_bench.figure import REPLICATES, Figure, mean_figure
-from medfsad_bench.image_figures import scored
-from medfsad_bench.leaderboard import rows_in_runs
+from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.image import scored
 from medfsad_bench.method import Method, RunContext
 from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
 from medfsad_bench.metrics.paired import paired_difference
-from medfsad_bench.results import Row, read_scores
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.results.row import Row, read_scores
+from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.store import Dataset
 
 PREFIX = "anomalib:"
@@ -62,7 +62,7 @@ def padim(data: Path, targets: Sequence[str], draws: int) -> str:
     """
     from medfsad_baselines.anomalib_models import _module
     from medfsad_bench.registry import configure, method_info
-    from medfsad_bench.run.plan import prepared_sets
+    from medfsad_bench.runner.plan import prepared_sets
 
     native, theirs = method_info("padim"), method_info(PREFIX + "padim")
     config, own = configure(native, preset="quick"), configure(theirs, preset="quick")
@@ -143,7 +143,7 @@ def _within(figure: Figure, other: Figure) -> bool:
 
 
 def _scores(method: Method, dataset: Dataset, context: LocalContext, draws: int) -> pd.DataFrame:
-    from medfsad_bench.run.evaluate import Target, score_draw, scores_table
+    from medfsad_bench.runner.evaluate import Target, score_draw, scores_table
 
     target = Target(dataset, context.device, seed=context.seed)
     each = [

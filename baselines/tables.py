@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from medfsad_bench.leaderboard import rows_in_runs
-from medfsad_bench.results import Row
+from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.results.row import Row
 
 METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
 TRAINED = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")
@@ -81,7 +81,7 @@ def one_cost(name: str) -> str:
 
     from medfsad_bench.method import AbnormalShotMethod
     from medfsad_bench.registry import configure, method_info
-    from medfsad_bench.run.context import LocalContext
+    from medfsad_bench.runner.context import LocalContext
     from medfsad_bench.testing import phantom_images
 
     info = method_info(name)

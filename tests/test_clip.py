@@ -13,24 +13,24 @@ from test_runner import cell_of
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from medfsad_baselines import clip_weights
-from medfsad_baselines.clip import Clip, ClipConfig, ensemble, load_clip
-from medfsad_baselines.clip_prompts import ABNORMAL_STATES, TEMPLATES, state_embeddings
 from medfsad_baselines.inctrl import residual_map
-from medfsad_baselines.labelled import labelled_episodes
-from medfsad_baselines.lesions import KINDS, with_lesions
-from medfsad_baselines.losses import focal_and_dice
 from medfsad_baselines.mediclip import ABNORMAL_WORDS, NORMAL_WORDS, Head
 from medfsad_baselines.mediclip import train as train_head
 from medfsad_baselines.mvfa import Adapters
 from medfsad_baselines.mvfa import train as train_adapters
+from medfsad_baselines.parts import clip_weights
+from medfsad_baselines.parts.clip import Clip, ClipConfig, ensemble, load_clip
+from medfsad_baselines.parts.clip_prompts import ABNORMAL_STATES, TEMPLATES, state_embeddings
+from medfsad_baselines.parts.episodic_head import labelled_episodes
+from medfsad_baselines.parts.losses import focal_and_dice
+from medfsad_baselines.parts.synthetic_lesions import KINDS, with_lesions
 from medfsad_baselines.winclip import harmonic_mean, nearest, window_embeddings, window_masks
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import AbnormalShotMethod, Images, Method
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import phantom_images
 
 open_clip = pytest.importorskip("open_clip", reason="CLIP's network comes with the extra [clip]")

@@ -14,25 +14,26 @@ from PIL import Image
 from test_runner import TOY, ToyConfig, cell_of
 from test_store import HEADER, toy_table
 
-from medfsad_bench.contamination import contaminants, query_rows, reserved_groups, support_rows, why_absent
+from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.board.groups import groups
+from medfsad_bench.board.robustness import means, measure, write_curves
+from medfsad_bench.episodes.contamination import contaminants, query_rows, reserved_groups, support_rows, why_absent
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.info import MethodInfo
-from medfsad_bench.leaderboard import groups, rows_in_runs
-from medfsad_bench.lint import PASSED
 from medfsad_bench.method import Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.paired import paired_difference
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import read_calibration, read_row, read_scores
-from medfsad_bench.robustness import means, measure, write_curves
-from medfsad_bench.run.evaluate import Target, scores_table
-from medfsad_bench.run.features import FeatureCache
-from medfsad_bench.run.influence import leave_one_out, write_influences
-from medfsad_bench.run.plan import Cell, RunOptions
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.protocol_checks import PASSED
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.row import read_calibration, read_row, read_scores
+from medfsad_bench.runner.evaluate import Target, scores_table
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.influence import leave_one_out, write_influences
+from medfsad_bench.runner.plan import Cell, RunOptions
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
-from medfsad_bench.store_writer import write_store
+from medfsad_bench.store.writer import write_store
 
 CPU = torch.device("cpu")
 
@@ -239,7 +240,7 @@ def test_only_a_clean_and_a_contaminated_run_of_one_cell_make_a_point(grey: Data
         measure(folders[1], folders[0])
     with pytest.raises(ResultsError, match="differ in shots"):
         measure(folders[2], folders[1])
-    from medfsad_bench.comparison import compare
+    from medfsad_bench.board.comparison import compare
 
     with pytest.raises(ResultsError, match="differ in contaminated supports"):
         compare(folders[:1], folders[1:2])
@@ -287,8 +288,8 @@ def test_the_influence_interval_is_that_of_the_two_detectors_and_order_is_from_h
     assert values == sorted(values)
     assert sorted(one.place for one in found) == [0, 1, 2]
     target = Target(cell.target, CPU, seed=0)
-    from medfsad_bench.run.context import LocalContext
-    from medfsad_bench.run.evaluate import score_draw
+    from medfsad_bench.runner.context import LocalContext
+    from medfsad_bench.runner.evaluate import score_draw
 
     context = LocalContext(CPU)
     tables = []
@@ -313,8 +314,8 @@ def test_a_contaminated_support_is_named_as_an_anomaly_and_hurts(grey: Dataset, 
 
 
 def test_leaving_out_the_last_support_is_the_draw_of_one_less(own_data: Path, tmp_path: Path) -> None:
-    from medfsad_bench.run.context import LocalContext
-    from medfsad_bench.run.evaluate import score_draw
+    from medfsad_bench.runner.context import LocalContext
+    from medfsad_bench.runner.evaluate import score_draw
 
     cell = cell_of(TOY, own_data, tmp_path, shots=3)
     target, method = Target(cell.target, CPU, seed=0), TOY.build(ToyConfig())

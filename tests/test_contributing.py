@@ -15,7 +15,7 @@ import torch
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.registry import configure
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.scaffold import new_method
 from medfsad_bench.testing import check_method, phantom_images
 

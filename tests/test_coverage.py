@@ -8,12 +8,12 @@ import torch
 from bench.coverage_intervals import CASES, Detector, coverage
 from conftest import Silent, write_own_folder
 
-from medfsad_bench.image_figures import image_figures
+from medfsad_bench.curation.stage import PrepareOptions, prepare
+from medfsad_bench.estimates.image import image_figures
 from medfsad_bench.method import Method
-from medfsad_bench.prepare import PrepareOptions, prepare
 from medfsad_bench.registry import method_info
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.evaluate import Target, score_draw, scores_table
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.evaluate import Target, score_draw, scores_table
 from medfsad_bench.store import Dataset
 
 
@@ -36,9 +36,9 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole path but the file: a prepared set, the method, its draws, the row's figure; 200 seeds."""
-    monkeypatch.setattr("medfsad_bench.image_figures.REPLICATES", 200)
+    monkeypatch.setattr("medfsad_bench.estimates.image.REPLICATES", 200)
     monkeypatch.setattr(
-        "medfsad_bench.image_figures.IMAGE_METRICS",
+        "medfsad_bench.estimates.image.IMAGE_METRICS",
         {name: known for name, known in _metrics().items() if name == "image_auroc"},
     )
     write_own_folder(tmp_path / "raw" / "ward", seed=5, masks=False, normal=80, anomalous=40)
@@ -58,6 +58,6 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
 
 
 def _metrics() -> dict[str, tuple[str, object]]:
-    from medfsad_bench.image_figures import IMAGE_METRICS
+    from medfsad_bench.estimates.image import IMAGE_METRICS
 
     return dict(IMAGE_METRICS)

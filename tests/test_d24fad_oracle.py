@@ -17,7 +17,7 @@ from d24fad.networks import Networks
 from d24fad.training import training_losses
 from d24fad.weighting import shared_weights
 from medfsad_bench.method import Backbone
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.runner.context import LocalContext
 
 STAGES = (1, 2, 3, 4)
 
@@ -101,7 +101,7 @@ def test_features_weights_losses_and_maps_are_the_references(oracle: Oracle) -> 
 
 @pytest.mark.shared
 def test_the_scorer_gives_the_references_raw_map_and_each_map_smoothed_by_itself(oracle: Oracle) -> None:
-    from medfsad_bench.run.maps import smooth_maps
+    from medfsad_bench.runner.maps import smooth_maps
 
     pixel = oracle.method.adapt(oracle.support, oracle.context)(oracle.query).pixel
     assert pixel is not None

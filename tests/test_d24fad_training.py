@@ -27,10 +27,10 @@ from d24fad.training import Losses, training_losses
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import RunContext
 from medfsad_bench.registry import method_info
-from medfsad_bench.results import read_scores
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.runner import Runner
-from medfsad_bench.run.training import DeviceSource
+from medfsad_bench.results.row import read_scores
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.runner import Runner
+from medfsad_bench.runner.training import DeviceSource
 from medfsad_bench.testing import check_method
 
 CPU = torch.device("cpu")
@@ -180,7 +180,7 @@ def test_a_training_that_was_killed_goes_on_at_its_last_epoch_and_ends_the_same(
 
 @pytest.fixture(scope="module")
 def sources(own_data: Path) -> dict[str, DeviceSource]:
-    from medfsad_bench.run.plan import own_sets
+    from medfsad_bench.runner.plan import own_sets
 
     return {dataset.name: DeviceSource(dataset, CPU) for dataset in own_sets(own_data)}
 
@@ -217,7 +217,7 @@ def test_precision_and_layout_leave_the_losses_where_they_are(
 
 
 def test_features_beyond_the_budget_are_computed_anew_and_the_same(sources: dict[str, DeviceSource]) -> None:
-    from medfsad_bench.run.features import FeatureCache
+    from medfsad_bench.runner.features import FeatureCache
 
     config, found = quick(), []
     for budget in (8 << 30, 1):
@@ -230,7 +230,7 @@ def test_features_beyond_the_budget_are_computed_anew_and_the_same(sources: dict
 
 def test_in_a_sweep_the_teacher_sees_each_image_once(own_data: Path, tmp_path: Path) -> None:
     """Two targets, each a source of the other, two shots, three draws, three epochs."""
-    from medfsad_bench.run.plan import own_sets
+    from medfsad_bench.runner.plan import own_sets
 
     runner = Runner("cpu")
     for target in ("ward_a", "ward_b"):

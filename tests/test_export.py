@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.export import export_croissant, export_ids, export_png, export_table
 from medfsad_bench.store import Dataset
+from medfsad_bench.store.export import export_croissant, export_ids, export_png, export_table
 
 
 @pytest.fixture

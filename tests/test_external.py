@@ -19,7 +19,7 @@ from medfsad_baselines.external import as_png
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Method
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.testing import check_method, phantom_images
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]

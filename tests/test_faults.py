@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import Silent, write_own_folder
 
-from medfsad_bench.curate import load
+from medfsad_bench.curation import load
+from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.errors import CurationError, MedfsadError
-from medfsad_bench.prepare import PrepareOptions, SetReport, prepare
 from medfsad_bench.readers import read_picture
-from medfsad_bench.store import verify_store
+from medfsad_bench.store.dataset import verify_store
 
 
 def prepared(source: Path, out: Path, **options: object) -> SetReport:
@@ -48,7 +48,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_digests(
 ) -> None:
     expected = prepared(ward, tmp_path / "whole")
     code = (
-        "import sys, time; from pathlib import Path; from medfsad_bench.curate import load; inner = load.read_picture\n"
+        "import sys, time; from pathlib import Path; from medfsad_bench.curation import load\n"
+        "inner = load.read_picture\n"
         "def slow(*a, **k):\n    time.sleep(0.03); return inner(*a, **k)\n"
         "load.read_picture = slow\n"
         "from medfsad_bench.cli import main; main()"

@@ -13,9 +13,9 @@ from d24fad.detector import D24FAD
 from d24fad.networks import new_networks
 from d24fad.training import training_losses
 from medfsad_bench.registry import method_info
-from medfsad_bench.results import read_scores
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.row import read_scores
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import phantom_images
 
 pytestmark = [

@@ -13,15 +13,15 @@ from conftest import Silent, write_own_folder
 from PIL import Image
 from test_dicom import write as write_dicom
 
-from medfsad_bench.curate.field_of_view import cut_square, field_of_view
-from medfsad_bench.curate.load import LoadPlan, load_images, staged_pixels
-from medfsad_bench.demo import write_demo_sources
+from medfsad_bench.curation.field_of_view import cut_square, field_of_view
+from medfsad_bench.curation.load import LoadPlan, load_images, staged_pixels
+from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
+from medfsad_bench.demo import write_demo_downloads
 from medfsad_bench.errors import CurationError, ManifestError, SourceError
+from medfsad_bench.layouts import RawImage, recognise
+from medfsad_bench.layouts import archives as zips
 from medfsad_bench.manifest import slide_coordinates
-from medfsad_bench.prepare import PrepareOptions, SetReport, prepare
 from medfsad_bench.readers import Intensity
-from medfsad_bench.sources import RawImage, recognise
-from medfsad_bench.sources import archives as zips
 from medfsad_bench.store import Dataset
 
 
@@ -45,7 +45,7 @@ def picture(path: Path, seed: int = 0, shape: tuple[int, int] = (96, 80)) -> Pat
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "raw"
-    write_demo_sources(folder, scale=0.2)
+    write_demo_downloads(folder, scale=0.2)
     return folder
 
 
@@ -285,7 +285,7 @@ def test_whole_slides_give_patches_at_the_stated_coordinates_with_polygon_masks(
 ) -> None:
     tifffile = pytest.importorskip("tifffile")
     pytest.importorskip("tiffslide")
-    from medfsad_bench.sources import slides
+    from medfsad_bench.layouts import slides
 
     pixels = np.random.default_rng(3).integers(0, 256, (1024, 1280, 3), np.uint8)
     tifffile.imwrite(

@@ -11,9 +11,11 @@ import pytest
 import torch
 from test_runner import TOY, Toy, cell_of
 
+from medfsad_bench.board.accepted import accept, rows_in_runs
+from medfsad_bench.board.groups import groups
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.leaderboard import accept, groups, rows_in_runs
-from medfsad_bench.lint import (
+from medfsad_bench.method import Scorer, Scores
+from medfsad_bench.results.protocol_checks import (
     PASSED,
     lint_episodes,
     lint_probes,
@@ -22,10 +24,9 @@ from medfsad_bench.lint import (
     lint_target,
     partners_of,
 )
-from medfsad_bench.method import Scorer, Scores
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import read_calibration, read_probes
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.row import read_calibration, read_probes
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
 
 
@@ -56,7 +57,9 @@ def test_faulty_scores_are_named(spoil: Any, check: str, message: str) -> None:
 
 def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check is of the metric itself: one that looks at anything but scores and labels doesn't give 0.5."""
-    monkeypatch.setattr("medfsad_bench.lint.auroc_score", lambda scores, labels: 0.5 + 0.1 * float(labels.any()))
+    monkeypatch.setattr(
+        "medfsad_bench.results.protocol_checks.auroc_score", lambda scores, labels: 0.5 + 0.1 * float(labels.any())
+    )
     assert "0.600, expected 0.5" in lint_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
 
 
@@ -156,7 +159,7 @@ def test_supports_are_scored_by_a_detector_of_the_others(own_data: Path, tmp_pat
     kept = read_calibration(tmp_path / row.run_id / "calibration.parquet")
     own = kept[(kept["set"] == "ward_a") & (kept["draw"] == 1)]
     images = torch.from_numpy(cell.target.images(cell.target.episodes[1][:2])).permute(0, 3, 1, 2).float() / 255
-    from medfsad_bench.run.probe import image_scores
+    from medfsad_bench.runner.rerun_checks import image_scores
 
     by_hand = [
         image_scores(Toy(cell.config).adapt(images[1 - i : 2 - i], None), images[i : i + 1])[0]  # type: ignore[arg-type]

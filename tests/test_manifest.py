@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from medfsad_bench.curate.split import Candidate, choose
+from medfsad_bench.curation.split import Candidate, choose
 from medfsad_bench.errors import ManifestError
+from medfsad_bench.layouts import LAYOUTS
+from medfsad_bench.layouts.tables import rsna_from_tables
 from medfsad_bench.manifest import (
     Manifest,
     Split,
@@ -20,8 +22,6 @@ from medfsad_bench.manifest import (
     version_note,
 )
 from medfsad_bench.resources import resource_dir
-from medfsad_bench.sources import LAYOUTS
-from medfsad_bench.sources.tables import rsna_from_tables
 
 MANIFESTS = sorted(all_manifests().values(), key=lambda manifest: manifest.name)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from medfsad_bench.run.maps import pooled, smooth_maps
+from medfsad_bench.runner.maps import pooled, smooth_maps
 
 
 @pytest.mark.parametrize(("shape", "size_px"), [((8, 8), 64), ((128, 128), 128), ((128, 128), 256), ((7, 19), 96)])

@@ -12,8 +12,8 @@ from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.pixel import pixel_figures
 from medfsad_bench.metrics.pixel_interval import pixel_bootstrap_interval, pixel_replicate
 from medfsad_bench.metrics.resample import group_weights, strata_of
+from medfsad_bench.metrics.score_histogram import PIXEL_STATISTICS, tally_pixels
 from medfsad_bench.metrics.streaming import TOLERANCE, bounded_figures, streamed_pixel_figures
-from medfsad_bench.metrics.tally import PIXEL_STATISTICS, tally_pixels
 
 
 def lesions(rng: np.random.Generator, *, images: int = 12, size_px: int = 48, shift: float = 1.0) -> Any:

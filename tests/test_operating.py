@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfsad_bench.operating import conformal_threshold, operating_figures, predictive_value
+from medfsad_bench.estimates.thresholds import conformal_threshold, operating_figures, predictive_value
 
 
 def run_of(rng: np.random.Generator, *, shots: int, draws: int = 6, sources: int = 3, each: int = 40) -> Any:

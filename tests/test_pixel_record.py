@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_runner import TOY, cell_of
 
-from medfsad_bench.lesion_record import lesion_figures, measure_lesions
-from medfsad_bench.metrics.alarm import share_found
+from medfsad_bench.estimates.lesion import lesion_figures, measure_lesions
+from medfsad_bench.estimates.pixel import AUPIMO, figures_of_draws, measure_pixels, measure_streamed
 from medfsad_bench.metrics.aupimo import aupimo_score, tallied_aupimo
 from medfsad_bench.metrics.box import box_recall_score, pointing_game_score
 from medfsad_bench.metrics.froc import froc_score
 from medfsad_bench.metrics.lesion import find_lesions
-from medfsad_bench.metrics.tally import tally_pixels
-from medfsad_bench.pixel_record import AUPIMO, figures_of_draws, measure_pixels, measure_streamed
-from medfsad_bench.rescore import rescored
-from medfsad_bench.run.pixels import PixelTruth
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.metrics.score_histogram import tally_pixels
+from medfsad_bench.metrics.sensitivity_at_fp import share_found
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.runner.pixels import PixelTruth
+from medfsad_bench.runner.runner import Runner
 
 
 def scene(seed: int, *, images: int = 16, size_px: int = 48) -> Any:
@@ -63,7 +63,7 @@ def test_figures_of_a_record_are_those_of_the_maps(seed: int) -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from([0.05, 0.5, 2.0]))
 def test_a_weight_of_an_image_is_its_repetition(seed: int, allowed: float) -> None:
-    from medfsad_bench.lesion_record import _by_image, _froc
+    from medfsad_bench.estimates.lesion import _by_image, _froc
 
     maps, masks = scene(seed, images=8)
     weights = np.random.default_rng(seed).integers(1, 4, 8)
@@ -109,7 +109,7 @@ def test_streamed_figures_stand_with_their_error_beside_the_exact_ones() -> None
 def test_a_record_survives_its_file() -> None:
     from tempfile import TemporaryDirectory
 
-    from medfsad_bench.pixel_record import read_pixels, write_pixels
+    from medfsad_bench.estimates.pixel import read_pixels, write_pixels
 
     maps, masks = scene(3)
     draws = [measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))]
@@ -141,7 +141,7 @@ def test_a_large_set_is_streamed_and_the_row_says_so(
     own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "exact"))
-    monkeypatch.setattr("medfsad_bench.run.pixels.STREAMED_FROM_PX", 1000)
+    monkeypatch.setattr("medfsad_bench.runner.pixels.STREAMED_FROM_PX", 1000)
     row, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "streamed"))
     assert (exact.pixel_mode, row.pixel_mode) == ("exact", "streamed")
     for name in ("pixel_auroc", "pixel_average_precision", "aupro_fpr30_conn8", "dice_max_oracle"):

@@ -11,8 +11,8 @@ import pytest
 from conftest import Silent, write_own_folder
 from PIL import Image
 
+from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.errors import CurationError, SourceError
-from medfsad_bench.prepare import PrepareOptions, SetReport, prepare
 from medfsad_bench.store import Dataset, verify_store
 
 

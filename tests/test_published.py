@@ -9,18 +9,19 @@ import torch
 from scipy.ndimage import gaussian_filter
 from test_runner import TOY, Toy, cell_of
 
+from medfsad_bench.board.groups import groups
+from medfsad_bench.board.pages import as_markdown
 from medfsad_bench.errors import MethodError
-from medfsad_bench.leaderboard import as_markdown, groups
 from medfsad_bench.method import Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import read_scores
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.features import FeatureCache
-from medfsad_bench.run.protocols import LINES, compare_protocols
-from medfsad_bench.run.published import BATCH, published_scores, reference_size, smoothed_across
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.row import read_scores
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.protocols import LINES, compare_protocols
+from medfsad_bench.runner.published import BATCH, published_scores, reference_size, smoothed_across
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import check_method
 
 CPU = torch.device("cpu")
@@ -155,9 +156,9 @@ def test_scores_of_both_protocols_stand_side_by_side_in_one_folder(own_data: Pat
 
 def test_the_context_is_left_as_it_was(own_data: Path) -> None:
     """An epoch's evaluation doesn't disturb the training: the last epoch's weights are those of a strict run."""
-    from medfsad_bench.run.evaluate import Target
-    from medfsad_bench.run.published import raw_maps
-    from medfsad_bench.run.training import DeviceSource
+    from medfsad_bench.runner.evaluate import Target
+    from medfsad_bench.runner.published import raw_maps
+    from medfsad_bench.runner.training import DeviceSource
 
     cell = cell_of(method_info("d24fad"), own_data, Path("unused"), settings=QUICK)
     states = []

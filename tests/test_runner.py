@@ -15,12 +15,12 @@ from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone, Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import method_info
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import read_row, read_scores
-from medfsad_bench.run.features import FeatureCache
-from medfsad_bench.run.plan import Cell, RunOptions, cells, own_sets, prepared_sets
-from medfsad_bench.run.runner import Runner
-from medfsad_bench.run.weights import EMBEDDED
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.row import read_row, read_scores
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.plan import Cell, RunOptions, cells, own_sets, prepared_sets
+from medfsad_bench.runner.runner import Runner
+from medfsad_bench.runner.weights import EMBEDDED
 from medfsad_bench.testing import phantom_images
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from medfsad_bench.errors import SourceError
-from medfsad_bench.sources import recognise
-from medfsad_bench.sources.folders import chest_child
-from medfsad_bench.sources.tables import odir_label, rsna_from_tables
+from medfsad_bench.layouts import recognise
+from medfsad_bench.layouts.folders import chest_child
+from medfsad_bench.layouts.tables import odir_label, rsna_from_tables
 
 REAL_LAYOUTS = {
     "brain_tumor": {"notumor": 1996, "glioma": 650, "meningioma": 650, "pituitary": 60},

@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfsad_bench.curate.split import Candidate, choose, choose_smaller, draw_supports, rank, tally
+from medfsad_bench.curation.split import Candidate, choose, choose_smaller, draw_supports, rank, tally
 from medfsad_bench.manifest import Split
 
 pools = st.lists(

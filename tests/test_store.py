@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.store import Dataset, membership_digest, verify_store
-from medfsad_bench.store_writer import Packed, StoreHeader, packed_chunk, store_name, write_store
+from medfsad_bench.store.dataset import Dataset, membership_digest, verify_store
+from medfsad_bench.store.writer import Packed, StoreHeader, packed_chunk, store_name, write_store
 
 HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra={"organ": "o"})
 

@@ -11,17 +11,19 @@ import pandas as pd
 import pytest
 from test_runner import TOY, cell_of
 
-from medfsad_bench.bands import evidence_in, letters_of
-from medfsad_bench.comparison import as_json, compare, find_runs
+from medfsad_bench.board.accepted import accept, check, rows_in_results, rows_in_runs
+from medfsad_bench.board.comparison import as_json, compare, find_runs
+from medfsad_bench.board.groups import groups
+from medfsad_bench.board.pages import as_markdown
+from medfsad_bench.board.significance import evidence_in, letters_of
 from medfsad_bench.errors import MedfsadError, ResultsError
-from medfsad_bench.leaderboard import accept, as_markdown, check, groups, rows_in_results, rows_in_runs
 from medfsad_bench.registry import method_info
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import Row, read_row, read_scores
-from medfsad_bench.row_schema import PATH, row_schema
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.row import Row, read_row, read_scores
+from medfsad_bench.results.row_schema import PATH, row_schema
+from medfsad_bench.results.submission import Submission, submit
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
-from medfsad_bench.submission import Submission, submit
 
 
 @pytest.fixture
@@ -125,12 +127,13 @@ def test_submitting_and_rescoring_need_no_torch(run: tuple[Row, Path], own_data:
     code = f"""
 import sys
 from pathlib import Path
-from medfsad_bench.submission import Submission, submit
-from medfsad_bench.rescore import rescored
+from medfsad_bench.results.submission import Submission, submit
+from medfsad_bench.results.rescore import rescored
 scores, data, runs = (Path(place) for place in {[str(path), str(own_data), str(tmp_path)]!r})
 row, folder = submit(scores, Submission("outside", "1", 2), data=data, runs=runs)
 assert rescored(folder, row) == row
-from medfsad_bench import comparison, leaderboard, cli
+from medfsad_bench import cli
+from medfsad_bench.board import accepted, comparison
 print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -204,7 +207,7 @@ def test_the_spread_over_training_seeds_is_a_figure_of_its_own(own_data: Path, t
 
 
 def test_the_exported_schema_is_the_rows(run: tuple[Row, Path]) -> None:
-    """`python -m medfsad_bench.row_schema` writes it anew."""
+    """`python -m medfsad_bench.results.row_schema` writes it anew."""
     assert PATH.read_text("utf-8") == row_schema()
     schema = json.loads(row_schema())
     assert schema["additionalProperties"] is False
@@ -217,7 +220,7 @@ def test_the_exported_schema_is_the_rows(run: tuple[Row, Path]) -> None:
 
 
 def test_episodes_are_exported_for_whoever_scores_elsewhere(own_data: Path, tmp_path: Path) -> None:
-    from medfsad_bench.export import export_episodes
+    from medfsad_bench.store.export import export_episodes
 
     dataset = Dataset(own_data / "own" / "ward_b-0.0.0-64px.h5")
     export_episodes(dataset, tmp_path / "episodes.csv")

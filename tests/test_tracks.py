@@ -10,16 +10,17 @@ import pytest
 import torch
 from test_runner import TOY, Toy, ToyConfig, cell_of
 
+from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.board.groups import groups
+from medfsad_bench.episodes.abnormal import GROUPS, abnormal_pool
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, SOURCE_ANOMALIES, TEXT, MethodInfo, known
-from medfsad_bench.leaderboard import groups, rows_in_runs
-from medfsad_bench.lint import lint_supports
 from medfsad_bench.method import AbnormalShotMethod, ImageSource, LabelledSource, RunContext, Scorer, Scores
-from medfsad_bench.rescore import rescored
-from medfsad_bench.results import Row, read_calibration, read_scores
-from medfsad_bench.run.abnormal import GROUPS, abnormal_pool
-from medfsad_bench.run.plan import Cell
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.protocol_checks import lint_supports
+from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.row import Row, read_calibration, read_scores
+from medfsad_bench.runner.plan import Cell
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
 from medfsad_bench.testing import check_method
 

@@ -11,20 +11,20 @@ from sklearn.covariance import oas
 from test_runner import cell_of
 from torch import Tensor, nn
 
-from medfsad_baselines.attention import far_apart
 from medfsad_baselines.inp_former import least_distances
-from medfsad_baselines.losses import soft_mining
-from medfsad_baselines.pools import Batch, SourcePool, SupportPool, partners
+from medfsad_baselines.parts.attention import far_apart
+from medfsad_baselines.parts.augmentations import warped
+from medfsad_baselines.parts.losses import soft_mining
+from medfsad_baselines.parts.pools import Batch, SourcePool, SupportPool, partners
+from medfsad_baselines.parts.training import Seen, TrainedMethod
 from medfsad_baselines.regad import Registration
-from medfsad_baselines.training import Seen, TrainedMethod
 from medfsad_baselines.uniad import Transformer, UniAd, jittered
-from medfsad_baselines.views import warped
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Images
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.features import FeatureCache
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import check_method, phantom_images
 
 METHODS = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")

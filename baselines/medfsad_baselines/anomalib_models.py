@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medfsad_baselines.patches import FeatureConfig
+from medfsad_baselines.parts.patches import FeatureConfig
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
-from medfsad_baselines.views import rotated
+from medfsad_baselines.parts.augmentations import rotated
+from medfsad_baselines.parts.patches import Bank, FeatureConfig, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 

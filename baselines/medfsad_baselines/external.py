@@ -27,7 +27,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from medfsad_baselines.wire import Endpoint, Process, Wire
+from medfsad_baselines.parts.json_client import Endpoint, Process, Wire
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.clip import ClipConfig, load_clip, residuals
-from medfsad_baselines.clip_prompts import state_embeddings, text_scores
-from medfsad_baselines.clip_weights import RANDOM, TINY
-from medfsad_baselines.heads import two_layers
-from medfsad_baselines.labelled import Episode, LabelledConfig, LabelledMethod
-from medfsad_baselines.maps import squared_up
+from medfsad_baselines.parts.clip import ClipConfig, load_clip, residuals
+from medfsad_baselines.parts.clip_prompts import state_embeddings, text_scores
+from medfsad_baselines.parts.clip_weights import RANDOM, TINY
+from medfsad_baselines.parts.episodic_head import Episode, LabelledConfig, LabelledMethod
+from medfsad_baselines.parts.heads import two_layers
+from medfsad_baselines.parts.maps import squared_up
 from medfsad_bench.info import SOURCE_ANOMALIES, TEXT, MethodInfo, known
 from medfsad_bench.method import Images, RunContext, Scorer, Scores
 

@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.clip import Clip, ClipConfig, Levels, load_clip
-from medfsad_baselines.clip_weights import RANDOM, TINY
-from medfsad_baselines.heads import fit, new_linear
-from medfsad_baselines.lesions import with_lesions
-from medfsad_baselines.losses import focal_and_dice
-from medfsad_baselines.pools import in_own_order
+from medfsad_baselines.parts.clip import Clip, ClipConfig, Levels, load_clip
+from medfsad_baselines.parts.clip_weights import RANDOM, TINY
+from medfsad_baselines.parts.heads import fit, new_linear
+from medfsad_baselines.parts.losses import focal_and_dice
+from medfsad_baselines.parts.pools import in_own_order
+from medfsad_baselines.parts.synthetic_lesions import with_lesions
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 

@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.clip import Clip, ClipConfig, Levels, load_clip, residuals
-from medfsad_baselines.clip_prompts import state_embeddings, text_scores
-from medfsad_baselines.clip_weights import RANDOM, TINY
-from medfsad_baselines.heads import fit, new_linear
-from medfsad_baselines.pools import in_own_order
+from medfsad_baselines.parts.clip import Clip, ClipConfig, Levels, load_clip, residuals
+from medfsad_baselines.parts.clip_prompts import state_embeddings, text_scores
+from medfsad_baselines.parts.clip_weights import RANDOM, TINY
+from medfsad_baselines.parts.heads import fit, new_linear
+from medfsad_baselines.parts.pools import in_own_order
 from medfsad_bench.info import ABNORMAL_SUPPORTS, TEXT, MethodInfo, known
 from medfsad_bench.method import AbnormalShotMethod, Images, RunContext, Scorer, Scores
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from medfsad_baselines.maps import squared_up
-from medfsad_baselines.patches import FeatureConfig, patch_grid
+from medfsad_baselines.parts.maps import squared_up
+from medfsad_baselines.parts.patches import FeatureConfig, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 

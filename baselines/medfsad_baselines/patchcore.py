@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.patches import Bank, FeatureConfig, channels_last, patch_grid
+from medfsad_baselines.parts.patches import Bank, FeatureConfig, channels_last, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfsad_baselines.padim import gaussians, mahalanobis
-from medfsad_baselines.patches import patch_grid
-from medfsad_baselines.pools import Batch
-from medfsad_baselines.spatial_transformer import SpatialTransformer
-from medfsad_baselines.trainer import Shapes
-from medfsad_baselines.training import SMALL, PretrainedMethod, TrainingConfig
-from medfsad_baselines.views import UPRIGHT, ViewsConfig, warped
+from medfsad_baselines.parts.augmentations import UPRIGHT, ViewsConfig, warped
+from medfsad_baselines.parts.patches import patch_grid
+from medfsad_baselines.parts.pools import Batch
+from medfsad_baselines.parts.spatial_transformer import SpatialTransformer
+from medfsad_baselines.parts.trainer import Shapes
+from medfsad_baselines.parts.training import SMALL, PretrainedMethod, TrainingConfig
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, RunContext, Scorer, Scores
 

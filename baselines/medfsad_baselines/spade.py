@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medfsad_baselines.patches import Bank, FeatureConfig, patch_grid
+from medfsad_baselines.parts.patches import Bank, FeatureConfig, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone, Images, Method, RunContext, Scorer, Scores
 

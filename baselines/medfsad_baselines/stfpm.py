@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.losses import stages_loss
-from medfsad_baselines.maps import stages_maps
-from medfsad_baselines.pools import Batch
-from medfsad_baselines.trainer import Shapes
-from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.losses import stages_loss
+from medfsad_baselines.parts.maps import stages_maps
+from medfsad_baselines.parts.pools import Batch
+from medfsad_baselines.parts.trainer import Shapes
+from medfsad_baselines.parts.training import Seen, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images
 

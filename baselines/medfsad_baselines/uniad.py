@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.attention import MaskedLayer, Tokens, far_apart
-from medfsad_baselines.maps import squared_up
-from medfsad_baselines.patches import patch_grid
-from medfsad_baselines.pools import Batch
-from medfsad_baselines.trainer import Shapes
-from medfsad_baselines.training import Seen, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.attention import MaskedLayer, Tokens, far_apart
+from medfsad_baselines.parts.maps import squared_up
+from medfsad_baselines.parts.patches import patch_grid
+from medfsad_baselines.parts.pools import Batch
+from medfsad_baselines.parts.trainer import Shapes
+from medfsad_baselines.parts.training import Seen, TrainedMethod, TrainingConfig, presets
 from medfsad_bench.info import MethodInfo
 
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from medfsad_baselines.clip import Clip, ClipConfig, load_clip
-from medfsad_baselines.clip_prompts import state_embeddings, text_scores
-from medfsad_baselines.clip_weights import RANDOM, TINY
+from medfsad_baselines.parts.clip import Clip, ClipConfig, load_clip
+from medfsad_baselines.parts.clip_prompts import state_embeddings, text_scores
+from medfsad_baselines.parts.clip_weights import RANDOM, TINY
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 

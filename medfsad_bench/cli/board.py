@@ -7,6 +7,7 @@ import typer
 
 from medfsad_bench.cli.console import out
 from medfsad_bench.errors import ResultsError
+from medfsad_bench.files import write_text
 
 _FORMATS = ("table", "md", "json")
 
@@ -29,40 +30,39 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Show the leaderboard: AUROC with intervals per method, target and K; ranks within one benchmark and K."""
-    from medfsad_bench import leaderboard as board
-    from medfsad_bench.bands import evidence_in
+    from medfsad_bench.board import accepted as rows_of
+    from medfsad_bench.board import pages
+    from medfsad_bench.board.groups import groups
+    from medfsad_bench.board.significance import evidence_in
     from medfsad_bench.resources import resource_dir
 
-    accepted = results or resource_dir("leaderboard") / "results"
+    kept = results or resource_dir("leaderboard") / "results"
     if format_ not in _FORMATS:
         raise ResultsError(f"--format {format_!r} is unknown; there are {', '.join(_FORMATS)}.")
     for folder in accept or []:
-        row = board.accept(folder, accepted)
+        row = rows_of.accept(folder, kept)
         out.print(f"accepted {row.run_id}")
     if accept:
         return
-    rows = board.rows_in_runs(runs) if runs is not None else board.rows_in_results(accepted)
+    rows = rows_of.rows_in_runs(runs) if runs is not None else rows_of.rows_in_results(kept)
     if check:
-        faults = board.check(accepted)
+        faults = rows_of.check(kept)
         for fault in faults:
             out.print(fault)
         raise typer.Exit(1 if faults else 0)
-    groups = board.groups(rows, evidence_in(runs or accepted))
+    board = groups(rows, evidence_in(runs or kept))
     if not rows:
         raise ResultsError(
-            f"{runs or accepted} holds no finished rows. Expected runs with a row.json; `medfsad run` makes them."
+            f"{runs or kept} holds no finished rows. Expected runs with a row.json; `medfsad run` makes them."
         )
     if format_ == "table":
-        for table in board.as_tables(groups):
+        for table in pages.as_tables(board):
             out.print(table)
         return
-    text = board.as_markdown(groups) if format_ == "md" else board.as_json(rows, groups)
+    text = pages.as_markdown(board) if format_ == "md" else pages.as_json(rows, board)
     if out_file is None:
         out.file.write(text)
         return
-    out_file.mkdir(parents=True, exist_ok=True)
     path = out_file / ("leaderboard.md" if format_ == "md" else "leaderboard.json")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    write_text(path, text)
     out.print(f"wrote {path}")

@@ -9,7 +9,7 @@ from rich.table import Table
 from medfsad_bench.cli.console import out, print_json
 
 if TYPE_CHECKING:
-    from medfsad_bench.comparison import Comparison
+    from medfsad_bench.board.comparison import Comparison
     from medfsad_bench.metrics.paired import Difference
 
 
@@ -28,8 +28,8 @@ def compare(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Compare two runs, or two methods over all targets, on the same images and draws; first minus second."""
-    from medfsad_bench.comparison import as_json, find_runs
-    from medfsad_bench.comparison import compare as compared
+    from medfsad_bench.board.comparison import as_json, find_runs
+    from medfsad_bench.board.comparison import compare as compared
 
     sides = [
         [Path(name)]

@@ -26,14 +26,16 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Go on in a folder that an earlier demo left.")] = False,
 ) -> None:
     """Generate raw data in the true layouts, then prepare, run three methods, and show the leaderboard."""
-    from medfsad_bench import leaderboard as board
-    from medfsad_bench.bands import evidence_in
+    from medfsad_bench.board.accepted import rows_in_runs
+    from medfsad_bench.board.groups import groups
+    from medfsad_bench.board.pages import as_tables
+    from medfsad_bench.board.significance import evidence_in
     from medfsad_bench.cli.run import run_cells
-    from medfsad_bench.demo import write_demo_sources
-    from medfsad_bench.prepare import PrepareOptions, prepare
+    from medfsad_bench.curation.stage import PrepareOptions, prepare
+    from medfsad_bench.demo import write_demo_downloads
     from medfsad_bench.registry import method_info
-    from medfsad_bench.run.plan import RunOptions, cells, prepared_sets
-    from medfsad_bench.run.runner import Runner
+    from medfsad_bench.runner.plan import RunOptions, cells, prepared_sets
+    from medfsad_bench.runner.runner import Runner
 
     started = time.monotonic()
     raw, data, runs = out_dir / "raw", out_dir / "data", out_dir / "runs"
@@ -47,7 +49,7 @@ def demo(
                 bars.at(done, total)
                 bars.note(name)
 
-            write_demo_sources(raw, seed=seed, on_progress=generated)
+            write_demo_downloads(raw, seed=seed, on_progress=generated)
         reports, _ = prepare(raw, PrepareOptions(data, benchmark="demo", workers=workers, size_px=128), watcher=bars)
         bars.finish()
         for report in reports:
@@ -59,7 +61,7 @@ def demo(
             info = method_info(name)
             options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
             run_cells(runner, cells(info, sets, sets, [4], options), bars)
-    for table in board.as_tables(board.groups(board.rows_in_runs(runs), evidence_in(runs))):
+    for table in as_tables(groups(rows_in_runs(runs), evidence_in(runs))):
         out.print(table)
     out.print(
         f"Generated images, not patients: these figures say that the path works, nothing about a method. "

@@ -13,7 +13,7 @@ from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
 from medfsad_bench.errors import ManifestError, MedfsadError, SourceError
 
 if TYPE_CHECKING:
-    from medfsad_bench.curate.report import SetReport
+    from medfsad_bench.curation.report import SetReport
 
 
 def register(app: typer.Typer) -> None:
@@ -39,9 +39,9 @@ def prepare(
     json_: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
     """Prepare raw downloads: recognise, curate, split, and write versioned HDF5."""
+    from medfsad_bench.curation.stage import FAULTS, PrepareOptions
+    from medfsad_bench.curation.stage import prepare as prepare_source
     from medfsad_bench.manifest import benchmark_names
-    from medfsad_bench.prepare import FAULTS, PrepareOptions
-    from medfsad_bench.prepare import prepare as prepare_source
 
     if benchmark not in (*benchmark_names(), "demo"):
         raise ManifestError(f"Benchmark {benchmark!r} is unknown; there are {', '.join(benchmark_names())}.")
@@ -127,8 +127,8 @@ def inspect(
 ) -> None:
     """Show what a prepared file holds."""
     from medfsad_bench.manifest import version_note
-    from medfsad_bench.sheet import write_contact_sheet
     from medfsad_bench.store import Dataset
+    from medfsad_bench.store.sheet import write_contact_sheet
 
     dataset = Dataset(file)
     table = dataset.table
@@ -165,8 +165,8 @@ def export(
     ] = "csv",
 ) -> None:
     """Write a prepared file's table, membership or images for other tools."""
-    from medfsad_bench.export import export_croissant, export_episodes, export_ids, export_png, export_table
     from medfsad_bench.store import Dataset
+    from medfsad_bench.store.export import export_croissant, export_episodes, export_ids, export_png, export_table
 
     dataset = Dataset(file)
     if to == "csv":

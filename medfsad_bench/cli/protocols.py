@@ -11,8 +11,8 @@ from medfsad_bench.cli.console import Bars, err, out, print_json, progress_bar
 from medfsad_bench.cli.run import one_of, prepared_targets, settings_of
 
 if TYPE_CHECKING:
-    from medfsad_bench.figure import Figure
-    from medfsad_bench.run.protocols import Compared
+    from medfsad_bench.estimates.estimate import Figure
+    from medfsad_bench.runner.protocols import Compared
 
 
 def register(app: typer.Typer) -> None:
@@ -39,9 +39,9 @@ def protocols(
 ) -> None:
     """Show a method's AUROC under the published protocol, under the strict one, and with each habit changed alone."""
     from medfsad_bench.registry import method_info
-    from medfsad_bench.run.plan import RunOptions, cells
-    from medfsad_bench.run.protocols import compare_protocols
-    from medfsad_bench.run.runner import Runner
+    from medfsad_bench.runner.plan import RunOptions, cells
+    from medfsad_bench.runner.protocols import compare_protocols
+    from medfsad_bench.runner.runner import Runner
 
     info = method_info(method)
     style = cast(Literal["table", "md", "json"], "json" if json_ else one_of("--format", format_, _FORMATS))

@@ -10,8 +10,8 @@ from medfsad_bench.cli.console import Bars, err, out, print_json, progress_bar
 from medfsad_bench.errors import MethodError, StoreError
 
 if TYPE_CHECKING:
-    from medfsad_bench.results import Row
-    from medfsad_bench.run.plan import Cell
+    from medfsad_bench.results.row import Row
+    from medfsad_bench.runner.plan import Cell
     from medfsad_bench.store import Dataset
 
 
@@ -52,8 +52,8 @@ def run(
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows."""
     from medfsad_bench.registry import method_info
-    from medfsad_bench.run.plan import RunOptions, cells
-    from medfsad_bench.run.runner import Runner
+    from medfsad_bench.runner.plan import RunOptions, cells
+    from medfsad_bench.runner.runner import Runner
 
     infos = [method_info(name) for name in method]
     options = RunOptions(
@@ -91,8 +91,8 @@ def rescore(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Recompute the figures of runs from their stored scores and pixel tallies. Exit 1 if a row differs."""
-    from medfsad_bench.rescore import broken_down, differences, rescored
-    from medfsad_bench.results import read_row
+    from medfsad_bench.results.rescore import broken_down, differences, rescored
+    from medfsad_bench.results.row import read_row
 
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
@@ -141,7 +141,7 @@ def prepared_targets(data: Path, benchmark: str | None, wanted: list[str]) -> "t
     Raises:
         StoreError: If a name isn't prepared.
     """
-    from medfsad_bench.run.plan import own_sets, prepared_sets
+    from medfsad_bench.runner.plan import own_sets, prepared_sets
 
     sets = prepared_sets(data, benchmark)
     by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}

@@ -23,7 +23,7 @@ def show(
     json_: Annotated[bool, typer.Option("--json", help="Print what is shown as JSON.")] = False,
 ) -> None:
     """Draw queries, their anomaly maps, and the support images with the weight that each had."""
-    from medfsad_bench.picture import target_of, write_picture
+    from medfsad_bench.board.run_picture import target_of, write_picture
     from medfsad_bench.store import Dataset
 
     benchmark, target = target_of(run)

@@ -30,8 +30,8 @@ def submit(
 ) -> None:
     """Make a row of scores from elsewhere: same figures and lint, marked, never ranked. Exit 1 if the lint fails."""
     from medfsad_bench.cli.run import rows_table
-    from medfsad_bench.submission import Submission
-    from medfsad_bench.submission import submit as submitted
+    from medfsad_bench.results.submission import Submission
+    from medfsad_bench.results.submission import submit as submitted
 
     if hold_out not in ("dataset", "organ", "modality"):
         raise ResultsError(f"--hold-out {hold_out!r} is unknown; there are dataset, organ and modality.")

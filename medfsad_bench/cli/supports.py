@@ -13,8 +13,8 @@ from medfsad_bench.cli.run import one_of, prepared_targets, run_cells, settings_
 from medfsad_bench.errors import MethodError, StoreError
 
 if TYPE_CHECKING:
-    from medfsad_bench.robustness import Point
-    from medfsad_bench.run.influence import Influence
+    from medfsad_bench.board.robustness import Point
+    from medfsad_bench.runner.influence import Influence
 
 
 def register(app: typer.Typer) -> None:
@@ -45,10 +45,10 @@ def robustness(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what an unnoticed anomaly among the supports does: contaminated minus clean, on the same queries."""
+    from medfsad_bench.board.robustness import as_json, means, measure, write_curves
     from medfsad_bench.registry import method_info
-    from medfsad_bench.robustness import as_json, means, measure, write_curves
-    from medfsad_bench.run.plan import RunOptions, cells
-    from medfsad_bench.run.runner import Runner
+    from medfsad_bench.runner.plan import RunOptions, cells
+    from medfsad_bench.runner.runner import Runner
 
     style = "json" if json_ else one_of("--format", format_, ("table", "md", "json"))
     infos = [method_info(name) for name in method]
@@ -104,9 +104,9 @@ def influence(
 ) -> None:
     """Leave each support out once: which image helps the method, and which one hurts it."""
     from medfsad_bench.registry import method_info
-    from medfsad_bench.run.influence import leave_one_out, write_influences
-    from medfsad_bench.run.plan import RunOptions, cells
-    from medfsad_bench.run.runner import Runner
+    from medfsad_bench.runner.influence import leave_one_out, write_influences
+    from medfsad_bench.runner.plan import RunOptions, cells
+    from medfsad_bench.runner.runner import Runner
 
     info = method_info(method)
     draws = sorted(set(draw or [0]))

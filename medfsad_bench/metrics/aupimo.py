@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Float64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below
-from medfsad_bench.metrics.tally import Tally
+from medfsad_bench.metrics.score_histogram import Tally
 
 FPR_BOUNDS = (1e-5, 1e-4)  # the paper's
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.interval import Interval, Replicates, interval_of
 from medfsad_bench.metrics.resample import group_weights, strata_of
-from medfsad_bench.metrics.tally import PIXEL_STATISTICS, Tally, pixel_curve
+from medfsad_bench.metrics.score_histogram import PIXEL_STATISTICS, Tally, pixel_curve
 
 _REPLICATES_AT_ONCE = 256  # bounds memory: bins × 256 × 8 bytes × a handful of arrays
 
@@ -33,7 +33,7 @@ def pixel_bootstrap_interval(
     Args:
         tallies: `tally_pixels` of a draw's maps, one a draw, of the same images in the same order.
         groups: Number of the patient, slide or cluster of near-duplicates that an image belongs to.
-        metric: A name of `medfsad_bench.metrics.tally.PIXEL_STATISTICS`.
+        metric: A name of `medfsad_bench.metrics.score_histogram.PIXEL_STATISTICS`.
         figures: The exact figure of every draw; the interval is shifted by what the bins cost.
         replicates: Number of resamplings.
         level: Confidence.

@@ -17,7 +17,14 @@ from jaxtyping import Bool, Float
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import curve
 from medfsad_bench.metrics.ranks import check_maps
-from medfsad_bench.metrics.tally import PIXEL_STATISTICS, PixelCurve, Tally, count_pixels, pixel_curve, quantile_edges
+from medfsad_bench.metrics.score_histogram import (
+    PIXEL_STATISTICS,
+    PixelCurve,
+    Tally,
+    count_pixels,
+    pixel_curve,
+    quantile_edges,
+)
 
 Image = tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]
 

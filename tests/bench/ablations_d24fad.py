@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from medfsad_bench.comparison import PRIMARY, compare
+from medfsad_bench.board.comparison import PRIMARY, compare
 from medfsad_bench.registry import method_info
-from medfsad_bench.results import Row, read_row
-from medfsad_bench.run.plan import Cell, RunOptions, cells, prepared_sets
-from medfsad_bench.run.runner import Runner
+from medfsad_bench.results.row import Row, read_row
+from medfsad_bench.runner.plan import Cell, RunOptions, cells, prepared_sets
+from medfsad_bench.runner.runner import Runner
 
 TARGETS = ("chest_child", "histology_lung", "odir_glaucoma")
 MEAN = "image_auroc_pooled_mean"

@@ -26,7 +26,7 @@ from d24fad.detector import D24FAD
 from d24fad.episodes import epoch_episodes
 from d24fad.networks import new_networks
 from d24fad.training import Trainer
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.runner.context import LocalContext
 
 BASE = {"shots": 4, "size_px": 128, "images": 64}
 GRID = {

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from medfsad_bench.run.maps import SIGMA_PER_128_PX, smooth_maps
+from medfsad_bench.runner.maps import SIGMA_PER_128_PX, smooth_maps
 
 
 def main() -> None:

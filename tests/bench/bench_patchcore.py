@@ -17,9 +17,9 @@ import torch
 
 from medfsad_baselines.patchcore import Config, PatchCore
 from medfsad_bench.method import Backbone, Images
-from medfsad_bench.run.context import LocalContext
-from medfsad_bench.run.features import load_backbone
-from medfsad_bench.run.weights import EMBEDDED
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.features import load_backbone
+from medfsad_bench.runner.weights import EMBEDDED
 from medfsad_bench.testing import phantom_images
 
 BATCH, ROUNDS, SHOTS = 32, 5, 4  # the batch is the runner's

@@ -22,8 +22,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
+from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.manifest import all_manifests, listed_ids
-from medfsad_bench.prepare import PrepareOptions, prepare
 
 
 class _Silent:

@@ -9,7 +9,7 @@ import time
 import torch
 
 from medfsad_bench.registry import configure, method_info
-from medfsad_bench.run.context import LocalContext
+from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.testing import phantom_images
 
 METHODS = ("mean_distance", "padim", "spade", "patchcore", "anomalydino")

@@ -37,7 +37,7 @@ def main() -> None:
 
 def measure(count: int) -> dict[str, float]:
     """Prepare `count` pictures with two workers."""
-    from medfsad_bench.prepare import PrepareOptions, prepare
+    from medfsad_bench.curation.stage import PrepareOptions, prepare
 
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", _WRITE, folder, str(count), str(EDGE_PX)], check=True)

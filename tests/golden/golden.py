@@ -52,7 +52,7 @@ def main() -> int:
 def phantom_digests(folder: Path) -> dict[str, Any]:
     """Generated data from the raw download to every kind of row."""
     raw, data, runs = folder / "raw", folder / "data", folder / "runs"
-    write = "import sys, pathlib, medfsad_bench.demo as d; d.write_demo_sources(pathlib.Path(sys.argv[1]), seed=0)"
+    write = "import sys, pathlib, medfsad_bench.demo as d; d.write_demo_downloads(pathlib.Path(sys.argv[1]), seed=0)"
     subprocess.run([sys.executable, "-c", write, str(raw)], check=True)
     medfsad("prepare", "--source", raw, "--out", data, "--benchmark", "demo", "--size", "64", "--workers", "2")
     targets = [word for name in PHANTOMS for word in ("--target", name)]

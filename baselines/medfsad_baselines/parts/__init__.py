@@ -1,0 +1,1 @@
+"""What several baselines share: features and their neighbours, layers, training, and other processes."""

@@ -1,0 +1,101 @@
+"""Accepted rows: which runs and results there are, what is taken in, and whether what was taken in still holds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from medfsad_bench.board.groups import groups
+from medfsad_bench.board.pages import as_markdown
+from medfsad_bench.board.significance import evidence_in
+from medfsad_bench.errors import MedfsadError, ResultsError
+from medfsad_bench.estimates.image import scored
+from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.results.rescore import differences, rescored
+from medfsad_bench.results.row import Row, read_row, read_scores
+
+
+def rows_in_runs(runs: Path) -> list[Row]:
+    """Rows of all finished runs in a folder.
+
+    Raises:
+        ResultsError: If the folder is missing or a row is damaged.
+    """
+    if not runs.is_dir():
+        raise ResultsError(f"{runs} is no folder. Expected a folder of runs; `medfsad run` writes them.")
+    return [read_row(path) for path in sorted(runs.glob("*/row.json"))]
+
+
+def rows_in_results(results: Path) -> list[Row]:
+    """Accepted rows, of all methods.
+
+    Raises:
+        ResultsError: If a line is damaged.
+    """
+    rows = []
+    for path in sorted(results.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+            try:
+                rows.append(Row.model_validate_json(line))
+            except ValidationError as error:
+                raise ResultsError(
+                    f"{path.name}, line {number}: not a result row ({error.errors()[0]['msg']}). Mend or remove it."
+                ) from error
+    return rows
+
+
+def accept(run: Path, results: Path) -> Row:
+    """Validate a run by recomputing its figures and append its row to `<results>/<method>.jsonl`.
+
+    Raises:
+        ResultsError: If the figures differ from the scores, or the row is there already.
+    """
+    row = read_row(run / "row.json")
+    differ = differences(row, rescored(run, row))
+    if differ:
+        raise ResultsError(
+            f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
+        )
+    for check_name, fault in row.lint_failures.items():
+        raise ResultsError(f"{run}: kept off the board, as the protocol lint fails at {check_name!r}: {fault}.")
+    if any(known.run_id == row.run_id for known in rows_in_results(results)):
+        raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
+    kept = results / "scores"  # so that anyone can recompute the row, and pair it with another
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / f".{row.run_id}.tmp").write_bytes((run / "scores.parquet").read_bytes())
+    (kept / f".{row.run_id}.tmp").replace(kept / f"{row.run_id}.parquet")
+    path = results / f"{row.method.replace(':', '-')}.jsonl"
+    before = path.read_text("utf-8") if path.is_file() else ""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(before + json.dumps(row.dump(), ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+    return row
+
+
+def check(results: Path) -> list[str]:
+    """What's wrong with the accepted rows: damaged, twice, or the committed page is stale."""
+    rows = rows_in_results(results)
+    seen: set[str] = set()
+    faults = []
+    for row in rows:
+        if row.run_id in seen:
+            faults.append(f"{row.run_id} stands twice")
+        seen.add(row.run_id)
+        faults += _score_faults(row, results / "scores" / f"{row.run_id}.parquet")
+    page = results.parent / "LEADERBOARD.md"
+    shown = as_markdown(groups(rows, evidence_in(results)))
+    if rows and (not page.is_file() or page.read_text("utf-8") != shown):
+        faults.append("LEADERBOARD.md is stale; write it anew with `medfsad leaderboard --format md`")
+    return faults
+
+
+def _score_faults(row: Row, path: Path) -> list[str]:
+    """Whether the accepted scores are there and give the row's AUROC."""
+    try:
+        found = scored(read_scores(path))
+        again = float(np.mean([auroc_score(draw, found.anomalous) for draw in found.matrix]))
+    except MedfsadError as error:
+        return [f"{row.run_id}: {error}"]
+    stated = row.metrics["image_auroc"].value
+    return [] if again == stated else [f"{row.run_id}: its scores give an AUROC of {again:.6f}, the row {stated:.6f}"]

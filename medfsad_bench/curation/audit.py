@@ -1,0 +1,197 @@
+"""What is wrong with a set, all of it at once: findings are collected, not raised."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates
+from medfsad_bench.curation.load import Loaded
+from medfsad_bench.curation.split import Candidate
+from medfsad_bench.manifest import Listed
+
+CONSTANT_CONTRAST = 1.0  # grey levels of 255: below it there's nothing to see
+_EMPTY_SHARE = 0.995  # of one grey level: a blank page with a speck
+_TEXT_SHARE, _TEXT_LEVELS = 0.8, 24  # a page of text is mostly one level, and has few
+_SMALLEST_PX = 64
+_SIZE_FACTOR = 4  # between an image's shorter side and the set's median
+_ASPECT = 3
+_FULL_MASK = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        fault: Its short name; what `--allow` takes if it stops the set.
+        where: Image or images.
+        what: What was found and what to do.
+        stops: Whether the set can't be written unless the user allows it.
+        ids: The images, for the sheet of offenders.
+    """
+
+    fault: str
+    where: str
+    what: str
+    stops: bool
+    ids: tuple[str, ...] = ()
+
+
+def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
+    """Images that can't take part, with the reason."""
+    bad = {}
+    for image_id, item in sorted(loaded.items()):
+        if item.problem:
+            bad[image_id] = item.problem
+        elif item.contrast < CONSTANT_CONTRAST:
+            bad[image_id] = f"constant image (standard deviation {item.contrast:.2f} of 255)"
+    return bad
+
+
+def duplicate_findings(
+    candidates: Sequence[Candidate], split: Mapping[str, str], loaded: Mapping[str, Loaded]
+) -> list[Finding]:
+    """Duplicates in different groups, exact or near: they stop the set across the split, else they are noted."""
+    chosen = [c for c in candidates if c.id in split]
+    prints = [item.prints for c in chosen if (item := loaded[c.id]).prints is not None]
+    pairs = {(int(i), int(j)) for i, j in near_duplicates(prints)} | _same_file(chosen, loaded)
+    findings = []
+    for first, second in sorted(pairs):
+        a, b = chosen[first], chosen[second]
+        if a.group == b.group:
+            continue
+        across = split[a.id] != split[b.id]
+        contradiction = a.anomalous != b.anomalous
+        exact = loaded[a.id].sha256 == loaded[b.id].sha256
+        findings.append(
+            Finding(
+                "near-duplicates",
+                f"{a.id} ~ {b.id}",
+                f"{'the same file' if exact else 'near-duplicates'} in two groups ({a.group}, {b.group})"
+                + (", on both sides of the split" if across else "")
+                + (", with different labels" if contradiction else ""),
+                stops=across,
+                ids=(a.id, b.id),
+            )
+        )
+    return findings
+
+
+def patient_findings(
+    candidates: Sequence[Candidate], split: Mapping[str, str], loaded: Mapping[str, Loaded]
+) -> list[Finding]:
+    """One PatientID of the headers in several groups on both sides of the split."""
+    sides: dict[str, dict[str, str]] = defaultdict(dict)
+    for c in candidates:
+        if c.id in split and loaded[c.id].header_patient:
+            sides[loaded[c.id].header_patient].setdefault(c.group, c.id)
+    found = []
+    for members in sides.values():  # the ID itself is nobody's business
+        where = {split[i] for i in members.values()}
+        if len(members) > 1 and len(where) > 1:
+            ids = tuple(sorted(members.values()))
+            what = f"{len(ids)} groups on both sides of the split have one PatientID in their headers"
+            found.append(Finding("one-patient", _some(ids), what, stops=False, ids=ids[:4]))
+    return found
+
+
+def image_findings(
+    candidates: Sequence[Candidate], split: Mapping[str, str], loaded: Mapping[str, Loaded], mask_kind: str
+) -> list[Finding]:
+    """Images that are blank, text, oddly sized, or have a mask that doesn't fit; headers that name the patient."""
+    chosen = [c for c in candidates if c.id in split]
+    shorter = [min(loaded[c.id].height, loaded[c.id].width) for c in chosen]
+    usual = float(np.median(shorter)) if shorter else 0.0
+    findings = []
+    for c in chosen:
+        for fault, what in _image_faults(loaded[c.id], c, usual, mask_kind):
+            findings.append(Finding(fault, c.id, what, stops=False, ids=(c.id,)))
+    tags: dict[str, list[str]] = defaultdict(list)
+    for c in chosen:
+        for tag in loaded[c.id].privacy:
+            tags[tag].append(c.id)
+    for tag, ids in sorted(tags.items()):
+        what = (
+            f"{len(ids)} of {len(chosen)} headers: {tag}. Prepared files hold no header; burned-in text stays visible"
+        )
+        findings.append(Finding("personal-data", _some(ids), what, stops=False, ids=tuple(ids[:4])))
+    return findings
+
+
+def listed_findings(listed: Sequence[Listed], loaded: Mapping[str, Loaded]) -> list[Finding]:
+    """Files that aren't the ones that the committed list was made from."""
+    return [
+        Finding(
+            "other-files",
+            row.id,
+            f"the file's SHA-256 is {loaded[row.id].sha256[:12]}…, the committed list has {row.sha256[:12]}…",
+            stops=True,
+            ids=(row.id,),
+        )
+        for row in listed
+        if row.sha256 and row.id in loaded and not loaded[row.id].problem and loaded[row.id].sha256 != row.sha256
+    ]
+
+
+def shared_findings(
+    ids: Sequence[str], prints: Sequence[Fingerprint], other: str, other_ids: Sequence[str],
+    other_prints: Sequence[Fingerprint], *, stops: bool,
+) -> list[Finding]:  # fmt: skip
+    """Images of this set that are near-duplicates of another set's: a target that was a source is no target."""
+    pairs = near_duplicates([*prints, *other_prints])
+    found: dict[str, str] = {}
+    for i, j in pairs:
+        if i < len(prints) <= j:
+            found.setdefault(ids[i], other_ids[j - len(prints)])
+    if not found:
+        return []
+    first = next(iter(sorted(found.items())))
+    what = f"{len(found)} image(s) are near-duplicates of images of {other!r}" + (
+        "" if stops else ", which is held out together with it"
+    )
+    return [
+        Finding("shared-images", f"{first[0]} ~ {other}/{first[1]}", what, stops=stops, ids=tuple(sorted(found)[:8]))
+    ]
+
+
+def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:
+    """Images that the source gives no label."""
+    if not ids:
+        return []
+    return [Finding("no-label", _some(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
+
+
+def _same_file(chosen: Sequence[Candidate], loaded: Mapping[str, Loaded]) -> set[tuple[int, int]]:
+    """Neighbours among images of equal file digest; slices and patches of one file aren't meant."""
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for index, c in enumerate(chosen):
+        by_digest[loaded[c.id].sha256].append(index)
+    return {
+        (a, b) for indices in by_digest.values() for a, b in pairwise(indices) if chosen[a].group != chosen[b].group
+    }
+
+
+def _image_faults(item: Loaded, candidate: Candidate, usual_px: float, mask_kind: str) -> Iterable[tuple[str, str]]:
+    if item.commonest >= _EMPTY_SHARE:
+        yield "empty-image", f"{item.commonest:.1%} of its pixels have one grey level"
+    elif item.commonest >= _TEXT_SHARE and item.levels <= _TEXT_LEVELS:
+        yield "text-only", f"{item.levels} grey levels, {item.commonest:.0%} of the pixels of one: a page of text?"
+    shorter, longer = sorted((item.height, item.width))
+    if shorter < min(_SMALLEST_PX, usual_px) or shorter * _SIZE_FACTOR <= usual_px or longer > _ASPECT * shorter:
+        yield "odd-size", f"{item.width} × {item.height} px; the set's usual shorter side is {usual_px:.0f} px"
+    if mask_kind != "none" and candidate.anomalous:
+        if item.mask_area < 0:
+            yield "no-mask", "anomalous, but without a localisation truth"
+        elif item.mask_area == 0:
+            yield "empty-mask", "its mask marks no pixel"
+    if item.mask_area >= _FULL_MASK:
+        yield "full-mask", f"its mask covers {item.mask_area:.0%} of the image"
+    if item.mask_area > 0 and not candidate.anomalous:
+        yield "label-contradicts-mask", "labelled normal, but its mask marks pixels"
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"

@@ -1,0 +1,1 @@
+"""Who is support and who is query: what an episode of a prepared set consists of."""

@@ -1,0 +1,178 @@
+"""Operating points set without any anomaly: a threshold from normal images alone, and what it costs and finds.
+
+    support   leave-one-out scores of the K supports; the conformal rule flags what lies above the j-th highest of them,
+              j = ⌊level (n + 1)⌋, so the level can't go below 1 / (n + 1): 0.2 at 4 shots
+    sources   how far new normals of the other sets lie from *their* supports' leave-one-out scores, in standard
+              deviations of these; the conformal quantile of all of them is carried over to the target's supports
+
+A left-out support is scored by a detector of K - 1 others, a query by one of all K: scores of supports tend to be
+higher, so fewer normals are flagged than the level says. The sources' level is aimed at, not promised: six sets are
+six clusters, and in a simulation of sets that are alike 9 % were flagged for 5 %. The measured specificity stands
+beside it.
+
+Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005 (conformal quantile).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float64
+from pydantic import BaseModel, ConfigDict
+
+from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.image import Scored, scored
+from medfsad_bench.metrics.interval import Replicates, interval_of
+from medfsad_bench.metrics.resample import group_weights, strata_of
+
+LEVEL = 0.05
+PREVALENCES = (
+    0.01,
+    0.1,
+)  # a screening's and a clinic's: PPV and NPV hang on it, and a test set's share is no prevalence
+
+
+class OperatingPoint(BaseModel):
+    """A threshold that was set without any anomaly.
+
+    Attributes:
+        method: How, in a line.
+        level: False-alarm rate it aims at.
+        images: Calibration images per draw.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    level: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """Figures at operating points.
+
+    Attributes:
+        figures: Sensitivity, specificity, PPV and NPV by name.
+        points: How each threshold was set.
+        absent: Why a point is missing.
+    """
+
+    figures: Mapping[str, Figure]
+    points: Mapping[str, OperatingPoint]
+    absent: Mapping[str, str]
+
+
+def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> float:
+    """Score above which at most `level` of new normals lie, if they are exchangeable with those given.
+
+    The j-th highest of n scores, j = ⌊level (n + 1)⌋; infinity where n is too small for the level.
+
+    >>> conformal_threshold(np.array([0.1, 0.4, 0.2, 0.3]), level=0.2)
+    0.4
+    >>> conformal_threshold(np.array([0.1, 0.4, 0.2, 0.3]), level=0.1)
+    inf
+    """
+    place = int(np.floor(level * (len(normal) + 1) + 1e-9))
+    return float(np.sort(normal)[::-1][place - 1]) if place >= 1 else float("inf")
+
+
+def operating_figures(scores: pd.DataFrame, calibration: pd.DataFrame, *, target: str, seed: int = 0) -> Operating:
+    """Thresholds of every draw, and their rates on the test images.
+
+    Args:
+        scores: As `medfsad_bench.results.row.read_scores` gives them.
+        calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
+        target: The target's name in `calibration`.
+        seed: Of the bootstrap.
+    """
+    found = scored(scores)
+    own = calibration[calibration["set"] == target]
+    left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
+    if len(left_out) != len(found.matrix) or min(map(len, left_out), default=0) < 2:
+        why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
+        return Operating({}, {}, {"operating_support": why, "operating_sources": why})
+    figures: dict[str, Figure] = {}
+    points: dict[str, OperatingPoint] = {}
+    absent: dict[str, str] = {}
+    count = min(map(len, left_out))
+    level = max(LEVEL, 1 / (count + 1))
+    thresholds = np.array([conformal_threshold(part, level=level) for part in left_out])
+    points["support"] = OperatingPoint(
+        method="conformal quantile of the supports' leave-one-out scores", level=level, images=count
+    )
+    figures |= _rates("operating_support", found, thresholds, seed=seed)
+    pivots = _pivots(calibration[calibration["set"] != target])
+    reach = conformal_threshold(pivots, level=LEVEL)
+    if np.isfinite(reach):
+        thresholds = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
+        points["sources"] = OperatingPoint(
+            method="conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores",
+            level=LEVEL,
+            images=len(pivots),
+        )
+        figures |= _rates("operating_sources", found, thresholds, seed=seed)
+    else:
+        absent["operating_sources"] = (
+            f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
+        )
+    return Operating(figures, points, absent)
+
+
+def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
+    """PPV and NPV at a prevalence, by Bayes; None where nothing, or everything, is flagged.
+
+    >>> predictive_value(0.75, 0.5, 0.5)
+    (0.6, 0.6666666666666666)
+    """
+    hit, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    alarm, clear = (1 - specificity) * (1 - prevalence), specificity * (1 - prevalence)
+    return (hit / (hit + alarm) if hit + alarm > 0 else None, clear / (clear + missed) if clear + missed > 0 else None)
+
+
+def _pivots(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
+    """(score - mean) / sd of a source's normals, mean and sd being those of its supports' leave-one-out scores."""
+    parts = []
+    for _, part in calibration.groupby("set"):
+        support = part.loc[part["kind"] == "support", "score"].dropna().to_numpy(float)
+        normal = part.loc[part["kind"] == "normal", "score"].dropna().to_numpy(float)
+        spread = float(support.std(ddof=1)) if len(support) > 1 else 0.0
+        if spread > 0:
+            parts.append((normal - support.mean()) / spread)
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _rates(name: str, found: Scored, thresholds: Float64[np.ndarray, " draws"], *, seed: int) -> dict[str, Figure]:
+    flagged = found.matrix > thresholds[:, None]
+    strata = strata_of(found.groups, found.anomalous)
+    weights = group_weights(strata, replicates=REPLICATES, seed=seed)
+
+    def rate(hits: Bool[np.ndarray, "draws n"], kind: Bool[np.ndarray, " n"]) -> Figure:
+        measured = hits[:, kind].mean(axis=1)
+        weight = weights[kind].astype(np.float64)
+        resampled = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
+        interval = interval_of(Replicates(measured, resampled, strata, seed), area=False)
+        return mean_figure(measured, (interval.low, interval.high))
+
+    sensitivity, specificity = rate(flagged, found.anomalous), rate(~flagged, ~found.anomalous)
+    figures = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
+    for prevalence in PREVALENCES:
+        for kind, place in (("ppv", 0), ("npv", 1)):
+            figure = _predictive(sensitivity, specificity, prevalence, place)
+            if figure is not None:
+                figures[f"{name}_{kind}[prevalence {100 * prevalence:g} %]"] = figure
+    return figures
+
+
+def _predictive(sensitivity: Figure, specificity: Figure, prevalence: float, place: int) -> Figure | None:
+    """Of the mean rates; its interval from both rates' ends, both of which it rises with: at least 90 % are inside."""
+    value, low, high = (
+        predictive_value(a, b, prevalence)[place]
+        for a, b in (
+            (sensitivity.value, specificity.value),
+            (sensitivity.low or 0.0, specificity.low or 0.0),
+            (sensitivity.high or 0.0, specificity.high or 0.0),
+        )
+    )
+    return None if value is None else Figure(value=value, low=low, high=high)

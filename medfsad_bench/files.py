@@ -1,0 +1,34 @@
+"""Files appear whole or not at all, whatever stops the process that writes them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside `path`; when the block ends well, the file that was written there takes its name.
+
+    Otherwise what was written is removed and what stood at `path` stays. The temporary file is hidden, keeps the
+    suffix, and bears the process id, so that two writers of one name don't disturb each other. Folders are made.
+
+    Args:
+        path: Of the finished file.
+
+    Raises:
+        OSError: If it can't be written there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="")

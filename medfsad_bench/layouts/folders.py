@@ -1,0 +1,82 @@
+"""Layouts in which the folder's name is the label."""
+
+import re
+from pathlib import Path
+
+from medfsad_bench.layouts.raw import RawImage, rasters, relative_id
+
+_BRAIN_CLASSES = ("notumor", "glioma", "meningioma", "pituitary")
+_LAG_CLASSES = {
+    "non_glaucoma": "non_glaucoma",
+    "suspicious_glaucoma": "suspicious_glaucoma",
+    "normal": "non_glaucoma",
+    "glaucoma": "suspicious_glaucoma",
+}
+_CHILD_NORMAL = re.compile(r"^(NORMAL2-)?IM-(\d+)")
+_CHILD_PNEUMONIA = re.compile(r"^(person\d+)_(bacteria|virus)")
+
+
+def brain_tumor(root: Path) -> list[RawImage] | None:
+    """Kaggle masoudnickparvar/brain-tumor-mri-dataset: `{Training,Testing}/{notumor,glioma,meningioma,pituitary}`."""
+    if not (root / "Training" / "notumor").is_dir() or not (root / "Testing" / "notumor").is_dir():
+        return None
+    return [
+        RawImage(id=relative_id(path, root), path=path, label=label, patient=relative_id(path, root), disease=label)
+        for side in ("Testing", "Training")
+        for label in _BRAIN_CLASSES
+        for path in rasters(root / side / label)
+    ]
+
+
+def lag(root: Path) -> list[RawImage] | None:
+    """LAG as distributed: `{non_glaucoma,suspicious_glaucoma}/image/*.jpg`; also without the `image` level.
+
+    Images are numbered through both folders; the id is the number in four digits.
+    """
+    folders = {name: root / name for name in _LAG_CLASSES if (root / name).is_dir()}
+    labels = {_LAG_CLASSES[name] for name in folders}
+    if "suspicious_glaucoma" not in labels or "non_glaucoma" not in labels:
+        return None
+    return [
+        RawImage(id=path.stem.zfill(4), path=path, label=label, patient=path.stem.zfill(4), disease=label)
+        for name, folder in sorted(folders.items())
+        for label in [_LAG_CLASSES[name]]
+        for path in rasters(folder / "image") or rasters(folder)
+    ]
+
+
+def chest_child(root: Path) -> list[RawImage] | None:
+    """Kermany's paediatric chest X-rays: `{train,val,test}/{NORMAL,PNEUMONIA}`; the patient is in the file's name.
+
+    `person7_bacteria_24` is patient `person7`; `IM-0115-0001` and `NORMAL2-IM-1427-0001` are two series of
+    numbers, so that the prefix belongs to the patient. The folders `test` and `train` reuse the `person` numbers for
+    other children, hence the side is part of the patient there.
+    """
+    sides = [side for side in ("train", "val", "test") if (root / side / "NORMAL").is_dir()]
+    if not sides:
+        return None
+    return [
+        RawImage(
+            id=relative_id(path, root),
+            path=path,
+            label=label,
+            patient=_child_patient(path.name, side),
+            disease=_child_disease(path.name),
+        )
+        for side in sides
+        for label in ("NORMAL", "PNEUMONIA")
+        for path in rasters(root / side / label)
+    ]
+
+
+def _child_patient(name: str, side: str) -> str:
+    if match := _CHILD_PNEUMONIA.match(name):
+        return f"{side}/{match[1]}"
+    if match := _CHILD_NORMAL.match(name):
+        return f"{match[1] or ''}IM-{match[2]}"
+    return f"{side}/{Path(name).stem}"
+
+
+def _child_disease(name: str) -> str:
+    match = _CHILD_PNEUMONIA.match(name)
+    return {"bacteria": "bacterial pneumonia", "virus": "viral pneumonia"}[match[2]] if match else ""

@@ -1,0 +1,73 @@
+"""Whole slides of Camelyon16: patches at stated coordinates of level 0, polygons of the annotations as masks."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from pathlib import Path
+
+from medfsad_bench.errors import SourceError
+from medfsad_bench.layouts.raw import RawImage, files_below
+from medfsad_bench.manifest import slide_coordinates
+
+PATCH_PX = 256  # at level 0, which is 40x: 0.23 to 0.25 µm a pixel
+_NAME = re.compile(r"^(normal|tumor|test)_\d{3}$", re.IGNORECASE)
+
+Polygon = list[tuple[float, float]]
+
+
+def camelyon_slides(root: Path) -> list[RawImage] | None:
+    """`normal_001.tif`, `test_001.tif`, … at any depth, and annotations `test_001.xml` beside or below.
+
+    The patches are those of the committed coordinates; of a slide that isn't there nothing is asked for.
+    """
+    files = files_below(root)
+    slides = {path.stem.lower(): path for path in files if path.suffix.lower() == ".tif" and _NAME.match(path.stem)}
+    if not slides:
+        return None
+    outlines = {path.stem.lower(): path for path in files if path.suffix.lower() == ".xml"}
+    return [
+        RawImage(
+            id=f"{slide}_{x}_{y}",
+            path=slides[slide],
+            label=label,
+            patient=slide,
+            disease="metastasis" if label == "Ungood" else "",
+            split="train" if slide.startswith(("normal_", "tumor_")) else "test",
+            mask=outlines.get(slide) if label == "Ungood" else None,
+            region=(x, y, PATCH_PX),
+        )
+        for slide, x, y, label in slide_coordinates()
+        if slide in slides
+    ]
+
+
+def read_polygons(path: Path) -> list[Polygon]:
+    """Polygons of an annotation file in ASAP's form, as (x, y) in pixels of level 0.
+
+    Those of the group `_2` and `Exclusion` are holes and left out of the list; see `read_holes`.
+
+    Raises:
+        SourceError: If it isn't such a file.
+    """
+    return _polygons(path)[0]
+
+
+def read_holes(path: Path) -> list[Polygon]:
+    """Polygons that cut normal tissue out of an annotated tumour (groups `_2` and `Exclusion` of Camelyon16)."""
+    return _polygons(path)[1]
+
+
+def _polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
+    text = path.read_text("utf-8", errors="replace")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # an entity can grow without bounds
+        raise SourceError(f"{path.name}: declares entities. Expected a plain annotation file; download it again.")
+    found: dict[bool, list[Polygon]] = defaultdict(list)
+    try:
+        for annotation in ElementTree.fromstring(text).iter("Annotation"):  # noqa: S314 - entities are refused above
+            corners = [(float(c.attrib["X"]), float(c.attrib["Y"])) for c in annotation.iter("Coordinate")]
+            hole = annotation.attrib.get("PartOfGroup", "") in ("_2", "Exclusion")
+            if len(corners) >= 3:
+                found[hole].append(corners)
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise SourceError(f"{path.name}: no annotation in ASAP's form ({error}). Download it again.") from error
+    return found[False], found[True]

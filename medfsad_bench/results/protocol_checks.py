@@ -1,0 +1,164 @@
+"""Protocol lint: what has to hold of every run before its row may stand on a board. Needs no torch and no method.
+
+    count, finite, not constant      one usable score per query and draw
+    shuffled labels                  the metric itself gives 0.5 where labels say nothing
+    order, batch, duplicates         some queries scored again in other company keep their scores
+    supports                         no support shares a group with a query
+    unseen                           the target, and what shares images with it, wasn't trained on
+    contamination                    the target is behind the weights: flagged, not failed; shown, and never ranked
+    episodes                         the target's file holds the membership that its digest and the manifest state
+
+A check's outcome is "passed", "not checked: why", "flagged: why", or the fault in one line.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.store.dataset import Dataset, membership_digest
+
+PASSED = "passed"
+PROBES = ("order", "batch", "duplicates")
+# Of the scores' spread, and of their size. Float32 in another order of summation, and what a softmax over supports that
+# are nearly tied makes of it (1.6e-3 of the spread was seen), is no dependence; maps smoothed across a batch move
+# scores by a good part of it. A shift of normally distributed scores by 1e-2 of it moves an AUROC by less than 3e-3.
+_SPREAD, _FLOAT = 1e-2, 1e-6
+_SHUFFLES = 200
+
+
+def lint_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 0) -> dict[str, str]:
+    """Checks of the scores alone.
+
+    Args:
+        scores: Columns draw, index, score and anomalous.
+        queries: Number of test images.
+        draws: Number of support draws.
+        seed: Of the shuffles.
+    """
+    found = {"count": _count(scores, queries=queries, draws=draws)}
+    values = scores["score"].to_numpy(float)
+    bad = int((~np.isfinite(values)).sum())
+    found["finite"] = f"{bad} of {len(values)} scores aren't finite" if bad else PASSED
+    distinct = scores.groupby("draw")["score"].nunique()
+    constant = distinct.index[distinct < 2].tolist()
+    found["not constant"] = f"all scores of draw {constant[0]} are equal" if constant else PASSED
+    found["shuffled labels"] = "not checked: the scores are no numbers" if bad else _shuffled(scores, seed=seed)
+    return found
+
+
+def lint_probes(probes: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
+    """Whether queries that were scored again kept their scores.
+
+    Args:
+        probes: Columns probe (a name of `PROBES`), draw, index and score; may be empty.
+        scores: The run's scores.
+    """
+    if not len(probes):
+        return dict.fromkeys(PROBES, "not checked: the method isn't at hand, only its scores")
+    spread = float(scores["score"].std())
+    allowed = max(_SPREAD * spread, _FLOAT * float(scores["score"].abs().max()))
+    both = probes.merge(scores[["draw", "index", "score"]], on=["draw", "index"], suffixes=("", "_first"))
+    found = {}
+    for probe in PROBES:
+        part = both[both["probe"] == probe]
+        apart = (part["score"] - part["score_first"]).abs()
+        if not len(part) or len(part) != int((probes["probe"] == probe).sum()):
+            found[probe] = "no query was scored again, so nothing shows that scores don't hang on each other"
+        elif bool((apart <= allowed).all()):
+            found[probe] = PASSED
+        else:
+            found[probe] = (
+                f"scores hang on {_WHAT[probe]}: of {len(part)} scored again {int((apart > allowed).sum())} differ, by "
+                f"up to {apart.max():.3g} (allowed {allowed:.1g})"
+            )
+    return found
+
+
+def lint_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[str, str]:
+    """Whether supports and queries share a group."""
+    if not len(support_groups):
+        return {"supports": "not checked: the supports aren't recorded"}
+    shared = sorted(set(map(str, support_groups)) & set(scores["group"].astype(str)))
+    return {"supports": f"{len(shared)} group(s) are both support and query, first {shared[0]!r}" if shared else PASSED}
+
+
+def lint_target(
+    *, target: str, method: str, sources: Sequence[str], has_seen: Sequence[str], partners: Sequence[str]
+) -> dict[str, str]:
+    """Whether the method was trained on the target.
+
+    Args:
+        target: The target's name.
+        method: The method's name.
+        sources: Sets that it was trained on here.
+        has_seen: Public sets behind its weights, as it declares.
+        partners: Sets that share images or patients with the target.
+    """
+    trained = sorted(set(sources) & {target, *partners})
+    seen = sorted(set(has_seen) & {target, *partners})
+    return {
+        "unseen": f"trained on {', '.join(trained)}, which the target {target} must not share" if trained else PASSED,
+        "contamination": f"flagged: weights or training of {method} have seen {', '.join(seen)}" if seen else PASSED,
+    }
+
+
+def lint_episodes(dataset: Dataset) -> dict[str, str]:
+    """Whether ids, labels, groups, splits and episodes are those that the file's digest and the manifest state."""
+    from medfsad_bench.manifest import all_manifests, ids_digest
+
+    table, attributes = dataset.table, dataset.attributes
+    digest = membership_digest(table, [draw.tolist() for draw in dataset.episodes])
+    if digest != attributes["membership_digest"]:
+        return {"episodes": f"the membership of {dataset.path.name} isn't the one its digest states"}
+    manifest = all_manifests().get(dataset.name)
+    split = manifest.benchmarks.get(str(attributes["benchmark"])) if manifest else None
+    committed = manifest is not None and manifest.version == attributes["version"] and attributes["allowed"] == "[]"
+    if split and split.ids_sha256 and committed:
+        rows = table[["id", "group", "split"]].astype(str).itertuples(index=False, name=None)
+        if ids_digest(rows) != split.ids_sha256:
+            return {"episodes": f"the ids of {dataset.path.name} aren't those of its manifest ({split.ids})"}
+    return {"episodes": PASSED}
+
+
+def partners_of(target: str, declared: Sequence[str] = ()) -> tuple[str, ...]:
+    """Sets that share images or patients with the target, by the manifests and by its own file."""
+    from medfsad_bench.manifest import all_manifests
+
+    manifests = all_manifests()
+    own = manifests[target].held_out_with if target in manifests else ()
+    others = (name for name, manifest in manifests.items() if target in manifest.held_out_with)
+    return tuple(sorted({*declared, *own, *others} - {target}))
+
+
+_WHAT = {
+    "order": "the order of the queries",
+    "batch": "the other images of the batch",
+    "duplicates": "duplicates among the queries",
+}
+
+
+def _count(scores: pd.DataFrame, *, queries: int, draws: int) -> str:
+    counts = scores.groupby("draw")["index"].agg(["size", "nunique"])
+    if len(counts) != draws:
+        return f"scores of {len(counts)} draws, expected {draws}"
+    off = counts[(counts["size"] != queries) | (counts["nunique"] != queries)]
+    if len(off):
+        first = off.iloc[0]
+        return f"draw {off.index[0]}: {first['size']} scores of {first['nunique']} queries, expected {queries} of each"
+    return PASSED
+
+
+def _shuffled(scores: pd.DataFrame, *, seed: int) -> str:
+    first = scores[scores["draw"] == scores["draw"].min()]
+    values, labels = first["score"].to_numpy(float), first["anomalous"].to_numpy(bool)
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return "not checked: a class is missing"
+    rng = np.random.default_rng([seed, 40])
+    mean = float(np.mean([auroc_score(values, rng.permutation(labels)) for _ in range(_SHUFFLES)]))
+    allowed = 5 * np.sqrt((len(labels) + 1) / (12 * positives * negatives) / _SHUFFLES)
+    if abs(mean - 0.5) <= allowed:
+        return PASSED
+    return f"shuffled labels give an AUROC of {mean:.3f}, expected 0.5 ± {allowed:.3f}"

@@ -1,0 +1,271 @@
+"""Frozen feature networks, and their features kept by the pixels' digest, so that each image passes once a backbone."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+
+import timm
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from medfsad_bench.errors import WeightsError
+from medfsad_bench.method import Backbone, Images, ImageSource
+from medfsad_bench.runner.weights import bare_network, load_weights, stage_count, timm_name
+
+_CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
+_CHUNK_PX = (
+    8 * 128**2
+)  # of larger images so few that layers stay in a CPU's cache, and at least two, which vectorise alike
+_CUDA_CHUNK = 64
+
+
+class Features(nn.Module):
+    """A frozen timm network behind its resizing and scaling."""
+
+    def __init__(self, backbone: Backbone, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.size_px = backbone.size_px
+        self.channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")  # as Swin's are
+        mean, std = _scaling(backbone)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, images: Images) -> list[Tensor]:
+        """Feature maps (n, c, h, w), one a stage."""
+        if self.size_px is not None and images.shape[-2:] != (self.size_px, self.size_px):
+            size = (self.size_px, self.size_px)
+            images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        stages = self.network((images - self.mean) / self.std)
+        return [rearrange(stage, "n h w c -> n c h w") for stage in stages] if self.channels_last else list(stages)
+
+
+def load_backbone(backbone: Backbone, device: torch.device) -> Features:
+    """A frozen network that returns the stages of `backbone`.
+
+    Raises:
+        WeightsError: If the network is unknown or its weights can't be had.
+    """
+    network = bare_network(backbone.name, backbone.stages)
+    load_weights(network, backbone)
+    return Features(backbone, network).to(device)
+
+
+class FeatureCache:
+    """What frozen networks make of images, within one memory budget.
+
+    Single images are kept by the digest of their pixels, least recently used go first; sources are kept whole, so that
+    a training batch is one gather, and their images are found by digest, too. A source that doesn't fit is computed
+    anew, batch by batch.
+
+    Methods that ask for different stages of one network share its passes, if the stages are announced.
+
+    Attributes:
+        images_computed: How many images passed through a backbone; a test counts with it.
+    """
+
+    def __init__(self, device: torch.device, *, budget_bytes: int = 8 << 30) -> None:
+        self._device = device
+        self._budget = budget_bytes
+        self._chunk = _CHUNK if device.type == "cpu" else _CUDA_CHUNK
+        self._kept: OrderedDict[tuple[Hashable, bytes], tuple[Tensor, ...]] = OrderedDict()
+        self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
+        self._placed: dict[tuple[Hashable, bytes], tuple[tuple[Tensor, ...], int]] = {}  # images of whole sources
+        self._digested: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._bytes = 0
+        self._networks: dict[Backbone, Features] = {}
+        self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
+        self.images_computed = 0
+
+    def announce(self, backbones: Iterable[Backbone]) -> None:
+        """Say which stages a sweep will ask for, so that one pass serves all of one network."""
+        wanted: dict[Backbone, set[int]] = {}
+        for backbone in map(_counted, backbones):
+            wanted.setdefault(replace(backbone, stages=()), set()).update(backbone.stages)
+        for network, stages in wanted.items():
+            self._served(replace(network, stages=tuple(sorted(stages))))
+
+    def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
+        """Feature maps of `images`, one tensor a stage; the same bits whatever batch an image comes in."""
+        backbone = _counted(backbone)
+        served = self._served(backbone)
+        found = self._passed(served, images)
+        return tuple(found[served.stages.index(stage)].float() for stage in backbone.stages)
+
+    def source_features(
+        self,
+        backbone: Backbone,
+        source: ImageSource,
+        indices: Int64[Tensor, " b"],
+        stages: Sequence[int] | None = None,
+        *,
+        on_done: Callable[[int, int], None] = lambda *_: None,
+    ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
+        """Feature maps of a source's images by index; at the first call for the whole source, if the budget allows."""
+        backbone = _counted(backbone)
+        served = self._served(backbone)
+        key = (served, source.digest)
+        if key not in self._sources:
+            self._sources[key] = self._whole(served, source, on_done)
+        chosen = [backbone.stages[place] for place in (range(len(backbone.stages)) if stages is None else stages)]
+        whole = self._sources[key]
+        if whole is None:
+            return self.features(replace(backbone, stages=tuple(chosen)), source[indices].float() / 255)
+        return tuple(whole[served.stages.index(stage)][indices].float() for stage in chosen)
+
+    def cached(
+        self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]], *, chunk: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """What `compute` makes of each image, kept by `key` and the pixels' digest; of `chunk` images at a time."""
+        keys = [(key, digest) for digest in self._digests(images)]
+        found = {one: held for one in keys if (held := self._held(one))}
+        missing = {one: index for index, one in enumerate(keys) if one not in found}
+        order = list(missing)
+        size = chunk or self._chunk
+        for start in range(0, len(order), size):
+            fresh = order[start : start + size]
+            parts = _padded(images[[missing[one] for one in fresh]], size, compute)
+            for index, one in enumerate(fresh):
+                found[one] = tuple(part[index].clone() for part in parts)
+                self._keep(one, found[one])
+        for one in keys:
+            if one in self._kept:
+                self._kept.move_to_end(one)
+        stages = zip(*(found[one] for one in keys), strict=True)
+        return tuple(torch.stack(stage) for stage in stages)
+
+    def paired(
+        self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
+    ) -> Shaped[Tensor, "n k *shape"]:
+        """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
+        rows, columns = self._digests(images), self._digests(others)
+        keys = [(key, row + column) for row, column in product(rows, columns)]
+        found = {one: self._kept[one] for one in keys if one in self._kept}
+        missing = {
+            column: place
+            for place, column in enumerate(columns)
+            if any((key, row + column) not in found for row in rows)
+        }
+        if missing:
+            with torch.no_grad():
+                fresh = compute(others[list(missing.values())])
+            for (row, column), value in zip(product(rows, missing), fresh.flatten(0, 1), strict=True):
+                found[key, row + column] = (value.clone(),)
+                self._keep((key, row + column), found[key, row + column])
+        for one in keys:
+            if one in self._kept:
+                self._kept.move_to_end(one)
+        return torch.stack([found[one][0] for one in keys]).unflatten(0, (len(rows), len(columns)))
+
+    def _served(self, backbone: Backbone) -> Backbone:
+        """What is passed for `backbone`: the first of its network's that has all its stages."""
+        known = self._serving.setdefault(replace(backbone, stages=()), [])
+        fitting = [one for one in known if set(backbone.stages) <= set(one.stages)]
+        if not fitting:
+            fitting = [replace(backbone, stages=tuple(sorted(set(backbone.stages))))]  # timm's order
+            known += fitting
+        return fitting[0]
+
+    def _whole(
+        self, backbone: Backbone, source: ImageSource, on_done: Callable[[int, int], None]
+    ) -> tuple[Tensor, ...] | None:
+        """Features of all images of a source, or None if they don't fit beside those of the other sources."""
+        whole: tuple[Tensor, ...] = ()
+        others = sum(_size(stages) for stages in self._sources.values() if stages)
+        for start in range(0, len(source), self._chunk):
+            places = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
+            images = source[places].float() / 255
+            parts = self._passed(backbone, images)
+            if not whole:
+                if others + _size(parts) // len(places) * len(source) > self._budget:
+                    return None
+                whole = tuple(part.new_empty((len(source), *part.shape[1:])) for part in parts)
+                self._bytes += _size(whole)
+            for stage, part in zip(whole, parts, strict=True):
+                stage[places] = part
+            for row, digest in zip(places.tolist(), self._digests(images), strict=True):
+                key = (backbone, digest)
+                self._bytes -= _size(self._kept.pop(key, ()))
+                self._placed[key] = (whole, row)
+            on_done(start + len(places), len(source))
+        self._shrink()
+        return whole
+
+    def _digests(self, images: Images) -> list[bytes]:
+        """One an image. A batch is asked for several times over, so its digests stay as long as it does, unchanged."""
+        version, digests = self._digested.get(images, (-1, []))
+        if version != images._version:
+            pixels = [image.contiguous().cpu().numpy() for image in images]
+            digests = [hashlib.sha256(one.tobytes()).digest() for one in pixels]
+            self._digested[images] = (images._version, digests)
+        return digests
+
+    def _held(self, key: tuple[Hashable, bytes]) -> tuple[Tensor, ...] | None:
+        if key in self._placed:
+            whole, row = self._placed[key]
+            return tuple(stage[row] for stage in whole)
+        return self._kept.get(key)
+
+    def _passed(self, backbone: Backbone, images: Images) -> tuple[Tensor, ...]:
+        """All stages of a backbone, each image's once."""
+        chunk = self._chunk
+        if self._device.type == "cpu":
+            chunk = max(2, min(chunk, _CHUNK_PX // (backbone.size_px or images.shape[-1]) ** 2))
+        known = {digest for digest in self._digests(images) if self._held((backbone, digest))}
+        self.images_computed += len(set(self._digests(images)) - known)
+        return self.cached(backbone, images, lambda fresh: self._pass(backbone, fresh), chunk=chunk)
+
+    def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:
+        if backbone not in self._networks:
+            self._networks[backbone] = load_backbone(backbone, self._device)
+        try:
+            stages: list[Tensor] = self._networks[backbone](images)
+        except AssertionError as error:  # timm's way to refuse a size
+            raise WeightsError(
+                f"Backbone {backbone.name!r} refuses images of {images.shape[-1]} px ({error}). Set size_px to what it "
+                "takes, or choose another with --backbone."
+            ) from error
+        return [stage.half() for stage in stages] if backbone.half else stages
+
+    def _keep(self, key: tuple[Hashable, bytes], value: tuple[Tensor, ...]) -> None:
+        self._kept[key] = value
+        self._bytes += _size(value)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self._bytes > self._budget and self._kept:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _counted(backbone: Backbone) -> Backbone:
+    """Stages counted from the first, where some were counted from the last."""
+    if min(backbone.stages, default=0) >= 0:
+        return backbone
+    count = stage_count(backbone.name)
+    return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
+
+
+def _padded(images: Images, size: int, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Results of a full chunk, of which the first are those of `images`."""
+    with torch.no_grad():
+        return tuple(compute(torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)])))
+
+
+def _size(value: Sequence[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in value)
+
+
+def _scaling(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not backbone.normalise:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    config = timm.get_pretrained_cfg(timm_name(backbone.name))
+    if config is None:
+        return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+    return tuple(config.mean), tuple(config.std)

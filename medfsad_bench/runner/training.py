@@ -1,0 +1,199 @@
+"""Source training with checkpoints: written after every epoch, taken up again, shared by all cells that need the same.
+
+<runs>/checkpoints/<training id>/state-a.safetensors what the method's `state()` returned
+                                 training.json       what it was trained on, and whether it's finished
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Int64, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from medfsad_bench.errors import WeightsError
+from medfsad_bench.info import SOURCE_ANOMALIES
+from medfsad_bench.method import Method
+from medfsad_bench.results.row import write_json
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.plan import Cell
+from medfsad_bench.store import Dataset
+
+
+class DeviceSource:
+    """Normal training images of one set on the device: uint8 by index, opaque groups, no labels and no names."""
+
+    def __init__(
+        self, dataset: Dataset, device: torch.device, *, rows: Int64[np.ndarray, " n"] | None = None, digest: str = ""
+    ) -> None:
+        rows = dataset.indices("train") if rows is None else rows
+        self._images = torch.from_numpy(dataset.images(rows)).permute(0, 3, 1, 2).contiguous().to(device)
+        groups = np.unique(dataset.group_numbers[rows], return_inverse=True)[1]
+        self._groups = torch.from_numpy(groups.astype(np.int64)).to(device)
+        self._digest = digest or str(dataset.attributes["content_digest"])
+
+    @property
+    def groups(self) -> Int64[Tensor, " n"]:
+        """An opaque number per image that its group shares."""
+        return self._groups
+
+    @property
+    def digest(self) -> str:
+        """The prepared file's content digest."""
+        return self._digest
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, indices: Int64[Tensor, " b"], /) -> UInt8[Tensor, "b 3 h w"]:
+        return self._images[indices]
+
+
+class LabelledDeviceSource(DeviceSource):
+    """The same with the set's anomalous test images, for methods that declare them."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        super().__init__(dataset, device)
+        test = dataset.indices("test")
+        rows = test[dataset.table["label"].to_numpy()[test] == 1]
+        self._anomalies = DeviceSource(dataset, device, rows=rows, digest=f"{self.digest} anomalies")
+
+    @property
+    def anomalies(self) -> DeviceSource:
+        """The anomalous images."""
+        return self._anomalies
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a method came by its weights.
+
+    Attributes:
+        seconds: Time to train.
+        reused: Whether a checkpoint was there.
+        shots: K in training; None where it isn't known.
+        warning: What can't be known of it; a row with one doesn't rank.
+    """
+
+    seconds: float
+    reused: bool
+    shots: int | None
+    warning: str = ""
+
+
+def train(
+    method: Method,
+    cell: Cell,
+    context: LocalContext,
+    *,
+    folder: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Bring `method` to the state that the cell needs: from a checkpoint, resumed, or trained anew.
+
+    Args:
+        method: As it was built.
+        cell: What is run.
+        context: Of the run.
+        folder: For the checkpoint; by default the one that all cells with the same training share.
+        on_epoch: Called at the end of every epoch, before its checkpoint is written.
+
+    Raises:
+        WeightsError: If a checkpoint that the user named was trained on the target or doesn't fit.
+    """
+    if not cell.trains:
+        return Trained(0.0, reused=False, shots=None)
+    shots = getattr(cell.config, "train_shots", None) or cell.shots
+    if cell.options.checkpoint is not None:
+        known = load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
+        warning = "" if known else "the checkpoint doesn't say what it was trained on: it may have seen the target"
+        return Trained(0.0, reused=True, shots=None, warning=warning)
+    folder = folder or cell.options.runs / "checkpoints" / cell.training_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        record = _record(folder)
+        if record.get("state"):
+            method.load_state(_load(folder / record["state"]))
+        if record.get("finished"):
+            return Trained(float(record["seconds"]), reused=True, shots=shots)
+        started = time.monotonic() - float(record.get("seconds", 0.0))
+
+        def save(finished: bool) -> None:
+            _save(folder, method, cell, time.monotonic() - started, finished=finished)
+
+        def epoch_end(epoch: int) -> None:
+            on_epoch(epoch)
+            save(False)
+
+        context.on_epoch = epoch_end
+        kind = LabelledDeviceSource if cell.info.knows(SOURCE_ANOMALIES) else DeviceSource
+        method.pretrain({s.name: kind(s, context.device) for s in cell.sources}, context)
+        context.on_epoch = None
+        save(True)
+        return Trained(time.monotonic() - started, reused=False, shots=shots)
+
+
+def load_checkpoint(method: Method, path: Path, *, target: str) -> bool:
+    """Load a checkpoint that the user names: our own (safetensors beside a training.json), or a form of the method's.
+
+    Returns:
+        Whether it says what it was trained on.
+
+    Raises:
+        WeightsError: If it can't be read, was trained on the target, or doesn't fit.
+    """
+    foreign = getattr(method, "load_reference", None)
+    if path.suffix != ".safetensors" and callable(foreign):
+        foreign(path)
+        return False
+    record = _record(path.parent)
+    if not record:
+        raise WeightsError(
+            f"{path}: no training.json beside it, so nothing tells what it was trained on. Expected the folder "
+            "that `medfsad run` wrote under checkpoints/."
+        )
+    if target in record.get("training", {}).get("sources", {}):
+        raise WeightsError(
+            f"{path} was trained on {target!r}, which is the target now. Expected weights that never saw it; "
+            "leave --checkpoint out to train on the other sets."
+        )
+    method.load_state(_load(path))
+    return True
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "training.json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _load(path: Path) -> Mapping[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path}: the checkpoint can't be read ({error}). Delete its folder to train again."
+        ) from error
+
+
+def _save(folder: Path, method: Method, cell: Cell, seconds: float, *, finished: bool) -> None:
+    """Two files by turns, so that the record always names a whole one."""
+    previous = _record(folder).get("state")
+    name = "state-b.safetensors" if previous == "state-a.safetensors" else "state-a.safetensors"
+    state = {key: value.detach().cpu().contiguous() for key, value in method.state().items()}
+    temporary = folder / f".{name}.tmp"
+    save_file(state, temporary)
+    temporary.replace(folder / name)
+    record = {"state": name, "finished": finished, "seconds": seconds, "training": cell.training}
+    write_json(folder / "training.json", record)
+    if previous and previous != name:
+        (folder / previous).unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""`medfsad export`: a prepared file's content in forms that other tools read."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from medfsad_bench.errors import StoreError
+from medfsad_bench.manifest import ids_digest
+from medfsad_bench.store import Dataset
+from medfsad_bench.store.croissant import FIELDS, write_croissant
+
+
+def export_table(dataset: Dataset, path: Path) -> int:
+    """Write the whole table (ids, groups, labels, splits, sources) as CSV; returns its rows."""
+    _whole(path, lambda temporary: dataset.table.to_csv(temporary, index=False, lineterminator="\n"))
+    return len(dataset.table)
+
+
+def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
+    """Write the membership as a manifest's id list (`id,group,split,sha256`); returns the digest to state beside it.
+
+    Args:
+        dataset: The prepared file.
+        path: CSV file to write.
+        with_sha256: Whether the source files are the original ones, so that their digests mean something elsewhere.
+    """
+    columns = ["id", "group", "split", *(["sha256"] if with_sha256 else [])]
+    rows = dataset.table[columns].astype(str).sort_values("id")
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(rows.itertuples(index=False, name=None))
+
+    _whole(path, write)
+    return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
+
+
+def export_croissant(dataset: Dataset, folder: Path) -> int:
+    """Write images and masks as `export_png` does, `images.csv` and `croissant.json`; returns the images written.
+
+    Raises:
+        StoreError: If the folder isn't empty.
+    """
+    count = export_png(dataset, folder)
+    table = dataset.table.copy()
+    kinds = table["label"].map({0: "normal", 1: "anomalous"})
+    names = [f"{_safe(str(name))}.png" for name in table["id"]]
+    table["image"] = [f"{split}/{kind}/{name}" for split, kind, name in zip(table["split"], kinds, names, strict=True)]
+    table["mask"] = [f"masks/{name}" if has else "" for name, has in zip(names, dataset.has_mask(), strict=True)]
+    path = folder / "images.csv"
+    _whole(path, lambda temporary: table[list(FIELDS)].to_csv(temporary, index=False, lineterminator="\n"))
+    write_croissant(dataset, path, folder / "croissant.json")
+    return count
+
+
+def export_episodes(dataset: Dataset, path: Path) -> int:
+    """Write what to score for `medfsad submit`, as CSV; returns the lines written.
+
+    `membership_digest,role,draw,position,id`: the supports of every draw in their order (K shots are the first K), then
+    the queries, which are the same in every draw.
+    """
+    digest, ids = dataset.attributes["membership_digest"], dataset.table["id"].astype(str).to_numpy()
+    rows = [
+        (digest, "support", str(draw), str(position), ids[index])
+        for draw, supports in enumerate(dataset.episodes)
+        for position, index in enumerate(supports)
+    ]
+    rows += [(digest, "query", "", "", ids[index]) for index in dataset.indices("test")]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("membership_digest", "role", "draw", "position", "id"))
+            writer.writerows(rows)
+
+    _whole(path, write)
+    return len(rows)
+
+
+def export_png(dataset: Dataset, folder: Path) -> int:
+    """Write images and masks as `<split>/<normal|anomalous>/<id>.png` and `masks/<id>.png`; returns the images written.
+
+    Raises:
+        StoreError: If the folder isn't empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"--out {folder} isn't an empty folder. Expected a new one for the PNG files; choose another.")
+    if folder.exists():
+        folder.rmdir()
+    growing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    growing.mkdir(parents=True)
+    try:
+        _write_pngs(dataset, growing)
+        growing.replace(folder)
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+    return len(dataset.table)
+
+
+def _write_pngs(dataset: Dataset, folder: Path) -> None:
+    from PIL import Image
+
+    masked = dataset.has_mask()
+    for index, row in enumerate(dataset.table.itertuples()):
+        name = f"{_safe(str(row.id))}.png"
+        kind = folder / str(row.split) / ("anomalous" if row.label else "normal")
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.squeeze(dataset.images(np.array([index]))[0])).save(kind / name)
+        if masked[index]:
+            (folder / "masks").mkdir(exist_ok=True)
+            Image.fromarray(dataset.mask(index).astype(np.uint8) * 255).save(folder / "masks" / name)
+
+
+def _safe(image_id: str) -> str:
+    """An id as one file name: a slash in it would lead out of the folder."""
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in image_id).lstrip(".") or "_"
+
+
+def _whole(path: Path, write: Callable[[Path], None]) -> None:
+    if path.is_dir():
+        raise StoreError(f"--out {path} is a folder. Expected the name of a CSV file to write.")
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(temporary)
+    temporary.replace(path)
