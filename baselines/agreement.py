@@ -21,7 +21,7 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import scored
 from medfsad_bench.method import Method, RunContext
 from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
@@ -138,7 +138,7 @@ def _features(row: Row) -> list[Any]:
     return [row.config.get(name) for name in FEATURES]
 
 
-def _within(figure: Figure, other: Figure) -> bool:
+def _within(figure: Estimate, other: Estimate) -> bool:
     return other.low is not None and other.high is not None and other.low <= figure.value <= other.high
 
 
@@ -158,12 +158,12 @@ def _replicates(scores: pd.DataFrame, *, seed: int = 0) -> Replicates:
     return replicate(found.matrix, found.anomalous, found.groups, replicates=REPLICATES, seed=seed)
 
 
-def _figure(table: Replicates) -> Figure:
+def _figure(table: Replicates) -> Estimate:
     interval = interval_of(table, area=True)
-    return mean_figure(table.measured, (interval.low, interval.high))
+    return mean_estimate(table.measured, (interval.low, interval.high))
 
 
-def _shown(figure: Figure) -> str:
+def _shown(figure: Estimate) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 

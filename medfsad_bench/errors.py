@@ -8,7 +8,7 @@ class MedfsadError(Exception):
     """A mistake that the user can mend. The command line prints it as one paragraph and exits with 2."""
 
 
-class SourceError(MedfsadError):
+class DownloadError(MedfsadError):
     """A raw file or folder can't be read as what it should be."""
 
 

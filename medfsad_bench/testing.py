@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import AbnormalShotMethod, Images, Method, Scorer, Scores
-from medfsad_bench.results.protocol_checks import PASSED, lint_scores
+from medfsad_bench.results.protocol_checks import PASSED, check_scores
 from medfsad_bench.runner.context import LocalContext
 
 _RELATIVE = 1e-4  # float32 with another order of summation; a leak between images is orders of magnitude larger
@@ -76,7 +76,7 @@ def _lint(scores: Scores, count: int) -> None:
     index = np.arange(count)
     known = {"draw": 0, "index": index, "anomalous": index % 2 == 0}
     table = pd.DataFrame({**known, "score": None if values is None else values.double().cpu().numpy()})
-    for check, what in lint_scores(table, queries=count, draws=1).items():
+    for check, what in check_scores(table, queries=count, draws=1).items():
         _clause(what == PASSED, f"lint, {check}: {what}")
 
 

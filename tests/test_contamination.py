@@ -168,7 +168,7 @@ def test_a_contaminated_run_is_marked_linted_and_rescored(own_data: Path, pair: 
     assert "-2shot-1contaminated-" in folder.name
     assert (row.contaminated_supports, row.n_anomalous, row.n_unscored, row.n_reserved) == (1, 8, 0, 2)
     assert row.lint["supports"] == PASSED
-    assert not row.lint_failures
+    assert not row.failed_checks
     assert "pixel_auroc" in row.metrics, "the truth of the queries that are left"
     assert rescored(folder, row) == row
     listed = read_calibration(folder / "calibration.parquet").query("set == 'ward_a' and draw == 0")["id"].tolist()

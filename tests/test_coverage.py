@@ -9,7 +9,7 @@ from bench.coverage_intervals import CASES, Detector, coverage
 from conftest import Silent, write_own_folder
 
 from medfsad_bench.curation.stage import PrepareOptions, prepare
-from medfsad_bench.estimates.image import image_figures
+from medfsad_bench.estimates.image import image_estimates
 from medfsad_bench.method import Method
 from medfsad_bench.registry import method_info
 from medfsad_bench.runner.context import LocalContext
@@ -50,7 +50,7 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
     for seed in range(200):
         target, context = Target(dataset, torch.device("cpu"), seed=seed), LocalContext(seed=seed)
         draws = [score_draw(method, target, context, draw=draw, shots=4, batch_size=128) for draw in range(3)]
-        figure = image_figures(scores_table(target, draws), seed=seed)[0]["image_auroc"]
+        figure = image_estimates(scores_table(target, draws), seed=seed)[0]["image_auroc"]
         assert figure.low is not None
         assert figure.high is not None
         inside.append(figure.low <= 0.5 <= figure.high)

@@ -23,7 +23,7 @@ from medfsad_bench.demo.brain import CONTRASTS, brain_phantom, brain_volume
 from medfsad_bench.demo.chest import chest_phantom
 from medfsad_bench.demo.fundus import glaucoma_phantom, retinopathy_phantom
 from medfsad_bench.demo.histology import draw_stain, histology_phantom
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 
 SEED, SCALE = 3, 0.3
 
@@ -92,18 +92,18 @@ class TestWriting:
 
     def test_a_folder_that_holds_something_is_refused_and_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "mine.txt").write_text("keep")
-        with pytest.raises(SourceError, match=r"not empty \(it holds 'mine.txt'\)"):
+        with pytest.raises(DownloadError, match=r"not empty \(it holds 'mine.txt'\)"):
             write_demo_downloads(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
     def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "demo").write_text("keep")
-        with pytest.raises(SourceError, match="is a file"):
+        with pytest.raises(DownloadError, match="is a file"):
             write_demo_downloads(tmp_path / "demo")
 
     @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
     def test_a_scale_that_is_not_positive_is_refused(self, tmp_path: Path, scale: float) -> None:
-        with pytest.raises(SourceError, match="scale is"):
+        with pytest.raises(DownloadError, match="scale is"):
             write_demo_downloads(tmp_path / "demo", scale=scale)
 
     def test_an_empty_folder_is_taken_and_progress_ends_at_the_total_of_every_set(self, tmp_path: Path) -> None:

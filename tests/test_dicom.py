@@ -16,7 +16,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers import Intensity, read_picture
 
 VALUES = np.array([[0, 100, 200, 300], [1000, 2000, 3000, 4095]], np.uint16)
@@ -146,7 +146,7 @@ def test_a_frame_has_its_own_window_and_rescale(tmp_path: Path) -> None:
     )
     assert grey(path, frame=0)[0] == [1, 128, 255, 255]
     assert grey(path, frame=1)[0] == [0, 1, 255, 255]
-    with pytest.raises(SourceError, match="frame 2 asked for, the file holds 2"):
+    with pytest.raises(DownloadError, match="frame 2 asked for, the file holds 2"):
         read_picture(path, frame=2)
 
 
@@ -171,7 +171,7 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, kept: float) ->
     path = write(tmp_path / "a.dcm", np.tile(VALUES, (40, 1)))
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(len(content) * kept)])
-    with pytest.raises(SourceError, match=r"^a\.dcm: ") as caught:
+    with pytest.raises(DownloadError, match=r"^a\.dcm: ") as caught:
         read_picture(path)
     assert "\n" not in str(caught.value)
 
@@ -185,7 +185,7 @@ def test_pixels_that_are_not_square_are_noted_with_their_size(tmp_path: Path) ->
 
 def test_an_image_larger_than_any_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", Rows=60000, Columns=60000)
-    with pytest.raises(SourceError, match="more than 100,000,000 pixels"):
+    with pytest.raises(DownloadError, match="more than 100,000,000 pixels"):
         read_picture(path)
 
 

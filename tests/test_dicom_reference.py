@@ -17,7 +17,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers import Intensity, Picture
 from medfsad_bench.readers.dicom import read_dicom
 
@@ -135,7 +135,7 @@ def _pydicom_files() -> list[Path]:
 def _refusal(path: Path) -> str:
     try:
         read_dicom(path, intensity=Intensity())
-    except SourceError as error:
+    except DownloadError as error:
         return str(error)
     return ""
 
@@ -144,7 +144,7 @@ def _readable(paths: list[Path]) -> Iterator[tuple[Path, Picture]]:
     for path in paths:
         try:
             yield path, read_dicom(path, intensity=Intensity())
-        except SourceError:
+        except DownloadError:
             continue
 
 

@@ -11,7 +11,7 @@ from fuzz.fuzz_readers import mutated, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers import read_picture, read_volume
 
 
@@ -33,7 +33,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path_factory: pytest.
             assert np.isfinite(read_volume(path).array).all()
         else:
             assert read_picture(path).pixels.dtype == np.uint8
-    except SourceError as error:
+    except DownloadError as error:
         refusal = str(error)
     assert refusal.startswith(name)
     assert "\n" not in refusal

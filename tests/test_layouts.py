@@ -17,7 +17,7 @@ from medfsad_bench.curation.field_of_view import cut_square, field_of_view
 from medfsad_bench.curation.load import LoadPlan, load_images, staged_pixels
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.demo import write_demo_downloads
-from medfsad_bench.errors import CurationError, ManifestError, SourceError
+from medfsad_bench.errors import CurationError, DownloadError, ManifestError
 from medfsad_bench.layouts import RawImage, recognise
 from medfsad_bench.layouts import archives as zips
 from medfsad_bench.manifest import slide_coordinates
@@ -92,7 +92,7 @@ def test_a_name_that_leads_out_stops_before_anything_is_unpacked(tmp_path: Path,
     with zipfile.ZipFile(tmp_path / "ward.zip", "w") as file:
         file.writestr("normal/a.png", b"x")
         file.writestr(name, b"x")
-    with pytest.raises(SourceError, match="leads out of the folder"):
+    with pytest.raises(DownloadError, match="leads out of the folder"):
         prepared(tmp_path / "ward.zip", tmp_path / "out")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["ward.zip"]
 
@@ -112,7 +112,7 @@ def test_bombs_links_and_damaged_archives_are_refused(tmp_path: Path) -> None:
     flipped.write_bytes(bytes(content))
     messages = {"bomb": "times its size", "link": "is a link", "cut": "is damaged", "flipped": "is damaged"}
     for name, message in messages.items():
-        with pytest.raises(SourceError, match=message):
+        with pytest.raises(DownloadError, match=message):
             prepared(tmp_path / f"{name}.zip", tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
@@ -416,7 +416,7 @@ def test_a_table_gives_labels_patients_and_masks(tmp_path: Path) -> None:
 def test_a_faulty_row_of_a_table_is_named(tmp_path: Path, row: str, message: str) -> None:
     picture(tmp_path / "study" / "n.png")
     (tmp_path / "study" / "list.csv").write_text(f"path,label,patient\nn.png,normal,\n{row}\n")
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(DownloadError, match=message):
         recognise(tmp_path / "study")
 
 
@@ -465,7 +465,7 @@ def test_pictures_and_volumes_in_one_folder_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "ward" / "normal" / "a.png")
     (tmp_path / "ward" / "anomalous").mkdir()
     nib.save(nib.nifti1.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)), tmp_path / "ward" / "normal" / "b.nii")
-    with pytest.raises(SourceError, match="1 NIfTI volumes among 2 files"):
+    with pytest.raises(DownloadError, match="1 NIfTI volumes among 2 files"):
         recognise(tmp_path / "ward")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.delong import Estimate, delong, placements
+from medfsad_bench.metrics.delong import ValueWithError, delong, placements
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import replicate, variance_of
 from medfsad_bench.metrics.paired import difference_of, holm, letters, paired_difference, pool, separation
@@ -121,7 +121,7 @@ def test_separation_is_cohens_d_of_normal_scores() -> None:
 
 def test_pooling_counts_every_target_the_same() -> None:
     """Worked by hand: differences 0.18 and 0.22 with standard errors 0.02 and 0.04."""
-    found = pool([difference_of(Estimate(0.18, 0.02, 40)), difference_of(Estimate(0.22, 0.04, 40))])
+    found = pool([difference_of(ValueWithError(0.18, 0.02, 40)), difference_of(ValueWithError(0.22, 0.04, 40))])
     assert found.here.value == pytest.approx(0.2)
     assert found.here.error == pytest.approx(np.sqrt(0.02**2 + 0.04**2) / 2)
     assert found.elsewhere is not None
@@ -131,7 +131,7 @@ def test_pooling_counts_every_target_the_same() -> None:
 
 
 def test_one_target_says_nothing_of_others() -> None:
-    only = difference_of(Estimate(0.1, 0.02, 40))
+    only = difference_of(ValueWithError(0.1, 0.02, 40))
     assert pool([only]).here == only
     assert pool([only]).elsewhere is None
 

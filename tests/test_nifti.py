@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers import Intensity, axial_mask, axial_picture, display_range, read_volume, read_volume_mask
 
 RAS = np.diag([2.0, 1.0, 3.0, 1.0])
@@ -51,7 +51,7 @@ def test_the_real_volumes_hold_what_simpleitk_reads_and_reorients(shared: Path) 
     for path in paths:
         try:
             volume = read_volume(path)
-        except SourceError as error:
+        except DownloadError as error:
             refused[path.name] = str(error)
             continue
         if path.name in NOT_SIMPLEITK:
@@ -175,13 +175,13 @@ def test_masks_that_do_not_overlap_or_are_flat_are_refused(tmp_path: Path) -> No
     image = read_volume(save(tmp_path / "image.nii", labelled()))
     far = RAS.copy()
     far[:3, 3] = 1000
-    with pytest.raises(SourceError, match=r"doesn't overlap with image\.nii"):
+    with pytest.raises(DownloadError, match=r"doesn't overlap with image\.nii"):
         read_volume_mask(save(tmp_path / "far.nii", labelled(), far), image)
     content = bytearray(save(tmp_path / "whole.nii", labelled()).read_bytes())
     content[252:256] = b"\0\0\2\0"  # no qform, an sform
     content[280:328] = np.array([[2, 0, 0, 0], [2, 0, 0, 0], [0, 0, 3, 0]], np.float32).tobytes()
     (tmp_path / "flat.nii").write_bytes(bytes(content))
-    with pytest.raises(SourceError, match="flat"):
+    with pytest.raises(DownloadError, match="flat"):
         read_volume_mask(tmp_path / "flat.nii", image)
 
 
@@ -197,6 +197,6 @@ def test_what_is_no_volume_is_refused_in_one_line(tmp_path: Path) -> None:
     content[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
     huge.write_bytes(bytes(content))
     for path in (flat, complex_, cut, huge, tmp_path / "missing.nii"):
-        with pytest.raises(SourceError, match=rf"^{path.name}: ") as caught:
+        with pytest.raises(DownloadError, match=rf"^{path.name}: ") as caught:
             read_volume(path)
         assert "\n" not in str(caught.value)

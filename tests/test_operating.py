@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfsad_bench.estimates.thresholds import conformal_threshold, operating_figures, predictive_value
+from medfsad_bench.estimates.thresholds import conformal_threshold, predictive_value, threshold_estimates
 
 
 def run_of(rng: np.random.Generator, *, shots: int, draws: int = 6, sources: int = 3, each: int = 40) -> Any:
@@ -46,7 +46,7 @@ def test_at_most_the_level_of_new_normals_is_flagged(count: int, level: float) -
 
 def test_an_operating_point_has_its_rates_with_intervals_and_says_how_it_was_set() -> None:
     scores, calibration = run_of(np.random.default_rng(0), shots=4)
-    found = operating_figures(scores, calibration, target="target")
+    found = threshold_estimates(scores, calibration, target="target")
     assert found.points["support"].level == pytest.approx(0.2)
     assert found.points["support"].images == 4
     assert found.points["sources"].level == pytest.approx(0.05)
@@ -67,19 +67,19 @@ def test_an_operating_point_has_its_rates_with_intervals_and_says_how_it_was_set
 
 def test_scores_on_another_scale_give_the_same_rates() -> None:
     scores, calibration = run_of(np.random.default_rng(1), shots=4)
-    before = operating_figures(scores, calibration, target="target").figures
+    before = threshold_estimates(scores, calibration, target="target").figures
     stretched = [frame.assign(score=frame["score"] * 8 - 3) for frame in (scores, calibration)]
-    after = operating_figures(stretched[0], stretched[1], target="target").figures
+    after = threshold_estimates(stretched[0], stretched[1], target="target").figures
     assert {name: f.value for name, f in before.items()} == {name: f.value for name, f in after.items()}
 
 
 def test_one_shot_and_too_few_sources_leave_the_figures_out_with_the_reason() -> None:
     scores, calibration = run_of(np.random.default_rng(2), shots=1)
-    found = operating_figures(scores, calibration, target="target")
+    found = threshold_estimates(scores, calibration, target="target")
     assert not found.figures
     assert "two shots" in found.absent["operating_support"]
     scores, calibration = run_of(np.random.default_rng(2), shots=4, sources=1)
-    found = operating_figures(scores, calibration, target="target")
+    found = threshold_estimates(scores, calibration, target="target")
     assert "operating_support_sensitivity" in found.figures
     assert "12 normal images" in found.absent["operating_sources"]
 
@@ -90,7 +90,7 @@ def test_the_source_threshold_comes_near_its_level_where_sets_are_alike() -> Non
     specificity = []
     for _ in range(40):
         scores, calibration = run_of(rng, shots=4, sources=6, draws=3, each=30)
-        figures = operating_figures(scores, calibration, target="target").figures
+        figures = threshold_estimates(scores, calibration, target="target").figures
         specificity.append(figures["operating_sources_specificity"].value)
     assert 0.88 < np.mean(specificity) < 0.96
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_runner import TOY, cell_of
 
-from medfsad_bench.estimates.lesion import lesion_figures, measure_lesions
-from medfsad_bench.estimates.pixel import AUPIMO, figures_of_draws, measure_pixels, measure_streamed
-from medfsad_bench.metrics.aupimo import aupimo_score, tallied_aupimo
+from medfsad_bench.estimates.lesion import lesion_estimates, measure_lesions
+from medfsad_bench.estimates.pixel import AUPIMO, measure_pixels, measure_streamed, pixel_estimates
+from medfsad_bench.metrics.aupimo import aupimo_score, binned_aupimo
 from medfsad_bench.metrics.box import box_recall_score, pointing_game_score
 from medfsad_bench.metrics.froc import froc_score
 from medfsad_bench.metrics.lesion import find_lesions
-from medfsad_bench.metrics.score_histogram import tally_pixels
+from medfsad_bench.metrics.score_histogram import pixel_histogram
 from medfsad_bench.metrics.sensitivity_at_fp import share_found
 from medfsad_bench.results.rescore import rescored
 from medfsad_bench.runner.pixels import PixelTruth
@@ -39,8 +39,8 @@ def scene(seed: int, *, images: int = 16, size_px: int = 48) -> Any:
 def test_figures_of_a_record_are_those_of_the_maps(seed: int) -> None:
     maps, masks = scene(seed)
     draw = measure_lesions(zip(maps, masks, strict=True))
-    boxes, _, _ = lesion_figures([draw], np.arange(16), boxes=True)
-    voxels, by_size, _ = lesion_figures([draw], np.arange(16), boxes=False)
+    boxes, _, _ = lesion_estimates([draw], np.arange(16), boxes=True)
+    voxels, by_size, _ = lesion_estimates([draw], np.arange(16), boxes=False)
     assert boxes["froc_mean6"].value == pytest.approx(froc_score(maps, masks), abs=1e-12)
     assert boxes["pointing_game"].value == pytest.approx(pointing_game_score(maps, masks), abs=1e-12)
     assert boxes["box_recall_image_fpr05"].value == pytest.approx(box_recall_score(maps, masks), abs=1e-12)
@@ -83,10 +83,10 @@ def test_aupimo_from_a_fine_tally_is_the_exact_one_also_under_weights() -> None:
     bounds = (1e-3, 1e-1)
     weights = np.array([2, 1, 1, 3] * 4)
     again = np.repeat(np.arange(16), weights)
-    tally = tally_pixels(maps, masks, bins=20000)
+    tally = pixel_histogram(maps, masks, bins=20000)
     for weight, chosen in ((np.ones(16), np.arange(16)), (weights, again)):
         expected = aupimo_score(maps[chosen], masks[chosen], fpr_bounds=bounds)
-        assert tallied_aupimo(tally, weight[:, None], fpr_bounds=bounds)[0] == pytest.approx(expected, abs=2e-3)
+        assert binned_aupimo(tally, weight[:, None], fpr_bounds=bounds)[0] == pytest.approx(expected, abs=2e-3)
 
 
 def test_streamed_figures_stand_with_their_error_beside_the_exact_ones() -> None:
@@ -95,8 +95,8 @@ def test_streamed_figures_stand_with_their_error_beside_the_exact_ones() -> None
     exact, streamed = measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))
     assert (exact.mode, streamed.mode) == ("exact", "streamed")
     groups = np.arange(16)
-    one, _, none_absent = figures_of_draws([exact], groups)
-    other, _, absent = figures_of_draws([streamed], groups)
+    one, _, none_absent = pixel_estimates([exact], groups)
+    other, _, absent = pixel_estimates([streamed], groups)
     for name, error in streamed.errors.items():
         assert abs(one[name].value - other[name].value) <= error + 1e-9
         assert (one[name].error, other[name].error) == (None, error)
@@ -117,7 +117,7 @@ def test_a_record_survives_its_file() -> None:
         write_pixels(Path(folder) / "pixels.npz", draws)
         again = read_pixels(Path(folder) / "pixels.npz")
     for draw, back in zip(draws, again, strict=True):
-        assert figures_of_draws([draw], np.arange(16)) == figures_of_draws([back], np.arange(16))
+        assert pixel_estimates([draw], np.arange(16)) == pixel_estimates([back], np.arange(16))
 
 
 @pytest.fixture

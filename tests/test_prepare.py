@@ -12,7 +12,7 @@ from conftest import Silent, write_own_folder
 from PIL import Image
 
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
-from medfsad_bench.errors import CurationError, SourceError
+from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.store import Dataset, verify_store
 
 
@@ -131,7 +131,7 @@ def test_an_interrupted_preparation_leaves_no_file_under_its_final_name(
 
 def test_nothing_recognised_is_an_error_that_names_the_way_on(tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(SourceError, match="medfsad datasets"):
+    with pytest.raises(DownloadError, match="medfsad datasets"):
         prepared(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

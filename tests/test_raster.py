@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers import Intensity, read_mask, read_picture, resize_square
 
 RGB = np.zeros((4, 6, 3), np.uint8)
@@ -107,7 +107,7 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, form: str, kept
     path.write_bytes(buffer.getvalue()[: kept if isinstance(kept, int) else int(len(buffer.getvalue()) * kept)])
     if form in ("WEBP", "GIF") and kept == 0.97:
         pytest.skip("the last bytes hold no pixels")
-    with pytest.raises(SourceError, match=r"^a\.img: ") as caught:
+    with pytest.raises(DownloadError, match=r"^a\.img: ") as caught:
         read_picture(path)
     assert "\n" not in str(caught.value)
 
@@ -121,13 +121,13 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(bytes(content))
-    with pytest.raises(SourceError, match=r"50000 × 50000 px|exceeds limit"):
+    with pytest.raises(DownloadError, match=r"50000 × 50000 px|exceeds limit"):
         read_picture(tmp_path / "a.png")
 
 
 def test_floating_point_needs_a_range(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)))
-    with pytest.raises(SourceError, match="no display range"):
+    with pytest.raises(DownloadError, match="no display range"):
         read_picture(path)
     assert read_picture(path, intensity=Intensity("window", 0, 1)).pixels.tolist() == [[0, 128, 255]]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import recognise
 from medfsad_bench.layouts.folders import chest_child
 from medfsad_bench.layouts.tables import odir_label, rsna_from_tables
@@ -63,7 +63,7 @@ def test_a_folder_that_holds_several_downloads_is_searched_one_level_deep(tmp_pa
 
 
 def test_a_source_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="not a folder"):
+    with pytest.raises(DownloadError, match="not a folder"):
         recognise(tmp_path / "nothing")
 
 
@@ -94,14 +94,14 @@ def test_rsna_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> N
     labels, classes = tmp_path / "labels.csv", tmp_path / "classes.csv"
     classes.write_text("patientId,class\np1,Normal\n")
     labels.write_text("patientId,x,y,width,height,Target\np1,1,2,3,4,1\n")
-    with pytest.raises(SourceError, match="p1 is 'Normal' but has 1 box"):
+    with pytest.raises(DownloadError, match="p1 is 'Normal' but has 1 box"):
         rsna_from_tables(labels, classes, tmp_path)
 
 
 def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "train_images/a.png")
     (tmp_path / "train.csv").write_text("name,grade\na,0\n")
-    with pytest.raises(SourceError, match="id_code, diagnosis not found; the table has name, grade"):
+    with pytest.raises(DownloadError, match="id_code, diagnosis not found; the table has name, grade"):
         recognise(tmp_path)
 
 

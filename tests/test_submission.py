@@ -52,7 +52,7 @@ def test_submitted_scores_give_the_figures_of_the_run(
     assert row.metrics == run[0].metrics
     assert row.submitted
     assert not row.ranks
-    assert not row.lint_failures
+    assert not row.failed_checks
     assert "not checked" in row.lint["batch"]
     assert row.adapt_s is None
     assert rescored(folder, read_row(folder / "row.json")) == row
@@ -112,14 +112,14 @@ def test_the_name_of_a_submission_is_its_own(
 def test_declared_training_on_the_target_fails_the_lint(run: tuple[Row, Path], own_data: Path, tmp_path: Path) -> None:
     about = Submission("outside", "1", 2, trained_on=("ward_b",))
     row, folder = submit(written(tmp_path, run), about, data=own_data, runs=tmp_path / "runs")
-    assert "trained on ward_b" in row.lint_failures["unseen"]
+    assert "trained on ward_b" in row.failed_checks["unseen"]
     with pytest.raises(ResultsError, match="kept off the board"):
         accept(folder, tmp_path / "results")
     seen, _ = submit(
         written(tmp_path, run), Submission("other", "1", 2, has_seen=("ward_b",)), data=own_data, runs=tmp_path / "runs"
     )
     assert seen.contaminated
-    assert not seen.lint_failures
+    assert not seen.failed_checks
 
 
 def test_submitting_and_rescoring_need_no_torch(run: tuple[Row, Path], own_data: Path, tmp_path: Path) -> None:

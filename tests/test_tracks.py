@@ -16,7 +16,7 @@ from medfsad_bench.episodes.abnormal import GROUPS, abnormal_pool
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, SOURCE_ANOMALIES, TEXT, MethodInfo, known
 from medfsad_bench.method import AbnormalShotMethod, ImageSource, LabelledSource, RunContext, Scorer, Scores
-from medfsad_bench.results.protocol_checks import lint_supports
+from medfsad_bench.results.protocol_checks import check_supports
 from medfsad_bench.results.rescore import rescored
 from medfsad_bench.results.row import Row, read_calibration, read_scores
 from medfsad_bench.runner.plan import Cell
@@ -99,7 +99,7 @@ def test_the_lint_sees_abnormal_supports(ran: Ran) -> None:
     assert listed["score"].isna().all()
     scores = read_scores(folder / "scores.parquet")
     leaky = scores.assign(group=[listed["group"].iloc[0], *scores["group"].iloc[1:]])
-    assert "1 group(s) are both support and query" in lint_supports(kept["group"].tolist(), leaky)["supports"]
+    assert "1 group(s) are both support and query" in check_supports(kept["group"].tolist(), leaky)["supports"]
 
 
 def test_queries_are_the_same_for_every_k_and_supports_are_nested(own_data: Path) -> None:

@@ -57,7 +57,7 @@ def accept(run: Path, results: Path) -> Row:
         raise ResultsError(
             f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
         )
-    for check_name, fault in row.lint_failures.items():
+    for check_name, fault in row.failed_checks.items():
         raise ResultsError(f"{run}: kept off the board, as the protocol lint fails at {check_name!r}: {fault}.")
     if any(known.run_id == row.run_id for known in rows_in_results(results)):
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")

@@ -133,8 +133,8 @@ def _line(mine: dict[str, Row], targets: tuple[str, ...]) -> Line:
 def _note(row: Row) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
-    if row.lint_failures:
-        return "; ".join(f"lint: {check}: {fault}" for check, fault in row.lint_failures.items())
+    if row.failed_checks:
+        return "; ".join(f"lint: {check}: {fault}" for check, fault in row.failed_checks.items())
     if row.submitted:
         return "submitted scores"
     return "has seen the target" if row.contaminated else "; ".join(row.warnings)

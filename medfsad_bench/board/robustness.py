@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import scored
 from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
 from medfsad_bench.metrics.paired import Difference, paired_difference, pool
@@ -45,8 +45,8 @@ class Point:
     shots: int
     contaminated: int
     queries: int
-    clean: Figure
-    spoilt: Figure
+    clean: Estimate
+    spoilt: Estimate
     difference: Difference
 
     @property
@@ -105,8 +105,8 @@ def means(points: Sequence[Point]) -> list[Point]:
             shots,
             contaminated,
             sum(point.queries for point in part),
-            Figure(value=_mean([point.clean.value for point in part])),
-            Figure(value=_mean([point.spoilt.value for point in part])),
+            Estimate(value=_mean([point.clean.value for point in part])),
+            Estimate(value=_mean([point.spoilt.value for point in part])),
             pool([point.difference for point in part]).here,
         )
         for (method, shots, contaminated), part in parts.items()
@@ -183,9 +183,9 @@ def _check(clean: Row, spoilt: Row) -> None:
             )
 
 
-def _figure(table: Replicates) -> Figure:
+def _figure(table: Replicates) -> Estimate:
     interval = interval_of(table, area=True)
-    return mean_figure(table.measured, (interval.low, interval.high))
+    return mean_estimate(table.measured, (interval.low, interval.high))
 
 
 def _mean(values: Sequence[float]) -> float:

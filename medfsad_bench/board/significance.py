@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.image import scored
-from medfsad_bench.metrics.delong import Estimate, delong, placements
+from medfsad_bench.metrics.delong import ValueWithError, delong, placements
 from medfsad_bench.metrics.paired import difference_of, holm, letters, pool
 from medfsad_bench.results.row import Row, read_scores
 
@@ -48,7 +48,7 @@ def _p_value(first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evid
     return pool([difference_of(_difference(first[target], second[target], evidence)) for target in first]).here.p
 
 
-def _difference(one: Row, other: Row, evidence: Evidence) -> Estimate:
+def _difference(one: Row, other: Row, evidence: Evidence) -> ValueWithError:
     if one.run_id in evidence and other.run_id in evidence:
         try:
             (placed, anomalous, groups), (its, labels, _) = (_placed(evidence[row.run_id]) for row in (one, other))
@@ -59,7 +59,7 @@ def _difference(one: Row, other: Row, evidence: Evidence) -> Estimate:
     figures = [row.metrics["image_auroc"] for row in (one, other)]
     errors = [(f.high - f.low) / 3.92 if f.low is not None and f.high is not None else 1.0 for f in figures]
     freedom = float(min(one.n_groups, other.n_groups) - 1) or 1.0
-    return Estimate(figures[0].value - figures[1].value, float(np.hypot(errors[0], errors[1])), freedom)
+    return ValueWithError(figures[0].value - figures[1].value, float(np.hypot(errors[0], errors[1])), freedom)
 
 
 @cache

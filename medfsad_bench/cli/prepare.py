@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
-from medfsad_bench.errors import ManifestError, MedfsadError, SourceError
+from medfsad_bench.errors import DownloadError, ManifestError, MedfsadError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
@@ -46,7 +46,7 @@ def prepare(
     if benchmark not in (*benchmark_names(), "demo"):
         raise ManifestError(f"Benchmark {benchmark!r} is unknown; there are {', '.join(benchmark_names())}.")
     if unknown := sorted(set(allow or []) - set(FAULTS)):
-        raise SourceError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
+        raise DownloadError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
     options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
     with progress_bar() as progress:
         bars = Bars(progress)

@@ -11,7 +11,7 @@ from medfsad_bench.cli.console import Bars, err, out, print_json, progress_bar
 from medfsad_bench.cli.run import one_of, prepared_targets, settings_of
 
 if TYPE_CHECKING:
-    from medfsad_bench.estimates.estimate import Figure
+    from medfsad_bench.estimates.estimate import Estimate
     from medfsad_bench.runner.protocols import Compared
 
 
@@ -92,5 +92,5 @@ def _lines(found: "list[Compared]") -> list[list[str]]:
     return [[name, *(_shown(one.figures[name]) for one in found)] for name in names]
 
 
-def _shown(figure: "Figure") -> str:
+def _shown(figure: "Estimate") -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

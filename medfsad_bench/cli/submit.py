@@ -53,5 +53,5 @@ def submit(
         for check, what in row.lint.items():
             out.print(f"{check}: {what}", markup=False)
         out.print(f"wrote {folder}", markup=False)
-    if row.lint_failures:
+    if row.failed_checks:
         raise typer.Exit(1)

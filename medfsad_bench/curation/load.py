@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curation.field_of_view import cut_square, field_of_view
-from medfsad_bench.errors import CurationError, SourceError
+from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.slides import read_holes, read_polygons
 from medfsad_bench.readers import (
@@ -148,7 +148,7 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
         if images[0].slice_index is None:
             return [_load_picture(image, key, plan) for image in images]
         return _load_slices(images, key, plan)
-    except SourceError as error:
+    except DownloadError as error:
         return [Loaded(image.id, problem=str(error)) for image in images]
     except OSError as error:
         return [Loaded(image.id, problem=f"{image.path.name}: can't be read ({error})") for image in images]
@@ -213,7 +213,7 @@ def _mask(image: RawImage, picture: Picture, plan: LoadPlan) -> UInt8[np.ndarray
         return None
     mask = read_mask(image.mask)
     if mask.shape != picture.pixels.shape[:2]:
-        raise SourceError(
+        raise DownloadError(
             f"{image.mask.name}: the mask is {mask.shape[1]} × {mask.shape[0]} px, its image "
             f"{picture.pixels.shape[1]} × {picture.pixels.shape[0]}. Expected the same size; download both again."
         )
@@ -225,7 +225,7 @@ def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> UInt8[np.ndarray, 
     height, width = shape
     for box in image.boxes:
         if box.x < -1 or box.y < -1 or box.x + box.width > width + 1 or box.y + box.height > height + 1:
-            raise SourceError(
+            raise DownloadError(
                 f"{image.path.name}: a box reaches from {box.x:g}, {box.y:g} to {box.x + box.width:g}, "
                 f"{box.y + box.height:g}, beyond the {width} × {height} px of the image. Expected the original size; "
                 "download the image again."

@@ -28,7 +28,7 @@ def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]
         rule: The manifest's.
 
     Raises:
-        SourceError: If a file can't be read.
+        DownloadError: If a file can't be read.
     """
     by_patient: dict[str, list[_Slice]] = defaultdict(list)
     for image in images:

@@ -25,7 +25,7 @@ from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.report import FAULTS, PrepareOptions, SetReport, Watcher, split_key, write_report
 from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, choose_smaller, draw_supports
-from medfsad_bench.errors import CurationError, ManifestError, SourceError
+from medfsad_bench.errors import CurationError, DownloadError, ManifestError
 from medfsad_bench.layouts import OWN_LAYOUTS, LeftAlone, RawImage, Recognised, recognise
 from medfsad_bench.layouts.archives import archives, unpacked
 from medfsad_bench.layouts.own_manifest import own_split, plain_manifest
@@ -55,7 +55,7 @@ def prepare(
         A report a set, and the folders that weren't recognised.
 
     Raises:
-        SourceError: If nothing in `source` is recognised, or not what was asked for.
+        DownloadError: If nothing in `source` is recognised, or not what was asked for.
         CurationError: If a set isn't what its manifest promises.
     """
     views: list[Path] = []
@@ -63,13 +63,13 @@ def prepare(
     jobs = [(found, manifest) for found in recognised for manifest in _manifests(found, options.benchmark)]
     names = {manifest.name for _, manifest in jobs}
     if datasets and (missing := sorted(set(datasets) - names)):
-        raise SourceError(
+        raise DownloadError(
             f"{source}: {', '.join(missing)} not found for benchmark {options.benchmark!r}; the folder holds "
             f"{_found(recognised, names)}. `medfsad datasets {missing[0]}` says what the download looks like and where "
             "to get it."
         )
     if not jobs:
-        raise SourceError(
+        raise DownloadError(
             f"{source}: no raw download of benchmark {options.benchmark!r} recognised there or one level below; found "
             f"{_found(recognised, names)}. `medfsad datasets` lists the expected layouts, --benchmark chooses another."
         )
@@ -108,7 +108,7 @@ def _recognised(
 
 def _no_dry_run(source: Path, options: PrepareOptions) -> None:
     if options.dry_run:
-        raise SourceError(f"{source.name}: holds zip files, which a dry run doesn't unpack. Leave out --dry-run.")
+        raise DownloadError(f"{source.name}: holds zip files, which a dry run doesn't unpack. Leave out --dry-run.")
 
 
 def _found(recognised: Sequence[Recognised], names: set[str]) -> str:

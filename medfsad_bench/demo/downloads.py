@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from medfsad_bench.demo import layouts
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,10 +50,10 @@ def write_demo_downloads(
         The folders of the sets, one below `folder` each.
 
     Raises:
-        SourceError: If the folder isn't empty or the scale isn't positive.
+        DownloadError: If the folder isn't empty or the scale isn't positive.
     """
     if not scale > 0:
-        raise SourceError(f"scale is {scale}; expected a positive number, such as 1 for the usual demo.")
+        raise DownloadError(f"scale is {scale}; expected a positive number, such as 1 for the usual demo.")
     _must_be_empty(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     growing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -81,9 +81,9 @@ def _write_set(folder: Path, name: str, *, seed: int, scale: float, on_progress:
 
 def _must_be_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise SourceError(f"{folder} is a file. Expected a new or an empty folder for the generated sources.")
+        raise DownloadError(f"{folder} is a file. Expected a new or an empty folder for the generated sources.")
     if folder.is_dir() and (inside := sorted(path.name for path in folder.iterdir())):
-        raise SourceError(
+        raise DownloadError(
             f"{folder} is not empty (it holds {inside[0]!r}{' and more' if len(inside) > 1 else ''}). Expected a new "
             "or an empty folder for the generated sources, which never mix with other files; name another one."
         )

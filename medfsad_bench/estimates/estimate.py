@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 REPLICATES = 2000
 
 
-class Figure(BaseModel):
+class Estimate(BaseModel):
     """A metric, mean over draws, with its 95 % bootstrap interval and the spread over draws.
 
     Attributes:
@@ -27,10 +27,10 @@ class Figure(BaseModel):
     error: float | None = None
 
 
-def mean_figure(
+def mean_estimate(
     values: Float[np.ndarray, " draws"], interval: tuple[float, float] | None = None, *, error: float | None = None
-) -> Figure:
+) -> Estimate:
     """A figure from one value per draw."""
     low, high = interval or (None, None)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Figure(value=float(np.mean(values)), low=low, high=high, draws_sd=spread, error=error)
+    return Estimate(value=float(np.mean(values)), low=low, high=high, draws_sd=spread, error=error)

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.metrics import image
 from medfsad_bench.metrics.interval import AREAS, interval_of, replicate_all
 
@@ -59,7 +59,7 @@ def scored(scores: pd.DataFrame, column: str = "score") -> Scored:
     return Scored(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
 
 
-def image_figures(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Figure], dict[str, Figure]]:
+def image_estimates(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Image-level figures of a run, primary and secondary, each with its interval.
 
     Args:
@@ -75,14 +75,14 @@ def image_figures(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Fig
         for column in POOLINGS
         if column in scores.columns
     }
-    secondary |= figures_by(scores, "disease", seed=seed, one_too=False)
+    secondary |= estimates_by(scores, "disease", seed=seed, one_too=False)
     if "lesion_share" in scores.columns:
         sizes = lesion_groups(scores["lesion_share"].to_numpy(float))
-        secondary |= figures_by(scores.assign(lesion=sizes), "lesion", seed=seed)
+        secondary |= estimates_by(scores.assign(lesion=sizes), "lesion", seed=seed)
     return primary, secondary
 
 
-def figures_by(scores: pd.DataFrame, column: str, *, seed: int = 0, one_too: bool = True) -> dict[str, Figure]:
+def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, one_too: bool = True) -> dict[str, Estimate]:
     """AUROC of each value of a column, as `image_auroc[<column> <value>]`.
 
     Where normal images have values of the column too (a site, a scanner), the images of a value are compared with each
@@ -131,7 +131,7 @@ def _shared(normal: pd.Series, anomalous: pd.Series) -> bool:
     return bool((set(normal) - {""}) & (set(anomalous) - {""}))
 
 
-def _figures(found: Scored, names: tuple[str, ...], *, seed: int) -> dict[str, Figure]:
+def _figures(found: Scored, names: tuple[str, ...], *, seed: int) -> dict[str, Estimate]:
     known = {IMAGE_METRICS[name][0]: name for name in names}
     tables = replicate_all(
         found.matrix, found.anomalous, found.groups, metrics=tuple(known), replicates=REPLICATES, seed=seed
@@ -141,12 +141,12 @@ def _figures(found: Scored, names: tuple[str, ...], *, seed: int) -> dict[str, F
         values = np.array([IMAGE_METRICS[name][1](draw, found.anomalous) for draw in found.matrix])
         interval = interval_of(tables[metric], area=metric in AREAS)
         least = 0.5 if metric == "balanced_accuracy_max_oracle" else 0.0  # flagging nothing has one half
-        figures[name] = mean_figure(values, (max(interval.low, least), interval.high))
+        figures[name] = mean_estimate(values, (max(interval.low, least), interval.high))
     return figures
 
 
-def _or_without_interval(found: Scored, *, seed: int) -> Figure:
+def _or_without_interval(found: Scored, *, seed: int) -> Estimate:
     try:
         return _figures(found, ("image_auroc",), seed=seed)["image_auroc"]
     except MetricError:
-        return mean_figure(np.array([image.auroc_score(draw, found.anomalous) for draw in found.matrix]))
+        return mean_estimate(np.array([image.auroc_score(draw, found.anomalous) for draw in found.matrix]))

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.metrics.froc import FALSE_POSITIVES, detections_of
 from medfsad_bench.metrics.interval import Replicates, interval_of
 from medfsad_bench.metrics.lesion import find_lesions
@@ -73,9 +73,9 @@ def measure_lesions(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.nda
     return LesionDraw(**joined)
 
 
-def lesion_figures(
+def lesion_estimates(
     draws: Sequence[LesionDraw], groups: Int64[np.ndarray, " n"], *, boxes: bool, seed: int = 0
-) -> tuple[dict[str, Figure], dict[str, Figure], dict[str, str]]:
+) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, str]]:
     """Figures with intervals, those by lesion size, and what can't be stated with the reason.
 
     Args:
@@ -92,11 +92,11 @@ def lesion_figures(
     strata = strata_of(groups, has_lesion, normal=np.ones_like(has_lesion) if has_lesion.all() else None)
     weights = group_weights(strata, replicates=REPLICATES, seed=seed)
 
-    def figure(statistic: Callable[[LesionDraw, np.ndarray], np.ndarray]) -> Figure:
+    def figure(statistic: Callable[[LesionDraw, np.ndarray], np.ndarray]) -> Estimate:
         return _figure(draws, weights, strata, statistic, seed=seed)
 
     found = {"froc_mean6": figure(_froc)}
-    by_size: dict[str, Figure] = {}
+    by_size: dict[str, Estimate] = {}
     if boxes:
         found["pointing_game"] = figure(_pointing)
     if recall not in absent:
@@ -137,12 +137,12 @@ def _figure(
     statistic: Callable[[LesionDraw, np.ndarray], np.ndarray],
     *,
     seed: int,
-) -> Figure:
+) -> Estimate:
     whole = np.ones((len(weights), 1))
     measured = np.array([float(statistic(draw, whole)[0]) for draw in draws])
     resampled = np.stack([statistic(draw, weights) for draw in draws], axis=1)
     interval = interval_of(Replicates(measured, resampled, strata, seed), area=False)
-    return mean_figure(measured, (interval.low, interval.high))
+    return mean_estimate(measured, (interval.low, interval.high))
 
 
 def _froc(draw: LesionDraw, weights: np.ndarray) -> np.ndarray:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from medfsad_bench.estimates.estimate import Figure
-from medfsad_bench.estimates.image import image_figures, scored
-from medfsad_bench.estimates.pixel import PixelDraw, figures_of_draws
-from medfsad_bench.estimates.thresholds import OperatingPoint, operating_figures
+from medfsad_bench.estimates.estimate import Estimate
+from medfsad_bench.estimates.image import image_estimates, scored
+from medfsad_bench.estimates.pixel import PixelDraw, pixel_estimates
+from medfsad_bench.estimates.thresholds import Threshold, threshold_estimates
 
 
 @dataclass(frozen=True, slots=True)
-class RowFigures:
+class RunEstimates:
     """The part of a row that is computed from stored scores.
 
     Attributes:
@@ -24,10 +24,10 @@ class RowFigures:
         pixel_mode: `exact` or `streamed`; None without pixel figures.
     """
 
-    metrics: dict[str, Figure]
-    secondary: dict[str, Figure]
+    metrics: dict[str, Estimate]
+    secondary: dict[str, Estimate]
     absent: dict[str, str]
-    operating: dict[str, OperatingPoint]
+    operating: dict[str, Threshold]
     pixel_mode: str | None
 
     def fields(self) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class RowFigures:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def row_figures(
+def estimates_of_run(
     scores: pd.DataFrame,
     pixels: Sequence[PixelDraw],
     calibration: pd.DataFrame,
@@ -43,7 +43,7 @@ def row_figures(
     target: str,
     seed: int,
     absent: dict[str, str],
-) -> RowFigures:
+) -> RunEstimates:
     """Compute every figure.
 
     Args:
@@ -54,14 +54,14 @@ def row_figures(
         seed: Of the run.
         absent: What is known to be missing, and why.
     """
-    metrics, secondary = image_figures(scores, seed=seed)
+    metrics, secondary = image_estimates(scores, seed=seed)
     missing = dict(absent)
     if pixels:
         groups = scored(scores).groups
-        found, by_size, lacking = figures_of_draws(pixels, groups, seed=seed)
+        found, by_size, lacking = pixel_estimates(pixels, groups, seed=seed)
         metrics, secondary, missing = metrics | found, secondary | by_size, missing | lacking
-    operating = operating_figures(scores, calibration, target=target, seed=seed)
-    return RowFigures(
+    operating = threshold_estimates(scores, calibration, target=target, seed=seed)
+    return RunEstimates(
         metrics,
         secondary | dict(operating.figures),
         {name: why for name, why in (missing | dict(operating.absent)).items() if name not in metrics},

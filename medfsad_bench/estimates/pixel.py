@@ -14,21 +14,27 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
-from medfsad_bench.estimates.lesion import LesionDraw, lesion_figures, measure_lesions
-from medfsad_bench.metrics.aupimo import aupimo_score, tallied_aupimo
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
+from medfsad_bench.estimates.lesion import LesionDraw, lesion_estimates, measure_lesions
+from medfsad_bench.metrics.aupimo import aupimo_score, binned_aupimo
 from medfsad_bench.metrics.interval import Replicates, interval_of
-from medfsad_bench.metrics.pixel import pixel_figures
+from medfsad_bench.metrics.pixel import pixel_metrics
 from medfsad_bench.metrics.pixel_interval import pixel_replicate_all, shifted
 from medfsad_bench.metrics.ranks import Maps, Masks
 from medfsad_bench.metrics.resample import group_weights, strata_of
-from medfsad_bench.metrics.score_histogram import PIXEL_STATISTICS, Tally, coarser_edges, tally_at, tally_pixels
-from medfsad_bench.metrics.streaming import bounded_figures, streamed_tally
+from medfsad_bench.metrics.score_histogram import (
+    PIXEL_STATISTICS,
+    ScoreHistogram,
+    coarser_edges,
+    histogram_at,
+    pixel_histogram,
+)
+from medfsad_bench.metrics.streaming import bounded_metrics, streamed_histogram
 
 BINS = 512  # of a tally; the interval is shifted by what they cost, so they only shape its width
 AUPIMO = "aupimo_fpr1e-5_to_1e-4"
-PIXEL_FIGURES = (*PIXEL_STATISTICS, AUPIMO, "froc_mean6", "lesion_sensitivity_image_fpr05")
-BOX_FIGURES = ("pointing_game", "box_recall_image_fpr05", "froc_mean6")
+PIXEL_METRICS = (*PIXEL_STATISTICS, AUPIMO, "froc_mean6", "lesion_sensitivity_image_fpr05")
+BOX_METRICS = ("pointing_game", "box_recall_image_fpr05", "froc_mean6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class PixelDraw:
     """
 
     lesions: LesionDraw
-    tally: Tally | None = None
+    tally: ScoreHistogram | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, float] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +64,7 @@ class PixelDraw:
         """As arrays by name, for an .npz file."""
         found = {f"lesions.{name}": value for name, value in self.lesions.arrays().items()}
         if self.tally is not None:
-            found |= {f"tally.{one.name}": getattr(self.tally, one.name) for one in fields(Tally)}
+            found |= {f"tally.{one.name}": getattr(self.tally, one.name) for one in fields(ScoreHistogram)}
         for kind in ("figures", "errors", "absent"):
             known = getattr(self, kind)
             found[f"{kind}.names"] = np.array(list(known), dtype=str)
@@ -76,19 +82,19 @@ class PixelDraw:
             kind: dict(zip(parts[kind]["names"].tolist(), parts[kind]["values"].tolist(), strict=True))
             for kind in ("figures", "errors", "absent")
         }
-        tally = Tally(**parts["tally"]) if "tally" in parts else None
+        tally = ScoreHistogram(**parts["tally"]) if "tally" in parts else None
         return cls(LesionDraw.of_arrays(parts["lesions"]), tally, **known)
 
 
 def measure_pixels(maps: Maps, masks: Masks) -> PixelDraw:
     """Exact figures, tally and lesions of one draw's maps, each at its mask's resolution."""
-    figures, absent = dict(pixel_figures(maps, masks)), {}
+    figures, absent = dict(pixel_metrics(maps, masks)), {}
     try:
         figures[AUPIMO] = aupimo_score(maps, masks)
     except MetricError as error:
         absent[AUPIMO] = str(error)
     lesions = measure_lesions(zip(maps, masks, strict=True))
-    return PixelDraw(lesions, tally_pixels(maps, masks, bins=BINS), figures, absent=absent)
+    return PixelDraw(lesions, pixel_histogram(maps, masks, bins=BINS), figures, absent=absent)
 
 
 def measure_streamed(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]]) -> PixelDraw:
@@ -97,9 +103,9 @@ def measure_streamed(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.nd
     Args:
         images: Maps and masks that can be iterated again; each pass reads one image after the other.
     """
-    pooled = streamed_tally(images)
-    bounded = bounded_figures(pooled)
-    tally = tally_at(images, coarser_edges(pooled, bins=BINS))
+    pooled = streamed_histogram(images)
+    bounded = bounded_metrics(pooled)
+    tally = histogram_at(images, coarser_edges(pooled, bins=BINS))
     return PixelDraw(
         measure_lesions(images),
         tally,
@@ -109,9 +115,9 @@ def measure_streamed(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.nd
     )
 
 
-def figures_of_draws(
+def pixel_estimates(
     draws: Sequence[PixelDraw], groups: Int64[np.ndarray, " n"], *, seed: int = 0
-) -> tuple[dict[str, Figure], dict[str, Figure], dict[str, str]]:
+) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, str]]:
     """Means over draws with their 95 % intervals, crossed over groups of images and draws.
 
     Args:
@@ -122,15 +128,15 @@ def figures_of_draws(
     Returns:
         Figures, figures by lesion size, and why a figure is missing.
     """
-    found: dict[str, Figure] = {}
+    found: dict[str, Estimate] = {}
     absent: dict[str, str] = {name: why for draw in draws for name, why in draw.absent.items()}
     tables = replicates_of_draws(draws, groups, seed=seed)
     for name, table in tables.items():
         interval = interval_of(table, area=name not in (AUPIMO, "dice_max_oracle"))
         error = max((draw.errors[name] for draw in draws if name in draw.errors), default=None)
-        found[name] = mean_figure(table.measured, (interval.low, interval.high), error=error)
+        found[name] = mean_estimate(table.measured, (interval.low, interval.high), error=error)
     boxes = draws[0].tally is None
-    lesions, by_size, missing = lesion_figures([draw.lesions for draw in draws], groups, boxes=boxes, seed=seed)
+    lesions, by_size, missing = lesion_estimates([draw.lesions for draw in draws], groups, boxes=boxes, seed=seed)
     return found | lesions, by_size, absent | missing
 
 
@@ -176,9 +182,9 @@ def read_pixels(path: Path) -> list[PixelDraw]:
         raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error
 
 
-def _aupimo_replicates(tallies: Sequence[Tally], groups: Int64[np.ndarray, " n"], *, seed: int) -> Replicates:
+def _aupimo_replicates(tallies: Sequence[ScoreHistogram], groups: Int64[np.ndarray, " n"], *, seed: int) -> Replicates:
     strata = strata_of(groups, tallies[0].regions > 0)
     weights = group_weights(strata, replicates=REPLICATES, seed=seed)
     whole = np.ones((len(groups), 1))
-    measured = np.array([float(tallied_aupimo(tally, whole)[0]) for tally in tallies])
-    return Replicates(measured, np.stack([tallied_aupimo(tally, weights) for tally in tallies], axis=1), strata, seed)
+    measured = np.array([float(binned_aupimo(tally, whole)[0]) for tally in tallies])
+    return Replicates(measured, np.stack([binned_aupimo(tally, weights) for tally in tallies], axis=1), strata, seed)

@@ -1,4 +1,4 @@
-"""Operating points set without any anomaly: a threshold from normal images alone, and what it costs and finds.
+"""ThresholdEstimates points set without any anomaly: a threshold from normal images alone, and what it costs and finds.
 
     support   leave-one-out scores of the K supports; the conformal rule flags what lies above the j-th highest of them,
               j = ⌊level (n + 1)⌋, so the level can't go below 1 / (n + 1): 0.2 at 4 shots
@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float64
 from pydantic import BaseModel, ConfigDict
 
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import Scored, scored
 from medfsad_bench.metrics.interval import Replicates, interval_of
 from medfsad_bench.metrics.resample import group_weights, strata_of
@@ -33,7 +33,7 @@ PREVALENCES = (
 )  # a screening's and a clinic's: PPV and NPV hang on it, and a test set's share is no prevalence
 
 
-class OperatingPoint(BaseModel):
+class Threshold(BaseModel):
     """A threshold that was set without any anomaly.
 
     Attributes:
@@ -50,7 +50,7 @@ class OperatingPoint(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Operating:
+class ThresholdEstimates:
     """Figures at operating points.
 
     Attributes:
@@ -59,8 +59,8 @@ class Operating:
         absent: Why a point is missing.
     """
 
-    figures: Mapping[str, Figure]
-    points: Mapping[str, OperatingPoint]
+    figures: Mapping[str, Estimate]
+    points: Mapping[str, Threshold]
     absent: Mapping[str, str]
 
 
@@ -78,7 +78,9 @@ def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> flo
     return float(np.sort(normal)[::-1][place - 1]) if place >= 1 else float("inf")
 
 
-def operating_figures(scores: pd.DataFrame, calibration: pd.DataFrame, *, target: str, seed: int = 0) -> Operating:
+def threshold_estimates(
+    scores: pd.DataFrame, calibration: pd.DataFrame, *, target: str, seed: int = 0
+) -> ThresholdEstimates:
     """Thresholds of every draw, and their rates on the test images.
 
     Args:
@@ -92,14 +94,14 @@ def operating_figures(scores: pd.DataFrame, calibration: pd.DataFrame, *, target
     left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
     if len(left_out) != len(found.matrix) or min(map(len, left_out), default=0) < 2:
         why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
-        return Operating({}, {}, {"operating_support": why, "operating_sources": why})
-    figures: dict[str, Figure] = {}
-    points: dict[str, OperatingPoint] = {}
+        return ThresholdEstimates({}, {}, {"operating_support": why, "operating_sources": why})
+    figures: dict[str, Estimate] = {}
+    points: dict[str, Threshold] = {}
     absent: dict[str, str] = {}
     count = min(map(len, left_out))
     level = max(LEVEL, 1 / (count + 1))
     thresholds = np.array([conformal_threshold(part, level=level) for part in left_out])
-    points["support"] = OperatingPoint(
+    points["support"] = Threshold(
         method="conformal quantile of the supports' leave-one-out scores", level=level, images=count
     )
     figures |= _rates("operating_support", found, thresholds, seed=seed)
@@ -107,7 +109,7 @@ def operating_figures(scores: pd.DataFrame, calibration: pd.DataFrame, *, target
     reach = conformal_threshold(pivots, level=LEVEL)
     if np.isfinite(reach):
         thresholds = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
-        points["sources"] = OperatingPoint(
+        points["sources"] = Threshold(
             method="conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores",
             level=LEVEL,
             images=len(pivots),
@@ -117,7 +119,7 @@ def operating_figures(scores: pd.DataFrame, calibration: pd.DataFrame, *, target
         absent["operating_sources"] = (
             f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
         )
-    return Operating(figures, points, absent)
+    return ThresholdEstimates(figures, points, absent)
 
 
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
@@ -143,17 +145,17 @@ def _pivots(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _rates(name: str, found: Scored, thresholds: Float64[np.ndarray, " draws"], *, seed: int) -> dict[str, Figure]:
+def _rates(name: str, found: Scored, thresholds: Float64[np.ndarray, " draws"], *, seed: int) -> dict[str, Estimate]:
     flagged = found.matrix > thresholds[:, None]
     strata = strata_of(found.groups, found.anomalous)
     weights = group_weights(strata, replicates=REPLICATES, seed=seed)
 
-    def rate(hits: Bool[np.ndarray, "draws n"], kind: Bool[np.ndarray, " n"]) -> Figure:
+    def rate(hits: Bool[np.ndarray, "draws n"], kind: Bool[np.ndarray, " n"]) -> Estimate:
         measured = hits[:, kind].mean(axis=1)
         weight = weights[kind].astype(np.float64)
         resampled = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
         interval = interval_of(Replicates(measured, resampled, strata, seed), area=False)
-        return mean_figure(measured, (interval.low, interval.high))
+        return mean_estimate(measured, (interval.low, interval.high))
 
     sensitivity, specificity = rate(flagged, found.anomalous), rate(~flagged, ~found.anomalous)
     figures = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
@@ -165,7 +167,7 @@ def _rates(name: str, found: Scored, thresholds: Float64[np.ndarray, " draws"], 
     return figures
 
 
-def _predictive(sensitivity: Figure, specificity: Figure, prevalence: float, place: int) -> Figure | None:
+def _predictive(sensitivity: Estimate, specificity: Estimate, prevalence: float, place: int) -> Estimate | None:
     """Of the mean rates; its interval from both rates' ends, both of which it rises with: at least 90 % are inside."""
     value, low, high = (
         predictive_value(a, b, prevalence)[place]
@@ -175,4 +177,4 @@ def _predictive(sensitivity: Figure, specificity: Figure, prevalence: float, pla
             (sensitivity.high or 0.0, specificity.high or 0.0),
         )
     )
-    return None if value is None else Figure(value=value, low=low, high=high)
+    return None if value is None else Estimate(value=value, low=low, high=high)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from medfsad_bench.errors import CurationError, SourceError
+from medfsad_bench.errors import CurationError, DownloadError
 
 MAX_RATIO = 200  # images hardly shrink; tables do, ten times or so
 _FREE = 64 * 2**20  # below which the ratio says nothing
@@ -38,7 +38,7 @@ def unpacked(
         on_done: Called with the number of members unpacked since the last call.
 
     Raises:
-        SourceError: If an archive is damaged, encrypted, out of proportion, or names a path that leads out.
+        DownloadError: If an archive is damaged, encrypted, out of proportion, or names a path that leads out.
         CurationError: If the disk is too full.
     """
     found = [source] if source.is_file() else archives(source)
@@ -72,7 +72,7 @@ def _unpack(
                 on_done(1)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise SourceError(f"{archive.name}: the zip file is damaged ({error}). Download it again.") from error
+        raise DownloadError(f"{archive.name}: the zip file is damaged ({error}). Download it again.") from error
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CurationError(
@@ -97,21 +97,21 @@ def _checked(archive: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-            raise SourceError(
+            raise DownloadError(
                 f"{archive.name}: holds {member.filename!r}, which leads out of the folder. Nothing was unpacked; "
                 "download it again from its source."
             )
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise SourceError(
+            raise DownloadError(
                 f"{archive.name}: {member.filename!r} is a link. Nothing was unpacked; unpack it yourself."
             )
         if member.flag_bits & 1:
-            raise SourceError(
+            raise DownloadError(
                 f"{archive.name}: {member.filename!r} is encrypted. Unpack it yourself with its password."
             )
     size = sum(member.file_size for member in members)
     if size > _FREE and size > MAX_RATIO * max(1, archive.stat().st_size):
-        raise SourceError(
+        raise DownloadError(
             f"{archive.name}: {size / 2**30:.1f} GiB in {archive.stat().st_size / 2**20:.1f} MiB is more than "
             f"{MAX_RATIO} times its size. Expected images; if it's no bomb, unpack it yourself."
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.histology import slide_of
 from medfsad_bench.layouts.raw import RASTER_SUFFIXES, RawImage, files_below, rasters, relative_id
 
@@ -68,7 +68,7 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
         parts += [("", label, pool) for label in ("0", "1")]
         return [(side, label == "1", str(file)) for side, label, part in parts for file in part.get(label, [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise SourceError(
+        raise DownloadError(
             f"{path}: isn't the list of a MedIAnomaly set ({error!r}). Expected {{'train': {{'0': […]}}, 'test': "
             "{'0': […], '1': […]}}; download it again."
         ) from error

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import curated, folders, histology, mri, own, slides, tables
 from medfsad_bench.layouts.archives import archives
 from medfsad_bench.layouts.raw import RawImage, leads_out
@@ -72,10 +72,10 @@ def recognise(source: Path) -> tuple[list[Recognised], list[LeftAlone]]:
         What was recognised, and the subfolders that weren't. If `source` itself is of a layout, only that is returned.
 
     Raises:
-        SourceError: If it isn't a folder.
+        DownloadError: If it isn't a folder.
     """
     if not source.is_dir():
-        raise SourceError(
+        raise DownloadError(
             f"{source} is not a folder. Expected the folder of a raw download, or one that holds several; "
             "`medfsad datasets` says what they look like and where to get them."
         )
@@ -98,7 +98,7 @@ def _visible(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError as error:
-        raise SourceError(f"{folder}: can't be listed ({error.strerror}). Check its permissions.") from error
+        raise DownloadError(f"{folder}: can't be listed ({error.strerror}). Check its permissions.") from error
 
 
 def _match(folder: Path) -> Recognised | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.raw import (
     DICOM_SUFFIXES,
     RASTER_SUFFIXES,
@@ -41,13 +41,13 @@ def table(root: Path) -> list[RawImage] | None:
     """A CSV file with the columns `path`, `label` and, if known, `patient` and `mask`; paths are relative to it.
 
     Raises:
-        SourceError: With the first offending row, if a label is missing or contradicts another, or a path leads out.
+        DownloadError: With the first offending row, if a label is missing or contradicts another, or a path leads out.
     """
     found = [path for path in sorted(root.glob("*.csv")) if {"path", "label"} <= set(_header(path))]
     if not found:
         return None
     if len(found) > 1:
-        raise SourceError(
+        raise DownloadError(
             f"{root.name}: {found[0].name} and {found[1].name} both have the columns path and label. Expected one "
             "table; move the other away."
         )
@@ -56,9 +56,9 @@ def table(root: Path) -> list[RawImage] | None:
         where = f"{found[0].name}, line {number}"
         label = _WORDS.get(row["label"].strip().lower())
         if label is None:
-            raise SourceError(f"{where}: the label is {row['label']!r}. Expected normal or anomalous (or 0 or 1).")
+            raise DownloadError(f"{where}: the label is {row['label']!r}. Expected normal or anomalous (or 0 or 1).")
         if labels.setdefault(row["path"], label) != label:
-            raise SourceError(
+            raise DownloadError(
                 f"{where}: {row['path']} is {label} here and {labels[row['path']]} above. Mend the table."
             )
         path = _inside(root, row["path"], where)
@@ -94,7 +94,7 @@ def _series(path: Path) -> tuple[str, int]:
     try:
         header = read_header(path)
         frames = int(header.get("NumberOfFrames", 1) or 1)
-    except (SourceError, ValueError, TypeError):
+    except (DownloadError, ValueError, TypeError):
         return "", 1
     return str(header.get("PatientID", "") or header.get("SeriesInstanceUID", "") or ""), max(1, frames)
 
@@ -114,7 +114,7 @@ def _is_raster(path: Path) -> bool:
 def _of_one_kind(images: list[RawImage], root: Path) -> list[RawImage]:
     volumes = sum(is_volume(image.path) for image in images)
     if 0 < volumes < len(images):
-        raise SourceError(
+        raise DownloadError(
             f"{root.name}: {volumes} NIfTI volumes among {len(images)} files. Expected volumes alone or pictures "
             "alone, as one mapping to 8 bits holds for a set; make two folders."
         )
@@ -132,5 +132,5 @@ def _header(path: Path) -> list[str]:
 def _inside(root: Path, name: str, where: str) -> Path:
     path = root / name.strip()
     if leads_out(path, root):
-        raise SourceError(f"{where}: {name!r} leads out of {root.name}. Expected a path below the table's folder.")
+        raise DownloadError(f"{where}: {name!r} leads out of {root.name}. Expected a path below the table's folder.")
     return path

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
@@ -99,7 +99,7 @@ def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
     """Rows of a table that must have `columns`.
 
     Raises:
-        SourceError: If it can't be read or lacks a column.
+        DownloadError: If it can't be read or lacks a column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -107,10 +107,10 @@ def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
             found = tuple(reader.fieldnames or ())
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path}: can't be read as a CSV table ({error}). Download it again.") from error
+        raise DownloadError(f"{path}: can't be read as a CSV table ({error}). Download it again.") from error
     missing = [column for column in columns if column not in found]
     if missing:
-        raise SourceError(
+        raise DownloadError(
             f"{path}: column(s) {', '.join(missing)} not found; the table has {', '.join(found) or 'no header'}. "
             "Use the table of the original download."
         )

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.raw import RawImage, files_below
 from medfsad_bench.manifest import slide_coordinates
 
@@ -47,7 +47,7 @@ def read_polygons(path: Path) -> list[Polygon]:
     Those of the group `_2` and `Exclusion` are holes and left out of the list; see `read_holes`.
 
     Raises:
-        SourceError: If it isn't such a file.
+        DownloadError: If it isn't such a file.
     """
     return _polygons(path)[0]
 
@@ -60,7 +60,7 @@ def read_holes(path: Path) -> list[Polygon]:
 def _polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
     text = path.read_text("utf-8", errors="replace")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # an entity can grow without bounds
-        raise SourceError(f"{path.name}: declares entities. Expected a plain annotation file; download it again.")
+        raise DownloadError(f"{path.name}: declares entities. Expected a plain annotation file; download it again.")
     found: dict[bool, list[Polygon]] = defaultdict(list)
     try:
         for annotation in ElementTree.fromstring(text).iter("Annotation"):  # noqa: S314 - entities are refused above
@@ -69,5 +69,5 @@ def _polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
             if len(corners) >= 3:
                 found[hole].append(corners)
     except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise SourceError(f"{path.name}: no annotation in ASAP's form ({error}). Download it again.") from error
+        raise DownloadError(f"{path.name}: no annotation in ASAP's form ({error}). Download it again.") from error
     return found[False], found[True]

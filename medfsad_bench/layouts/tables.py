@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.raw import DICOM_SUFFIXES, Box, RawImage, files_below, rasters, read_csv
 
 _NIH_NAME = re.compile(r"^(\d{8})_\d{3}$")
@@ -48,7 +48,7 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
     """All images that the two tables name, whether or not their files are there.
 
     Raises:
-        SourceError: If the tables contradict each other on a patient.
+        DownloadError: If the tables contradict each other on a patient.
     """
     boxes: dict[str, list[Box]] = defaultdict(list)
     for row in read_csv(labels, "patientId", "x", "y", "width", "height", "Target"):
@@ -58,10 +58,10 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
     label: dict[str, str] = {}
     for row in read_csv(classes, "patientId", "class"):
         if label.setdefault(row["patientId"], row["class"]) != row["class"]:
-            raise SourceError(f"{classes}: patient {row['patientId']} has two classes. Download the table again.")
+            raise DownloadError(f"{classes}: patient {row['patientId']} has two classes. Download the table again.")
     contradiction = next((p for p, name in label.items() if (name == "Lung Opacity") != bool(boxes.get(p))), None)
     if contradiction:
-        raise SourceError(
+        raise DownloadError(
             f"{classes.parent}: patient {contradiction} is {label[contradiction]!r} but has "
             f"{len(boxes.get(contradiction, []))} box(es) in {labels.name}; expected boxes for 'Lung Opacity' alone. "
             "Download both tables again."
@@ -87,7 +87,7 @@ def aptos(root: Path) -> list[RawImage] | None:
     were filtered (`gaussian_filtered_images/`) are no photographs any more and aren't taken.
 
     Raises:
-        SourceError: If the tables lack a column or give an image two grades.
+        DownloadError: If the tables lack a column or give an image two grades.
     """
     tables = [root / name for name in _APTOS_TABLES if (root / name).is_file()]
     grades: dict[str, str] = {}
@@ -96,7 +96,7 @@ def aptos(root: Path) -> list[RawImage] | None:
             continue  # Kaggle's own list of test images, without grades
         for row in read_csv(table, "id_code", "diagnosis"):
             if grades.setdefault(row["id_code"], row["diagnosis"]) != row["diagnosis"]:
-                raise SourceError(f"{table}: {row['id_code']} has two grades. Download the tables again.")
+                raise DownloadError(f"{table}: {row['id_code']} has two grades. Download the tables again.")
     files = {path.stem: path for folder in _photograph_folders(root) for path in reversed(files_below(folder))}
     if not grades or not set(grades) & set(files):
         return None

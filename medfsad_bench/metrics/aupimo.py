@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Float64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below
-from medfsad_bench.metrics.score_histogram import Tally
+from medfsad_bench.metrics.score_histogram import ScoreHistogram
 
 FPR_BOUNDS = (1e-5, 1e-4)  # the paper's
 
@@ -54,8 +54,8 @@ def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = 
     return float(np.nanmean(aupimo_scores(maps, masks, fpr_bounds=fpr_bounds)))
 
 
-def tallied_aupimo(
-    tally: Tally, weights: Real[np.ndarray, "n replicates"], *, fpr_bounds: tuple[float, float] = FPR_BOUNDS
+def binned_aupimo(
+    tally: ScoreHistogram, weights: Real[np.ndarray, "n replicates"], *, fpr_bounds: tuple[float, float] = FPR_BOUNDS
 ) -> Float64[np.ndarray, " replicates"]:
     """AUPIMO of binned pixels under weights of the images: a bin's pixels are all reached at the bin's end."""
     low, high = fpr_bounds

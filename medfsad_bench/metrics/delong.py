@@ -16,7 +16,7 @@ from medfsad_bench.metrics.curve import ranking
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ValueWithError:
     """A figure with its standard error.
 
     Attributes:
@@ -55,7 +55,7 @@ def placements(
 
 def delong(
     placed: Float64[np.ndarray, "draws n"], anomalous: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
-) -> Estimate:
+) -> ValueWithError:
     """Mean over draws of AUROC, or of the difference of two methods' AUROCs, with its standard error.
 
     The variance has the same shares as the bootstrap's (`interval.variance_of`): that of the groups for the mean over
@@ -75,14 +75,14 @@ def delong(
     of_groups = _variance(placed.mean(axis=0), anomalous, group)
     freedom = float(min(len(np.unique(group[anomalous])), len(np.unique(group[~anomalous]))) - 1) * 2
     if draws == 1:
-        return Estimate(value, float(np.sqrt(of_groups)), freedom)
+        return ValueWithError(value, float(np.sqrt(of_groups)), freedom)
     alone = float(np.mean([_variance(row, anomalous, group) for row in placed]))
     of_cells = max(alone - of_groups, 0.0) / (draws - 1)
     of_draws = max(float(by_draw.var(ddof=1)) / draws - of_cells, 0.0)
     total = of_groups + of_draws
     if total == 0:
-        return Estimate(value, 0.0, freedom)
-    return Estimate(
+        return ValueWithError(value, 0.0, freedom)
+    return ValueWithError(
         value, float(np.sqrt(total)), float(total**2 / (of_groups**2 / freedom + of_draws**2 / (draws - 1)))
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.delong import Estimate
+from medfsad_bench.metrics.delong import ValueWithError
 from medfsad_bench.metrics.interval import Replicates, percentile_interval, variance_of
 
 
@@ -79,7 +79,9 @@ def paired_difference(
         value=table.estimate,
         low=interval.low,
         high=interval.high,
-        p=_p_value(Estimate(table.estimate, float(np.sqrt(variance)), freedom), floor=1 / (len(table.resampled) + 1)),
+        p=_p_value(
+            ValueWithError(table.estimate, float(np.sqrt(variance)), freedom), floor=1 / (len(table.resampled) + 1)
+        ),
         error=float(np.sqrt(variance)),
         freedom=freedom,
         effect=effect,
@@ -118,16 +120,16 @@ def pool(differences: Sequence[Difference], *, level: float = 0.95) -> Pooled:
     count, mean = len(values), float(values.mean())
     total = float(variances.sum())
     shares = float((variances**2 / [difference.freedom for difference in differences]).sum())
-    here = Estimate(mean, float(np.sqrt(total)) / count, total**2 / shares if shares > 0 else 1.0)
+    here = ValueWithError(mean, float(np.sqrt(total)) / count, total**2 / shares if shares > 0 else 1.0)
     effects = [difference.effect for difference in differences if difference.effect is not None]
     effect = float(np.mean(effects)) if len(effects) == count else None
     if count == 1:
         return Pooled(differences[0], None)
-    spread = Estimate(mean, float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
+    spread = ValueWithError(mean, float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
     return Pooled(_student(here, effect, level=level), _student(spread, effect, level=level))
 
 
-def difference_of(estimate: Estimate, *, effect: float | None = None, level: float = 0.95) -> Difference:
+def difference_of(estimate: ValueWithError, *, effect: float | None = None, level: float = 0.95) -> Difference:
     """An estimate with its interval by Student's t."""
     return _student(estimate, effect, level=level)
 
@@ -177,7 +179,7 @@ def _letter(number: int) -> str:
     return chr(ord("a") + number % 26) * (number // 26 + 1)
 
 
-def _student(estimate: Estimate, effect: float | None, *, level: float) -> Difference:
+def _student(estimate: ValueWithError, effect: float | None, *, level: float) -> Difference:
     """Within [-1, 1], as every figure is within [0, 1]."""
     from scipy.stats import t
 
@@ -193,7 +195,7 @@ def _student(estimate: Estimate, effect: float | None, *, level: float) -> Diffe
     )
 
 
-def _p_value(estimate: Estimate, *, floor: float) -> float:
+def _p_value(estimate: ValueWithError, *, floor: float) -> float:
     from scipy.stats import t
 
     if estimate.error == 0:

@@ -2,7 +2,7 @@
 
 Maps and masks are one array (n, h, w) each or sequences of 2-D arrays of any sizes. Every function is exact: all
 distinct scores are thresholds, equal scores are one threshold. To have several figures of the same maps, rank them once
-with `pixel_ranks` and call the functions at the end of this module, which `pixel_figures` does.
+with `pixel_ranks` and call the functions at the end of this module, which `pixel_metrics` does.
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ def dice_max_score(maps: Maps, masks: Masks) -> float:
     return dice_max(pixel_ranks(maps, masks))
 
 
-def pixel_figures(maps: Maps, masks: Masks) -> Mapping[str, float]:
+def pixel_metrics(maps: Maps, masks: Masks) -> Mapping[str, float]:
     """All pixel figures from one ranking, under the names that rows use; the name says the variant."""
     ranks = pixel_ranks(maps, masks)
     return {

@@ -13,13 +13,13 @@ from jaxtyping import Float32, Float64, Int64
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.interval import Interval, Replicates, interval_of
 from medfsad_bench.metrics.resample import group_weights, strata_of
-from medfsad_bench.metrics.score_histogram import PIXEL_STATISTICS, Tally, pixel_curve
+from medfsad_bench.metrics.score_histogram import PIXEL_STATISTICS, ScoreHistogram, pixel_curve
 
 _REPLICATES_AT_ONCE = 256  # bounds memory: bins × 256 × 8 bytes × a handful of arrays
 
 
 def pixel_bootstrap_interval(
-    tallies: Sequence[Tally],
+    tallies: Sequence[ScoreHistogram],
     groups: Int64[np.ndarray, " n"],
     *,
     metric: str = "aupro_fpr30_conn8",
@@ -31,7 +31,7 @@ def pixel_bootstrap_interval(
     """Interval of the mean over support draws of a pixel figure, for new images and new draws.
 
     Args:
-        tallies: `tally_pixels` of a draw's maps, one a draw, of the same images in the same order.
+        tallies: `pixel_histogram` of a draw's maps, one a draw, of the same images in the same order.
         groups: Number of the patient, slide or cluster of near-duplicates that an image belongs to.
         metric: A name of `medfsad_bench.metrics.score_histogram.PIXEL_STATISTICS`.
         figures: The exact figure of every draw; the interval is shifted by what the bins cost.
@@ -49,7 +49,7 @@ def pixel_bootstrap_interval(
 
 
 def pixel_replicate(
-    tallies: Sequence[Tally],
+    tallies: Sequence[ScoreHistogram],
     groups: Int64[np.ndarray, " n"],
     *,
     metric: str = "aupro_fpr30_conn8",
@@ -65,7 +65,7 @@ def pixel_replicate(
 
 
 def pixel_replicate_all(
-    tallies: Sequence[Tally],
+    tallies: Sequence[ScoreHistogram],
     groups: Int64[np.ndarray, " n"],
     *,
     metrics: Sequence[str] = tuple(PIXEL_STATISTICS),
@@ -103,7 +103,7 @@ def shifted(table: Replicates, figures: Float64[np.ndarray, " draws"]) -> Replic
 
 
 def _resampled(
-    tally: Tally, weights: Float32[np.ndarray, "n replicates"], metrics: Sequence[str]
+    tally: ScoreHistogram, weights: Float32[np.ndarray, "n replicates"], metrics: Sequence[str]
 ) -> dict[str, Float64[np.ndarray, " replicates"]]:
     starts = range(0, weights.shape[1], _REPLICATES_AT_ONCE)
     curves = (pixel_curve(tally, weights[:, start : start + _REPLICATES_AT_ONCE]) for start in starts)

@@ -19,7 +19,7 @@ from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below, la
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ScoreHistogram:
     """Pixels per image and score bin.
 
     Attributes:
@@ -52,7 +52,7 @@ class PixelCurve:
     regions: Real[np.ndarray, "*replicates"]
 
 
-def tally_pixels(maps: Maps, masks: Masks, *, bins: int = 2048) -> Tally:
+def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHistogram:
     """Count the pixels of every image in about `bins` bins, from which `pixel_bootstrap_interval` resamples.
 
     Takes 12 bytes × bins an image: 25 KiB at the default, whatever the image's size.
@@ -63,15 +63,15 @@ def tally_pixels(maps: Maps, masks: Masks, *, bins: int = 2048) -> Tally:
     check_maps(maps, masks)
     normal = np.concatenate([image[~mask][:: stride(maps)] for image, mask in zip(maps, masks, strict=True)])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
-    return tally_at(zip(maps, masks, strict=True), quantile_edges(normal, anomalous, bins=bins))
+    return histogram_at(zip(maps, masks, strict=True), quantile_edges(normal, anomalous, bins=bins))
 
 
-def tally_at(
+def histogram_at(
     images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]], edges: Float[np.ndarray, " edges"]
-) -> Tally:
+) -> ScoreHistogram:
     """Count the pixels of every image in the bins between `edges`; images are held one at a time."""
     rows = [count_pixels([image], [mask], edges) for image, mask in images]
-    return Tally(
+    return ScoreHistogram(
         edges,
         np.concatenate([row.normal for row in rows], dtype=np.float32),
         np.concatenate([row.anomalous for row in rows], dtype=np.float32),
@@ -85,7 +85,7 @@ def stride(maps: Maps, *, sample_px: int = 2**22) -> int:
     return max(sum(image.size for image in maps) // sample_px, 1)
 
 
-def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -> Tally:
+def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -> ScoreHistogram:
     """Pool the images given and count their pixels in the bins between `edges`: a tally with one row."""
     normal = np.concatenate([image[~mask] for image, mask in zip(maps, masks, strict=True)])
     below = np.concatenate([[0], count_below(normal, edges)[0], [len(normal)]])
@@ -94,7 +94,7 @@ def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -
     share = 1 / np.bincount(regions, minlength=1)[regions]
     places = np.searchsorted(edges, anomalous, side="right")
     bins = len(edges) + 1
-    return Tally(
+    return ScoreHistogram(
         edges,
         np.diff(below)[None],
         np.bincount(places, minlength=bins)[None],
@@ -129,7 +129,7 @@ def quantile_edges(
     return np.unique(np.concatenate([edges, np.nextafter(shared, np.asarray(np.inf, dtype=shared.dtype))]))
 
 
-def coarser_edges(tally: Tally, *, bins: int) -> Float[np.ndarray, " edges"]:
+def coarser_edges(tally: ScoreHistogram, *, bins: int) -> Float[np.ndarray, " edges"]:
     """About `bins` of a pooled tally's edges, placed as `quantile_edges` places them."""
     shares = [np.cumsum(counts[0])[:-1] / counts[0].sum() for counts in (tally.anomalous, tally.normal)]
     tail = 1 - np.geomspace(0.1, 1 / max(float(tally.normal.sum()), 20), bins // 4)
@@ -141,7 +141,7 @@ def coarser_edges(tally: Tally, *, bins: int) -> Float[np.ndarray, " edges"]:
     return tally.edges[np.unique(np.minimum(np.concatenate(places), len(tally.edges) - 1))]
 
 
-def pixel_curve(tally: Tally, weights: Real[np.ndarray, "n *replicates"]) -> PixelCurve:
+def pixel_curve(tally: ScoreHistogram, weights: Real[np.ndarray, "n *replicates"]) -> PixelCurve:
     """Sum the images' tallies under a weight an image, or under several at once, and accumulate from the top.
 
     Raises:

@@ -20,7 +20,7 @@ from medfsad_bench.metrics.ranks import check_maps
 from medfsad_bench.metrics.score_histogram import (
     PIXEL_STATISTICS,
     PixelCurve,
-    Tally,
+    ScoreHistogram,
     count_pixels,
     pixel_curve,
     quantile_edges,
@@ -50,7 +50,7 @@ class Bounded:
     error: float
 
 
-def streamed_pixel_figures(
+def streamed_pixel_metrics(
     images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22
 ) -> Mapping[str, Bounded]:
     """All pixel figures of images that are read one after the other, in bounded memory.
@@ -63,23 +63,23 @@ def streamed_pixel_figures(
     Raises:
         MetricError: If a class is missing, a pixel isn't finite, or a map doesn't fit its mask.
     """
-    return bounded_figures(streamed_tally(images, bins=bins, chunk_px=chunk_px))
+    return bounded_metrics(streamed_histogram(images, bins=bins, chunk_px=chunk_px))
 
 
-def streamed_tally(images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22) -> Tally:
-    """The pooled tally that `streamed_pixel_figures` takes its figures from, in one row.
+def streamed_histogram(images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22) -> ScoreHistogram:
+    """The pooled tally that `streamed_pixel_metrics` takes its figures from, in one row.
 
     Raises:
-        MetricError: See `streamed_pixel_figures`.
+        MetricError: See `streamed_pixel_metrics`.
     """
     tally, low, high = _count(images, None, bins=bins, chunk_px=chunk_px)
-    figures = bounded_figures(tally)
+    figures = bounded_metrics(tally)
     if isinstance(images, Iterator) or all(figures[name].error <= TOLERANCE[name] for name in figures):
         return tally
     return _count(images, _edges_again(tally, low, high, bins=bins), bins=bins, chunk_px=chunk_px)[0]
 
 
-def bounded_figures(tally: Tally) -> Mapping[str, Bounded]:
+def bounded_metrics(tally: ScoreHistogram) -> Mapping[str, Bounded]:
     """Figures of a tally's pooled images with their error bounds."""
     c = pixel_curve(tally, np.ones(len(tally.regions)))
     falling = _one_value_each(tally)[::-1]
@@ -95,9 +95,9 @@ def bounded_figures(tally: Tally) -> Mapping[str, Bounded]:
 
 def _count(
     images: Iterable[Image], edges: Float[np.ndarray, " edges"] | None, *, bins: int, chunk_px: int
-) -> tuple[Tally, float, float]:
+) -> tuple[ScoreHistogram, float, float]:
     """Pooled tally of all images, with the lowest and the highest score."""
-    total: Tally | None = None
+    total: ScoreHistogram | None = None
     low, high = np.inf, -np.inf
     for maps, masks in _chunks(images, chunk_px=chunk_px):
         if edges is None:
@@ -135,7 +135,7 @@ def _edges_of(
     return quantile_edges(normal, np.concatenate([image[mask] for image, mask in pairs]), bins=bins)
 
 
-def _edges_again(tally: Tally, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
+def _edges_again(tally: ScoreHistogram, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
     """Edges from what a first pass counted: bins are split in proportion to the pixels in them."""
     kind = tally.edges.dtype.type
     ends = np.concatenate([[kind(low)], tally.edges, [np.nextafter(kind(high), kind(np.inf))]])
@@ -147,7 +147,7 @@ def _edges_again(tally: Tally, low: float, high: float, *, bins: int) -> Float[n
     return np.unique(np.append(edges.astype(tally.edges.dtype), ends[-1:]))
 
 
-def _add(total: Tally, part: Tally) -> Tally:
+def _add(total: ScoreHistogram, part: ScoreHistogram) -> ScoreHistogram:
     return replace(
         total,
         normal=total.normal + part.normal,
@@ -157,7 +157,7 @@ def _add(total: Tally, part: Tally) -> Tally:
     )
 
 
-def _one_value_each(tally: Tally) -> Bool[np.ndarray, " bins"]:
+def _one_value_each(tally: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
     """Whether a bin can hold one number only, so that its ties are real."""
     next_up = np.nextafter(tally.edges[:-1], np.asarray(np.inf, dtype=tally.edges.dtype))
     return np.concatenate([[False], next_up == tally.edges[1:], [False]])

@@ -15,7 +15,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.dicom_grey import LookUpTable, functional_group, shown_grey
 from medfsad_bench.readers.dicom_privacy import privacy_notes
 from medfsad_bench.readers.picture import MAX_PIXELS, Intensity, Picture, grey_if_equal, one_line, to_8_bits
@@ -31,17 +31,17 @@ def read_dicom(path: Path, *, intensity: Intensity, frame: int = 0) -> Picture:
     aren't drawn. Pixels that aren't square are noted and left as they are: a square picture is squashed anyway.
 
     Raises:
-        SourceError: If it isn't DICOM, has no pixels, or can't be decoded.
+        DownloadError: If it isn't DICOM, has no pixels, or can't be decoded.
     """
     try:
         with _quiet():
             dataset = _open(path)
             raw = _decode(path, dataset, frame)
             return _picture(path, dataset, raw, intensity, frame)
-    except SourceError:
+    except DownloadError:
         raise
     except Exception as error:  # contradictory LUTs, windows and palettes
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: rescale, window or palette don't fit the pixels ({one_line(error)}). Download it again."
         ) from error
 
@@ -50,7 +50,7 @@ def read_header(path: Path) -> Dataset:
     """The header alone, without the pixels.
 
     Raises:
-        SourceError: If it isn't DICOM or is damaged.
+        DownloadError: If it isn't DICOM or is damaged.
     """
     with _quiet():
         return _read(path, header_only=True)
@@ -80,7 +80,7 @@ def _open(path: Path) -> Dataset:
     dataset = _read(path, header_only=False)
     if not any(dataset.get(name) for name in _PIXELS):
         kind = _one_word(dataset.get("Modality", "") or dataset.get("SOPClassUID", ""))
-        raise SourceError(f"{path.name}: a DICOM file without pixels ({kind or 'of no stated kind'}). Leave it out.")
+        raise DownloadError(f"{path.name}: a DICOM file without pixels ({kind or 'of no stated kind'}). Leave it out.")
     return dataset
 
 
@@ -90,7 +90,7 @@ def _read(path: Path, *, header_only: bool) -> Dataset:
     except InvalidDicomError:
         return _forced(path, header_only=header_only)
     except Exception as error:  # a damaged header fails in as many ways as there are value representations
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the DICOM header is damaged ({one_line(error)}). Download it again."
         ) from error
     return dataset
@@ -102,9 +102,9 @@ def _forced(path: Path, *, header_only: bool) -> Dataset:
         dataset = dcmread(path, force=True, stop_before_pixels=header_only)
         whole = all(name in dataset for name in ("Rows", "Columns"))
     except Exception as error:  # as above
-        raise SourceError(f"{path.name}: neither DICOM nor an image ({one_line(error)}). Remove it.") from error
+        raise DownloadError(f"{path.name}: neither DICOM nor an image ({one_line(error)}). Remove it.") from error
     if not whole:
-        raise SourceError(f"{path.name}: no DICOM file (no preamble, no rows and columns). Remove it.")
+        raise DownloadError(f"{path.name}: no DICOM file (no preamble, no rows and columns). Remove it.")
     return dataset
 
 
@@ -128,10 +128,10 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
         _check_size(path, dataset, frame)
         _complete_meta(dataset)
         return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
-    except (SourceError, KeyboardInterrupt, SystemExit):
+    except (DownloadError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise whatever they like; those in Rust panic with a BaseException
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the pixels (transfer syntax {_syntax_name(dataset) or 'unknown'}) can't be decoded: "
             f"{one_line(error)}. If the file is whole, install another decoder (python-gdcm, pyjpegls) or convert it."
         ) from error
@@ -140,10 +140,10 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
 def _check_size(path: Path, dataset: Dataset, frame: int) -> None:
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     if not 0 <= frame < frames:
-        raise SourceError(f"{path.name}: frame {frame} asked for, the file holds {frames}. Choose one of these.")
+        raise DownloadError(f"{path.name}: frame {frame} asked for, the file holds {frames}. Choose one of these.")
     rows, columns = int(dataset.get("Rows", 0) or 0), int(dataset.get("Columns", 0) or 0)
     if rows * columns > MAX_PIXELS:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: {columns} × {rows} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary image; cut a "
             "whole-slide image into patches first."
         )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydicom import Dataset
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.picture import Intensity, percentile_range, to_8_bits
 
 _TABLE = 2**16  # values beyond which a table costs more than it saves
@@ -40,7 +40,7 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
         frame: From 0; enhanced objects state rescale and window frame by frame.
 
     Raises:
-        SourceError: If floating-point values have no window, or LUT and window contradict the pixels.
+        DownloadError: If floating-point values have no window, or LUT and window contradict the pixels.
     """
     stored = _stored(dataset, raw)
     if stored.dtype.kind != "f" and stored.size:
@@ -123,7 +123,7 @@ def _windowed(
 ) -> _Windowed:
     if intensity.mapping == "window":
         if intensity.low is None or intensity.high is None:
-            raise SourceError(f"{name}: mapping = 'window' needs low and high. Set both in the manifest.")
+            raise DownloadError(f"{name}: mapping = 'window' needs low and high. Set both in the manifest.")
         return values, intensity.low, intensity.high, f"window {intensity.low:g}/{intensity.high:g}", ()
     if intensity.mapping == "percentiles":
         low, high = percentile_range(of_pixels, intensity)
@@ -146,7 +146,7 @@ def _windowed(
             return *shown, f"{function} {centre:g}/{width:g}", _first_of(count, "windows")
         notes = (f"window of width {width:g} ignored: PS3.3 C.11.2.1.2 allows none below 1",)
     if values.dtype.kind == "f" and "PixelData" not in dataset:
-        raise SourceError(
+        raise DownloadError(
             f"{name}: floating-point pixels without a window. Expected a window in the header, or a manifest with "
             "mapping = 'window' or 'percentiles'."
         )
@@ -180,7 +180,7 @@ def _voi(name: str, values: np.ndarray, centre: float, width: float, function: s
     if function == "LINEAR_EXACT":
         return values, centre - width / 2, centre + width / 2
     if function != "LINEAR":
-        raise SourceError(f"{name}: the VOI LUT function is {function!r}. Expected LINEAR, LINEAR_EXACT or SIGMOID.")
+        raise DownloadError(f"{name}: the VOI LUT function is {function!r}. Expected LINEAR, LINEAR_EXACT or SIGMOID.")
     return values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.picture import Intensity, Picture, one_line, percentile_range, to_8_bits
 
 MAX_VOXELS = 100_000_000  # 11 times a BraTS volume; in memory 1.2 GB for a moment
@@ -44,7 +44,7 @@ def read_volume(path: Path) -> Volume:
     Of four dimensions the first volume is taken, of colours the luminance, and both are said in the warnings.
 
     Raises:
-        SourceError: If it can't be read, is larger than `MAX_VOXELS`, or holds neither numbers nor colours.
+        DownloadError: If it can't be read, is larger than `MAX_VOXELS`, or holds neither numbers nor colours.
     """
     import nibabel as nib
 
@@ -60,10 +60,10 @@ def read_volume(path: Path) -> Volume:
                 values = np.asarray(image.dataobj[..., 0])
             else:
                 values = np.asarray(image.dataobj)
-    except SourceError:
+    except DownloadError:
         raise
     except Exception as error:  # nibabel lets whatever zlib, NumPy and its own parsers raise escape
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: no NIfTI volume that can be read ({one_line(error)}). Download it again."
         ) from error
     display = None
@@ -73,7 +73,7 @@ def read_volume(path: Path) -> Volume:
         notes.append("colours shown as their luminance")
         display = (0.0, 255.0)
     if values.dtype.names or np.iscomplexobj(values) or values.ndim != 3:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: voxels of type {values.dtype} in {values.ndim} dimensions. Expected a scalar volume of "
             "three; convert it to grey values."
         )
@@ -87,7 +87,7 @@ def read_volume(path: Path) -> Volume:
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:
     if len(shape) < 3 or min(shape) < 1 or np.prod([float(length) for length in shape[:3]]) > MAX_VOXELS:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: {' × '.join(map(str, shape))} voxels. Expected a volume of three dimensions and at most "
             f"{MAX_VOXELS:,} voxels; convert it or leave it out."
         )
@@ -99,7 +99,7 @@ def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
     A mask of another grid is resampled (nearest neighbour, SimpleITK) if it overlaps.
 
     Raises:
-        SourceError: If it can't be read or doesn't overlap.
+        DownloadError: If it can't be read or doesn't overlap.
     """
     mask = read_volume(path)
     same = mask.array.shape == like.array.shape and np.allclose(mask.affine, like.affine, atol=_SAME_AFFINE_MM)
@@ -107,7 +107,7 @@ def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
         return np.asarray(mask.array != 0, bool)
     resampled = _resampled(mask, like)
     if resampled is None:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the mask doesn't overlap with {like.name}. Expected the same patient and space; "
             "download both again."
         )
@@ -118,7 +118,7 @@ def display_range(volume: Volume, intensity: Intensity) -> tuple[float, float]:
     """Physical values shown black and white, for the whole volume.
 
     Raises:
-        SourceError: If the manifest states no range: NIfTI has no display window of its own.
+        DownloadError: If the manifest states no range: NIfTI has no display window of its own.
     """
     if intensity.mapping == "percentiles":
         return percentile_range(volume.array, intensity)
@@ -126,7 +126,7 @@ def display_range(volume: Volume, intensity: Intensity) -> tuple[float, float]:
         return intensity.low, intensity.high
     if intensity.mapping == "display" and volume.display is not None:
         return volume.display
-    raise SourceError(
+    raise DownloadError(
         f"{volume.name}: a NIfTI volume has no display window of its own. Expected mapping = 'window' or "
         "'percentiles' in the manifest."
     )
@@ -167,7 +167,7 @@ def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
     resampler.SetDefaultPixelValue(-1)  # outside the mask's field of view
     for volume in (mask, like):
         if abs(np.linalg.det(volume.affine[:3, :3])) < _FLAT_MM3:
-            raise SourceError(
+            raise DownloadError(
                 f"{volume.name}: its affine is flat, so {mask.name} can't be brought to the grid of {like.name}. "
                 "Expected an affine in millimetres; mend the header."
             )

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.picture import (
     MAX_PIXELS,
     Intensity,
@@ -25,7 +25,7 @@ def read_raster(path: Path, *, intensity: Intensity) -> Picture:
     """Read an image file as a person sees it: EXIF rotation applied, palette, CMYK and alpha flattened.
 
     Raises:
-        SourceError: If it's no image, damaged, or above `MAX_PIXELS`.
+        DownloadError: If it's no image, damaged, or above `MAX_PIXELS`.
     """
     image, notes = _open(path)
     if image.mode in _DEEP:
@@ -53,7 +53,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
     """Read a mask: any value but zero is anomalous.
 
     Raises:
-        SourceError: If it's no image.
+        DownloadError: If it's no image.
     """
     image, _ = _open(path)
     values = np.asarray(image.convert("RGB") if image.mode in ("P", "CMYK") else image)
@@ -75,27 +75,27 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
                     notes.append("rotated as EXIF says")
                 return upright.copy(), notes
     except UnidentifiedImageError as error:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: no DICOM file and no image that Pillow knows. Expected DICOM, PNG, JPEG or TIFF; remove or "
             "convert it."
         ) from error
     except FileNotFoundError as error:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the file is missing from {path.parent.name}/. Complete the download."
         ) from error
     except Image.DecompressionBombError as error:
-        raise SourceError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
-    except SourceError:
+        raise DownloadError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
+    except DownloadError:
         raise
     except Exception as error:  # Pillow's parsers let whatever damaged bytes lead to escape
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the image is damaged or cut short ({one_line(error)}). Download it again."
         ) from error
 
 
 def _check_size(path: Path, image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: {image.width} × {image.height} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary "
             "image; cut a whole-slide image into patches first."
         )
@@ -104,7 +104,7 @@ def _check_size(path: Path, image: Image.Image) -> None:
 def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tuple[np.ndarray, str, str]:
     if intensity.mapping == "display":
         if mode == "F":
-            raise SourceError(
+            raise DownloadError(
                 f"{path.name}: floating-point pixels have no display range. Expected 8 or 16 bits, or a manifest with "
                 "mapping = 'window' or 'percentiles'."
             )
@@ -122,5 +122,5 @@ def _range(path: Path, values: np.ndarray, intensity: Intensity) -> tuple[float,
     if intensity.mapping == "percentiles":
         return percentile_range(values, intensity)
     if intensity.low is None or intensity.high is None:
-        raise SourceError(f"{path.name}: mapping = 'window' needs low and high. Set both in the manifest.")
+        raise DownloadError(f"{path.name}: mapping = 'window' needs low and high. Set both in the manifest.")
     return intensity.low, intensity.high

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
-from medfsad_bench.errors import MedfsadError, SourceError
+from medfsad_bench.errors import DownloadError, MedfsadError
 from medfsad_bench.readers.picture import Picture, grey_if_equal, one_line
 
 _40X_UM = (0.15, 0.35)  # micrometres a pixel that pass for 40x
@@ -18,7 +18,7 @@ def read_patches(path: Path, regions: Iterable[tuple[int, int, int]]) -> Iterato
 
     Raises:
         MedfsadError: If the extra `[wsi]` isn't installed.
-        SourceError: If the slide can't be read, isn't at 40x, or a patch lies outside.
+        DownloadError: If the slide can't be read, isn't at 40x, or a patch lies outside.
     """
     try:
         from tiffslide import TiffSlide
@@ -38,7 +38,7 @@ def read_patches(path: Path, regions: Iterable[tuple[int, int, int]]) -> Iterato
     except MedfsadError:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: no whole slide that can be read ({one_line(error)}). Download it again."
         ) from error
 
@@ -60,7 +60,7 @@ def polygon_mask(
 def _check_inside(path: Path, region: tuple[int, int, int], width: int, height: int) -> None:
     left, top, edge = region
     if left < 0 or top < 0 or left + edge > width or top + edge > height:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the patch at {left}, {top} lies outside of {width} × {height} px. Expected a slide at 40x; "
             "download it again."
         )
@@ -72,5 +72,7 @@ def _spacing(path: Path, properties: object) -> tuple[float, float] | None:
         return None
     y, x = (float(value) for value in values)
     if not _40X_UM[0] <= x <= _40X_UM[1]:
-        raise SourceError(f"{path.name}: {x:.2f} µm a pixel. Expected 0.23 to 0.25 (40x); download the original slide.")
+        raise DownloadError(
+            f"{path.name}: {x:.2f} µm a pixel. Expected 0.23 to 0.25 (40x); download the original slide."
+        )
     return y / 1000, x / 1000

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medfsad_bench.errors import SourceError
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.picture import Intensity, Picture
 
 _DICOM_MAGIC_AT = 128
@@ -17,7 +17,7 @@ def read_picture(path: Path, *, intensity: Intensity = Intensity(), frame: int =
         frame: Of a multi-frame DICOM file.
 
     Raises:
-        SourceError: If the file is missing, damaged, too large, or neither of the two.
+        DownloadError: If the file is missing, damaged, too large, or neither of the two.
     """
     head = _head(path)
     if head[_DICOM_MAGIC_AT : _DICOM_MAGIC_AT + 4] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"):
@@ -34,13 +34,13 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(_DICOM_MAGIC_AT + 4)
     except FileNotFoundError as error:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: the file is missing from {path.parent.name}/. Complete the download."
         ) from error
     except OSError as error:
-        raise SourceError(
+        raise DownloadError(
             f"{path.name}: can't be read ({error}). Check the disk and the file's permissions."
         ) from error
     if not head:
-        raise SourceError(f"{path.name}: the file is empty. Download it again.")
+        raise DownloadError(f"{path.name}: the file is empty. Download it again.")
     return head

@@ -28,7 +28,7 @@ _SPREAD, _FLOAT = 1e-2, 1e-6
 _SHUFFLES = 200
 
 
-def lint_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 0) -> dict[str, str]:
+def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 0) -> dict[str, str]:
     """Checks of the scores alone.
 
     Args:
@@ -48,7 +48,7 @@ def lint_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 0
     return found
 
 
-def lint_probes(probes: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
+def check_reruns(probes: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     """Whether queries that were scored again kept their scores.
 
     Args:
@@ -76,7 +76,7 @@ def lint_probes(probes: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def lint_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[str, str]:
+def check_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[str, str]:
     """Whether supports and queries share a group."""
     if not len(support_groups):
         return {"supports": "not checked: the supports aren't recorded"}
@@ -84,7 +84,7 @@ def lint_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[s
     return {"supports": f"{len(shared)} group(s) are both support and query, first {shared[0]!r}" if shared else PASSED}
 
 
-def lint_target(
+def check_target(
     *, target: str, method: str, sources: Sequence[str], has_seen: Sequence[str], partners: Sequence[str]
 ) -> dict[str, str]:
     """Whether the method was trained on the target.
@@ -104,7 +104,7 @@ def lint_target(
     }
 
 
-def lint_episodes(dataset: Dataset) -> dict[str, str]:
+def check_episodes(dataset: Dataset) -> dict[str, str]:
     """Whether ids, labels, groups, splits and episodes are those that the file's digest and the manifest state."""
     from medfsad_bench.manifest import all_manifests, ids_digest
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.estimate import Figure
-from medfsad_bench.estimates.image import figures_by
-from medfsad_bench.estimates.of_run import row_figures
+from medfsad_bench.estimates.estimate import Estimate
+from medfsad_bench.estimates.image import estimates_by
+from medfsad_bench.estimates.of_run import estimates_of_run
 from medfsad_bench.estimates.pixel import read_pixels
-from medfsad_bench.results.protocol_checks import lint_probes, lint_scores, lint_supports
+from medfsad_bench.results.protocol_checks import check_reruns, check_scores, check_supports
 from medfsad_bench.results.row import Row, read_calibration, read_probes, read_scores
 
 
@@ -24,7 +24,7 @@ def rescored(folder: Path, row: Row) -> Row:
     scores = read_scores(folder / "scores.parquet")
     calibration = read_calibration(folder / "calibration.parquet")
     probes = read_probes(folder / "probes.parquet")
-    found = row_figures(
+    found = estimates_of_run(
         scores,
         read_pixels(folder / "pixels.npz"),
         calibration,
@@ -35,14 +35,14 @@ def rescored(folder: Path, row: Row) -> Row:
     own = calibration.loc[calibration["set"] == row.target, "group"].tolist()
     lint = {
         **row.lint,
-        **lint_scores(scores, queries=row.n_normal + row.n_anomalous, draws=row.draws, seed=row.seed),
-        **(lint_probes(probes, scores) if row.protocol == "strict" else {}),
-        **lint_supports(own, scores),
+        **check_scores(scores, queries=row.n_normal + row.n_anomalous, draws=row.draws, seed=row.seed),
+        **(check_reruns(probes, scores) if row.protocol == "strict" else {}),
+        **check_supports(own, scores),
     }
     return Row.model_validate({**row.model_dump(by_alias=True), **found.fields(), "lint": lint})
 
 
-def broken_down(folder: Path, row: Row, column: str, table: Path | None = None) -> dict[str, Figure]:
+def broken_down(folder: Path, row: Row, column: str, table: Path | None = None) -> dict[str, Estimate]:
     """AUROC by a column of the run's scores, or of a CSV file with the images' `id`.
 
     Raises:
@@ -51,7 +51,7 @@ def broken_down(folder: Path, row: Row, column: str, table: Path | None = None) 
     scores = read_scores(folder / "scores.parquet")
     if table is not None:
         scores = _joined(scores, table, column)
-    return figures_by(scores, column, seed=row.seed)
+    return estimates_by(scores, column, seed=row.seed)
 
 
 def differences(stored: Row, again: Row) -> list[str]:

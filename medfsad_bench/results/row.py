@@ -23,8 +23,8 @@ from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.estimate import Figure
-from medfsad_bench.estimates.thresholds import OperatingPoint
+from medfsad_bench.estimates.estimate import Estimate
+from medfsad_bench.estimates.thresholds import Threshold
 from medfsad_bench.store import Dataset
 
 ROW_SCHEMA = 1
@@ -69,10 +69,10 @@ class Row(_Closed):
     n_unscored: int = 0  # test images that the protocol left out
     n_reserved: int = 0  # test images that share a group with an abnormal or contaminated support, so are no queries
     selected_epoch: int | None = None  # picked by test AUROC, under protocol published
-    metrics: dict[str, Figure]
-    secondary: dict[str, Figure] = {}
+    metrics: dict[str, Estimate]
+    secondary: dict[str, Estimate] = {}
     absent: dict[str, str] = {}  # metric → why it isn't there
-    operating: dict[str, OperatingPoint] = {}  # thresholds that were set without anomalies
+    operating: dict[str, Threshold] = {}  # thresholds that were set without anomalies
     pixel_mode: Literal["exact", "streamed"] | None = None
     lint: dict[str, str] = {}  # check → "passed", "not checked: why", "flagged: why" or what failed
     submitted: bool = False  # scores came from outside: no clock, no probe of their independence
@@ -88,11 +88,11 @@ class Row(_Closed):
     @property
     def ranks(self) -> bool:
         """Whether the row is ranked: strict protocol, surely unseen target, run here, lint passed."""
-        doubts = self.contaminated or self.submitted or self.warnings or self.lint_failures
+        doubts = self.contaminated or self.submitted or self.warnings or self.failed_checks
         return self.protocol == "strict" and not doubts
 
     @property
-    def lint_failures(self) -> dict[str, str]:
+    def failed_checks(self) -> dict[str, str]:
         """Checks that failed, each with its reason."""
         harmless = ("passed", "not checked", "flagged")
         return {check: found for check, found in self.lint.items() if not found.startswith(harmless)}

@@ -25,15 +25,15 @@ import pandas as pd
 
 from medfsad_bench import __version__
 from medfsad_bench.errors import ResultsError, StoreError
-from medfsad_bench.estimates.of_run import row_figures
-from medfsad_bench.estimates.pixel import BOX_FIGURES, PIXEL_FIGURES
+from medfsad_bench.estimates.of_run import estimates_of_run
+from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.protocol_checks import (
-    lint_episodes,
-    lint_probes,
-    lint_scores,
-    lint_supports,
-    lint_target,
+    check_episodes,
+    check_reruns,
+    check_scores,
+    check_supports,
+    check_target,
     partners_of,
 )
 from medfsad_bench.results.row import Row, target_facts, write_json, write_table
@@ -232,8 +232,8 @@ def _row(
     dataset: Dataset,
     draws: int,
 ) -> Row:
-    names = BOX_FIGURES if dataset.attributes["mask_kind"] == "box" else PIXEL_FIGURES
-    found = row_figures(
+    names = BOX_METRICS if dataset.attributes["mask_kind"] == "box" else PIXEL_METRICS
+    found = estimates_of_run(
         scores,
         [],
         supports,
@@ -243,7 +243,7 @@ def _row(
     )
     rows = dataset.indices("test")
     partners = partners_of(dataset.name, json.loads(dataset.attributes["held_out_with"]))
-    target = lint_target(
+    target = check_target(
         target=dataset.name,
         method=about.method,
         sources=about.trained_on,
@@ -251,11 +251,11 @@ def _row(
         partners=partners,
     )
     lint = {
-        **lint_scores(scores, queries=len(rows), draws=draws, seed=about.seed),
-        **lint_probes(probes, scores),
-        **lint_supports(supports["group"].tolist(), scores),
+        **check_scores(scores, queries=len(rows), draws=draws, seed=about.seed),
+        **check_reruns(probes, scores),
+        **check_supports(supports["group"].tolist(), scores),
         **target,
-        **lint_episodes(dataset),
+        **check_episodes(dataset),
     }
     return Row(
         run_id=run_id,

@@ -20,7 +20,7 @@ from filelock import FileLock
 from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MethodError
-from medfsad_bench.estimates.estimate import REPLICATES, Figure, mean_figure
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.method import Method
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import bootstrap_interval
@@ -87,7 +87,7 @@ class Compared:
     """
 
     target: str
-    figures: dict[str, Figure]
+    figures: dict[str, Estimate]
     epochs: list[float]
     selected: int
 
@@ -169,9 +169,9 @@ def _chosen(epochs: Sequence[Epoch], habits: Habits, anomalous: Bool[np.ndarray,
 
 def _figure(
     epochs: Sequence[Epoch], habits: Habits, anomalous: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
-) -> Figure:
+) -> Estimate:
     epoch = epochs[_chosen(epochs, habits, anomalous)]
     scores = _scores(epoch, habits)
     count = scores.shape[1]
     interval = bootstrap_interval(scores, anomalous[:count], groups[:count], replicates=REPLICATES)
-    return mean_figure(_aurocs(epoch, habits, anomalous), (interval.low, interval.high))
+    return mean_estimate(_aurocs(epoch, habits, anomalous), (interval.low, interval.high))

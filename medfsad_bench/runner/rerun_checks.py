@@ -17,11 +17,11 @@ from medfsad_bench.episodes.abnormal import of_draw
 from medfsad_bench.method import Images, Method, Scorer
 from medfsad_bench.results.protocol_checks import (
     PROBES,
-    lint_episodes,
-    lint_probes,
-    lint_scores,
-    lint_supports,
-    lint_target,
+    check_episodes,
+    check_reruns,
+    check_scores,
+    check_supports,
+    check_target,
     partners_of,
 )
 from medfsad_bench.runner.context import LocalContext
@@ -62,7 +62,7 @@ def calibration_table(cell: Cell, method: Method, context: LocalContext) -> pd.D
     return pd.DataFrame(rows)
 
 
-def probe_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[np.ndarray, " n"]) -> pd.DataFrame:
+def rerun_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[np.ndarray, " n"]) -> pd.DataFrame:
     """Some queries of the first draw scored again: reversed, alone, and beside duplicates; probe, draw, index, score.
 
     Args:
@@ -94,13 +94,13 @@ def probe_table(cell: Cell, method: Method, context: LocalContext, rows: Int64[n
     )
 
 
-def lint_of(
+def checks_of(
     cell: Cell, scores: pd.DataFrame, calibration: pd.DataFrame, probes: pd.DataFrame, *, queries: int
 ) -> dict[str, str]:
     """Protocol checks of a cell's scores, see `medfsad_bench.results.protocol_checks`; `queries`: how many to score."""
     own = calibration[calibration["set"] == cell.target.name]
     strict = cell.options.protocol == "strict"
-    target = lint_target(
+    target = check_target(
         target=cell.target.name,
         method=cell.info.name,
         sources=[source.name for source in cell.sources],
@@ -111,11 +111,11 @@ def lint_of(
     if checkpoint is not None and checkpoint.suffix != ".safetensors":
         target["unseen"] = f"not checked: nothing tells what {checkpoint.name} was trained on"
     return {
-        **lint_scores(scores, queries=queries, draws=cell.options.draws, seed=cell.options.seed),
-        **(lint_probes(probes, scores) if strict else dict.fromkeys(PROBES, "not checked: protocol published")),
-        **lint_supports(own["group"].tolist(), scores),
+        **check_scores(scores, queries=queries, draws=cell.options.draws, seed=cell.options.seed),
+        **(check_reruns(probes, scores) if strict else dict.fromkeys(PROBES, "not checked: protocol published")),
+        **check_supports(own["group"].tolist(), scores),
         **target,
-        **lint_episodes(cell.target),
+        **check_episodes(cell.target),
     }
 
 

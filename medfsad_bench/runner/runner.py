@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
-from medfsad_bench.estimates.of_run import row_figures
+from medfsad_bench.estimates.of_run import estimates_of_run
 from medfsad_bench.estimates.pixel import PixelDraw, write_pixels
 from medfsad_bench.method import Backbone, Method
 from medfsad_bench.results.row import Row, read_row, target_facts, write_json, write_table
@@ -36,7 +36,7 @@ from medfsad_bench.runner.memory import memory_told
 from medfsad_bench.runner.pixels import PixelTruth
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.published import PublishedRun
-from medfsad_bench.runner.rerun_checks import calibration_table, lint_of, probe_table
+from medfsad_bench.runner.rerun_checks import calibration_table, checks_of, rerun_table
 from medfsad_bench.runner.training import Trained, train
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -188,7 +188,7 @@ class _Scored:
         """Score what thresholds and the lint need beside the queries."""
         self.calibration = calibration_table(cell, method, context)
         write_table(folder / "calibration.parquet", self.calibration)
-        self.probes = probe_table(cell, method, context, self.target.rows)
+        self.probes = rerun_table(cell, method, context, self.target.rows)
         write_table(folder / "probes.parquet", self.probes)
 
 
@@ -240,7 +240,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) -> Row:
     absent = scored.truth.absent or ("" if scored.pixel else f"{cell.info.name} gives no maps")
-    found = row_figures(
+    found = estimates_of_run(
         scored.table,
         scored.pixel,
         scored.calibration,
@@ -248,7 +248,7 @@ def _row(cell: Cell, trained: Trained, scored: _Scored, device: torch.device) ->
         seed=cell.options.seed,
         absent=dict.fromkeys(scored.truth.figures, absent) if absent else {},
     )
-    lint = lint_of(cell, scored.table, scored.calibration, scored.probes, queries=scored.queries)
+    lint = checks_of(cell, scored.table, scored.calibration, scored.probes, queries=scored.queries)
     return Row(
         run_id=cell.run_id,
         **target_facts(cell.target, scored.table.loc[scored.table["draw"] == 0, "index"].to_numpy()),

@@ -17,8 +17,8 @@ import numpy as np
 
 from medfsad_bench.metrics.curve import STATISTICS
 from medfsad_bench.metrics.interval import interval_of, replicate_all
-from medfsad_bench.metrics.pixel import pixel_figures
-from medfsad_bench.metrics.streaming import TOLERANCE, streamed_pixel_figures
+from medfsad_bench.metrics.pixel import pixel_metrics
+from medfsad_bench.metrics.streaming import TOLERANCE, streamed_pixel_metrics
 
 
 def scene(images: int, size_px: int, *, seed: int = 0) -> Any:
@@ -80,7 +80,7 @@ def exact(rounds: int) -> None:
     maps, masks = scene(200, 256)
     regions = sum(label(mask, structure=np.ones((3, 3)))[1] for mask in masks)
     print(f"exact: {maps.size:,} pixels, {regions} regions, {masks.mean():.1%} anomalous")
-    ours = timed(lambda: pixel_figures(maps, masks), rounds=rounds)
+    ours = timed(lambda: pixel_metrics(maps, masks), rounds=rounds)
     flat, truth = maps.ravel(), masks.ravel()
     rows = [
         ("pixel_auroc", "scikit-learn", timed(lambda: roc_auc_score(truth, flat), rounds=1)),
@@ -145,7 +145,7 @@ def streamed(rounds: int, megapixels: int) -> None:
                 for one, mask in zip(*(np.load(path, mmap_mode="r") for path in paths), strict=True):
                     yield np.asarray(one), np.asarray(mask)
 
-        took = timed(lambda: streamed_pixel_figures(Images()), rounds=rounds)
+        took = timed(lambda: streamed_pixel_metrics(Images()), rounds=rounds)
     pixels = count * 512**2
     rate, of_core = (pixels / 1e6 / seconds for seconds in (took.clock_s, took.core_s))
     print(

@@ -4,7 +4,7 @@ A child process reads them, so that a crash, a hang or a flood of memory costs o
 
     python tests/fuzz/fuzz_readers.py --inputs 6000 [--seed 0] [--shared ../shared]
 
-Exit status 1 if any input crashed the child, took more than 20 s, more than 2 GiB, or raised anything but SourceError.
+Exit status 1 if any input crashed the child, took more than 20 s or 2 GiB, or raised anything but DownloadError.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def generated() -> list[tuple[str, bytes]]:
 
 def child(folder: Path, seed: int, first: int, count: int, shared: Path | None) -> None:
     """Read inputs and write a line before and after each."""
-    from medfsad_bench.errors import SourceError
+    from medfsad_bench.errors import DownloadError
     from medfsad_bench.readers import read_picture, read_volume
 
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
@@ -128,7 +128,7 @@ def child(folder: Path, seed: int, first: int, count: int, shared: Path | None) 
             else:
                 assert read_picture(path).pixels.dtype == np.uint8
             outcome = "image"
-        except SourceError as error:
+        except DownloadError as error:
             outcome = "refused" if "\n" not in str(error) else "refused in several lines"
         except Exception as error:  # noqa: BLE001 - this is what is looked for
             outcome = f"escaped: {error!r}"[:200]

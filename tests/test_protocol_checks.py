@@ -17,11 +17,11 @@ from medfsad_bench.errors import ResultsError
 from medfsad_bench.method import Scorer, Scores
 from medfsad_bench.results.protocol_checks import (
     PASSED,
-    lint_episodes,
-    lint_probes,
-    lint_scores,
-    lint_supports,
-    lint_target,
+    check_episodes,
+    check_reruns,
+    check_scores,
+    check_supports,
+    check_target,
     partners_of,
 )
 from medfsad_bench.results.rescore import rescored
@@ -38,7 +38,7 @@ def scores_of(draws: int = 2, queries: int = 30) -> pd.DataFrame:
 
 
 def test_sound_scores_pass() -> None:
-    assert set(lint_scores(scores_of(), queries=30, draws=2).values()) == {PASSED}
+    assert set(check_scores(scores_of(), queries=30, draws=2).values()) == {PASSED}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_sound_scores_pass() -> None:
     ],
 )
 def test_faulty_scores_are_named(spoil: Any, check: str, message: str) -> None:
-    assert message in lint_scores(spoil(scores_of()), queries=30, draws=2)[check]
+    assert message in check_scores(spoil(scores_of()), queries=30, draws=2)[check]
 
 
 def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "medfsad_bench.results.protocol_checks.auroc_score", lambda scores, labels: 0.5 + 0.1 * float(labels.any())
     )
-    assert "0.600, expected 0.5" in lint_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
+    assert "0.600, expected 0.5" in check_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
 
 
 @pytest.mark.parametrize("probe", ["order", "batch", "duplicates"])
@@ -70,28 +70,28 @@ def test_a_score_that_moved_is_found(probe: str) -> None:
     probes = pd.concat(
         [first[["draw", "index", "score"]].assign(probe=name) for name in ("order", "batch", "duplicates")]
     )
-    assert set(lint_probes(probes, scores).values()) == {PASSED}
+    assert set(check_reruns(probes, scores).values()) == {PASSED}
     moved = probes.assign(score=probes["score"] + 0.1 * ((probes["probe"] == probe) & (probes["index"] == 5)))
-    found = lint_probes(moved, scores)
+    found = check_reruns(moved, scores)
     assert "scores hang on" in found[probe]
     assert "1 differ" in found[probe]
     assert [name for name, what in found.items() if what != PASSED] == [probe]
 
 
 def test_scores_without_a_method_say_what_was_not_checked() -> None:
-    assert all("not checked" in what for what in lint_probes(pd.DataFrame({"probe": []}), scores_of()).values())
+    assert all("not checked" in what for what in check_reruns(pd.DataFrame({"probe": []}), scores_of()).values())
 
 
 def test_a_group_on_both_sides_is_found() -> None:
-    assert lint_supports(["a", "b"], scores_of()) == {"supports": PASSED}
-    assert "1 group(s) are both" in lint_supports(["a", "7"], scores_of())["supports"]
+    assert check_supports(["a", "b"], scores_of()) == {"supports": PASSED}
+    assert "1 group(s) are both" in check_supports(["a", "7"], scores_of())["supports"]
 
 
 def test_training_on_the_target_fails_and_having_seen_it_is_flagged() -> None:
-    found = lint_target(target="lgg", method="m", sources=["rsna", "brats"], has_seen=["lgg"], partners=["brats"])
+    found = check_target(target="lgg", method="m", sources=["rsna", "brats"], has_seen=["lgg"], partners=["brats"])
     assert "trained on brats" in found["unseen"]
     assert found["contamination"] == "flagged: weights or training of m have seen lgg"
-    clean = lint_target(target="lgg", method="m", sources=["rsna"], has_seen=["imagenet-1k"], partners=["brats"])
+    clean = check_target(target="lgg", method="m", sources=["rsna"], has_seen=["imagenet-1k"], partners=["brats"])
     assert set(clean.values()) == {PASSED}
 
 
@@ -103,9 +103,9 @@ def test_partners_are_found_from_either_manifest() -> None:
 
 def test_a_membership_that_was_changed_is_found(own_data: Path) -> None:
     dataset = Dataset(own_data / "own" / "ward_a-0.0.0-64px.h5")
-    assert lint_episodes(dataset) == {"episodes": PASSED}
+    assert check_episodes(dataset) == {"episodes": PASSED}
     dataset.table.loc[0, "group"] = "other"
-    assert "isn't the one its digest states" in lint_episodes(dataset)["episodes"]
+    assert "isn't the one its digest states" in check_episodes(dataset)["episodes"]
 
 
 class Leaky(Toy):
@@ -131,7 +131,7 @@ def test_a_run_whose_scores_hang_on_the_batch_stays_off_the_board_and_says_why(o
     leaky = dataclasses.replace(TOY, name="leaky", build=Leaky)
     cells = [cell_of(info, own_data, tmp_path / "runs") for info in (TOY, leaky)]
     clean, row = (Runner("cpu").run(cell)[0] for cell in cells)
-    assert "other images of the batch" in row.lint_failures["batch"]
+    assert "other images of the batch" in row.failed_checks["batch"]
     assert not row.ranks
     (board,) = groups(rows_in_runs(tmp_path / "runs"))
     assert {line.method: line.rank for line in board.lines} == {"toy": 1, "leaky": None}
