@@ -1,7 +1,7 @@
 """The contract that every method has to keep, as a check that anyone can run on their own class.
 
-A score may hang on its image, the support, the weights and the seed, and on nothing else: not on the other images of a
-batch, their order or their number. Methods that smooth or scale across a batch are refused.
+A score may depend on its image, the support, the weights and the seed, and on nothing else: not on the other images of
+a batch, their order or their number. Methods that smooth or scale across a batch are refused.
 """
 
 import numpy as np
@@ -51,33 +51,33 @@ def check_method(
     support, queries = images[:shots], images[shots:]
     before = images.clone()
     scorer = method.adapt(support, context)
-    found = scorer(queries)
+    first = scorer(queries)
     _clause(torch.equal(images, before), "the method wrote into its input images")
-    _shapes(found, len(queries))
+    _shapes(first, len(queries))
     count = len(queries)
-    _lint(found, count)
+    _check_scores(first, count)
     order = torch.arange(count - 1, -1, -1)
-    _same(found, _picked(scorer(queries[order]), order), "scores depend on the order of the queries")
-    _same(found, _batched(scorer, queries, 1), "scores depend on the batch: one by one they differ")
-    _same(found, _batched(scorer, queries, 4), "scores depend on the size of the batch")
+    _same(first, _picked(scorer(queries[order]), order), "scores depend on the order of the queries")
+    _same(first, _batched(scorer, queries, 1), "scores depend on the batch: one by one they differ")
+    _same(first, _batched(scorer, queries, 4), "scores depend on the size of the batch")
     twice = scorer(torch.cat([queries, queries[:1]]))
-    _same(found, _picked(twice, torch.arange(count)), "scores depend on a duplicate among the queries")
+    _same(first, _picked(twice, torch.arange(count)), "scores depend on a duplicate among the queries")
     torch.rand(7)  # a method that draws from the global generator is caught by this
-    _same(found, method.adapt(support, context)(queries), "the same support and seed give other scores")
+    _same(first, method.adapt(support, context)(queries), "the same support and seed give other scores")
     method.adapt(queries[:shots], context)(support)
-    _same(found, scorer(queries), "an earlier scorer was changed by a later adapt")
+    _same(first, scorer(queries), "an earlier scorer was changed by a later adapt")
     if not support_order_matters:
-        _same(found, method.adapt(support.flip(0), context)(queries), "scores depend on the order of the support")
+        _same(first, method.adapt(support.flip(0), context)(queries), "scores depend on the order of the support")
 
 
-def _lint(scores: Scores, count: int) -> None:
-    """The run's lint of scores, on labels that mean nothing."""
+def _check_scores(scores: Scores, count: int) -> None:
+    """What a run checks of its scores, on labels that mean nothing."""
     values = scores.image if scores.image is not None else None if scores.pixel is None else scores.pixel.amax((1, 2))
     index = np.arange(count)
-    known = {"draw": 0, "index": index, "anomalous": index % 2 == 0}
-    table = pd.DataFrame({**known, "score": None if values is None else values.double().cpu().numpy()})
+    column = None if values is None else values.double().cpu().numpy()
+    table = pd.DataFrame({"draw": 0, "index": index, "anomalous": index % 2 == 0, "score": column})
     for check, what in check_scores(table, queries=count, draws=1).items():
-        _clause(what == PASSED, f"lint, {check}: {what}")
+        _clause(what == PASSED, f"protocol check, {check}: {what}")
 
 
 def _clause(kept: bool, what: str) -> None:
@@ -98,12 +98,12 @@ def _shapes(scores: Scores, count: int) -> None:
 
 
 def _same(a: Scores, b: Scores, what: str) -> None:
-    for one, other in ((a.image, b.image), (a.pixel, b.pixel)):
-        if one is None or other is None:
-            _clause(one is other, what)
+    for values, others in ((a.image, b.image), (a.pixel, b.pixel)):
+        if values is None or others is None:
+            _clause(values is others, what)
             continue
-        scale = float(one.abs().max()) or 1.0
-        _clause(one.shape == other.shape and float((one - other).abs().max()) <= _RELATIVE * scale, what)
+        scale = float(values.abs().max()) or 1.0
+        _clause(values.shape == others.shape and float((values - others).abs().max()) <= _RELATIVE * scale, what)
 
 
 def _picked(scores: Scores, positions: Tensor) -> Scores:

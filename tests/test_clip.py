@@ -391,7 +391,7 @@ def test_a_run_passes_the_lint_and_states_its_track(
     info = method_info(name)
     cell = cell_of(info, own_data, tmp_path, target="ward_b", draws=1, preset="tiny", settings=few)
     row, _ = Runner("cpu").run(cell)
-    assert set(row.lint.values()) == {"passed"}
+    assert set(row.checks.values()) == {"passed"}
     assert row.knowledge == info.knowledge != "normals"
     assert row.config["backbone"] == "random:tiny"
     assert row.weights_digest == TINY.weights_digest()

@@ -17,7 +17,8 @@ from test_store import HEADER, toy_table
 from medfsad_bench.board.accepted import rows_in_runs
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.robustness import means, measure, write_curves
-from medfsad_bench.episodes.contamination import contaminants, query_rows, reserved_groups, support_rows, why_absent
+from medfsad_bench.episodes import Episodes
+from medfsad_bench.episodes.contamination import contaminants, reserved_groups
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Method, RunContext, Scorer, Scores
@@ -26,12 +27,14 @@ from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.paired import paired_difference
 from medfsad_bench.results.protocol_checks import PASSED
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.row import read_calibration, read_row, read_scores
-from medfsad_bench.runner.evaluate import Target, scores_table
+from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.results.tables import scores_table
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.influence import leave_one_out, write_influences
+from medfsad_bench.runner.opened import opened
 from medfsad_bench.runner.plan import Cell, RunOptions
 from medfsad_bench.runner.runner import Runner
+from medfsad_bench.runner.scoring import score_draw
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.writer import write_store
 
@@ -148,12 +151,12 @@ def test_a_row_of_clean_supports_is_what_it_was(own_data: Path, pair: list[Path]
     stored = json.loads((pair[0] / "row.json").read_text("utf-8"))
     assert "contaminated_supports" not in stored
     assert stored["n_unscored"] == 0
-    assert stored == read_row(pair[0] / "row.json").dump()
+    assert stored == RunFolder(pair[0]).row().dump()
 
 
 def test_both_figures_are_of_the_contaminated_runs_queries(pair: list[Path]) -> None:
     """The clean run's own scores of these queries, and none of the others."""
-    tables = [read_scores(folder / "scores.parquet") for folder in pair]
+    tables = [RunFolder(folder).scores() for folder in pair]
     shared = tables[0][tables[0]["index"].isin(tables[1]["index"])]
     point = measure(*pair)
     for table, figure in ((shared, point.clean), (tables[1], point.spoilt)):
@@ -162,17 +165,17 @@ def test_both_figures_are_of_the_contaminated_runs_queries(pair: list[Path]) -> 
     assert point.difference.value == pytest.approx(point.spoilt.value - point.clean.value, abs=1e-12)
 
 
-def test_a_contaminated_run_is_marked_linted_and_rescored(own_data: Path, pair: list[Path]) -> None:
+def test_a_contaminated_run_is_marked_checked_and_rescored(own_data: Path, pair: list[Path]) -> None:
     cell = cell_of(TOY, own_data, pair[1].parent, contaminated=1)
-    row, folder = read_row(pair[1] / "row.json"), pair[1]
+    row, folder = RunFolder(pair[1]).row(), pair[1]
     assert "-2shot-1contaminated-" in folder.name
     assert (row.contaminated_supports, row.n_anomalous, row.n_unscored, row.n_reserved) == (1, 8, 0, 2)
-    assert row.lint["supports"] == PASSED
+    assert row.checks["supports"] == PASSED
     assert not row.failed_checks
     assert "pixel_auroc" in row.metrics, "the truth of the queries that are left"
-    assert rescored(folder, row) == row
-    listed = read_calibration(folder / "calibration.parquet").query("set == 'ward_a' and draw == 0")["id"].tolist()
-    assert listed == cell.target.table["id"].iloc[cell.support(0)].tolist(), "the record says who the supports were"
+    assert rescored(RunFolder(folder)) == row
+    listed = RunFolder(folder).calibration().query("set == 'ward_a' and draw == 0")["id"].tolist()
+    assert listed == cell.target.table["id"].iloc[cell.episodes.support(0)].tolist(), "who the supports were"
 
 
 def test_clean_and_contaminated_rows_never_share_a_board(pair: list[Path]) -> None:
@@ -192,20 +195,20 @@ def test_support_and_queries_are_disjoint_by_group_whatever_the_groups(
     names = [f"t{k}" for k in range(6)] + [f"g{group}" for group in (*normal, *anomalous)]
     path = tmp_path_factory.mktemp("groups") / "x.h5"
     dataset = grey_set(path, [100] * 6, [101] * len(normal), [150] * len(anomalous), group=names)
-    if not anomalous or why_absent(dataset, 4, contaminated):
+    episodes, with_one = (Episodes(dataset, 4, contaminated=m) for m in (contaminated, 1))
+    if not anomalous or episodes.why_absent(2):
         return
-    queries = dataset.table.iloc[query_rows(dataset, contaminated)]
+    queries = dataset.table.iloc[episodes.queries]
     for draw in (0, 1):
-        support = dataset.table.iloc[support_rows(dataset, draw, 4, contaminated)]
+        support = dataset.table.iloc[episodes.support(draw)]
         assert len(support) == 4
         assert support["label"].sum() == contaminated
         assert support["group"].is_unique
         assert not set(support["group"]) & set(queries["group"])
         clean = dataset.episodes[draw][: 4 - contaminated]
         assert list(support.index[: 4 - contaminated]) == list(clean), "the rest of the draw is as it was"
-        fewer = support_rows(dataset, draw, 4, 1)
-        assert fewer[-1] == support.index[4 - contaminated], "nested"
-    assert list(query_rows(dataset, contaminated)) == list(query_rows(dataset, 1)), "whatever M"
+        assert with_one.support(draw)[-1] == support.index[4 - contaminated], "nested"
+    assert list(episodes.queries) == list(with_one.queries), "whatever M"
 
 
 def test_the_rule_is_pinned(grey: Dataset) -> None:
@@ -272,7 +275,7 @@ def test_a_redundant_support_has_no_influence_on_a_nearest_neighbour(tmp_path: P
     """Either of the two at 100 may go. Without 110 three normals are 8 to 11 away and 7 of 16 pairs are right."""
     target = grey_set(tmp_path / "x.h5", [100, 100, 110], [101, 108, 109, 111], [95, 96, 105, 116])
     cell = nearest_cell(target, tmp_path, shots=3)
-    found = {one.place: one for one in leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None)}
+    found = {one.position: one for one in leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None)}
     for place in (0, 1):
         assert found[place].difference.value == found[place].difference.low == found[place].difference.high == 0
     assert found[2].auroc == 1
@@ -286,16 +289,12 @@ def test_the_influence_interval_is_that_of_the_two_detectors_and_order_is_from_h
     found = leave_one_out(cell, [1], CPU, FeatureCache(CPU), progress=lambda *_: None)
     values = [one.difference.value for one in found]
     assert values == sorted(values)
-    assert sorted(one.place for one in found) == [0, 1, 2]
-    target = Target(cell.target, CPU, seed=0)
-    from medfsad_bench.runner.context import LocalContext
-    from medfsad_bench.runner.evaluate import score_draw
-
-    context = LocalContext(CPU)
+    assert sorted(one.position for one in found) == [0, 1, 2]
     tables = []
-    for without in (None, found[0].place):
-        draw = score_draw(TOY.build(ToyConfig()), target, context, draw=1, shots=3, batch_size=32, without=without)
-        table = scores_table(target, [draw])
+    for without in (None, found[0].position):
+        with opened(cell, CPU, FeatureCache(CPU), lambda *_: None) as run:
+            draw = score_draw(run, 1, without=without)
+        table = scores_table(cell.target, cell.episodes.queries, [draw])
         numbers = np.unique(table["group"], return_inverse=True)[1].astype(np.int64)
         row = table["score"].to_numpy(float)[None]
         tables.append(replicate(row, table["anomalous"].to_numpy(bool), numbers))
@@ -314,14 +313,9 @@ def test_a_contaminated_support_is_named_as_an_anomaly_and_hurts(grey: Dataset, 
 
 
 def test_leaving_out_the_last_support_is_the_draw_of_one_less(own_data: Path, tmp_path: Path) -> None:
-    from medfsad_bench.runner.context import LocalContext
-    from medfsad_bench.runner.evaluate import score_draw
-
-    cell = cell_of(TOY, own_data, tmp_path, shots=3)
-    target, method = Target(cell.target, CPU, seed=0), TOY.build(ToyConfig())
-    context = LocalContext(CPU)
-    whole, less = (
-        score_draw(method, target, context, draw=0, shots=shots, batch_size=32, without=without).columns["score"]
-        for shots, without in ((3, 2), (2, None))
-    )
-    assert np.array_equal(whole, less)
+    scores = []
+    for shots, without in ((3, 2), (2, None)):
+        cell = cell_of(TOY, own_data, tmp_path, shots=shots)
+        with opened(cell, CPU, FeatureCache(CPU), lambda *_: None) as run:
+            scores.append(score_draw(run, 0, without=without).columns["score"])
+    assert np.array_equal(scores[0], scores[1])

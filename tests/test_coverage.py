@@ -10,10 +10,12 @@ from conftest import Silent, write_own_folder
 
 from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.estimates.image import image_estimates
-from medfsad_bench.method import Method
 from medfsad_bench.registry import method_info
-from medfsad_bench.runner.context import LocalContext
-from medfsad_bench.runner.evaluate import Target, score_draw, scores_table
+from medfsad_bench.results.tables import scores_table
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.opened import opened
+from medfsad_bench.runner.plan import Cell, RunOptions
+from medfsad_bench.runner.scoring import score_draw
 from medfsad_bench.store import Dataset
 
 
@@ -45,15 +47,17 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
     prepare(tmp_path / "raw", PrepareOptions(tmp_path / "data", size_px=32), watcher=Silent())
     dataset = Dataset(next((tmp_path / "data").glob("*/*.h5")))
     info = method_info("chance")
-    method: Method = info.build(info.config())
-    inside = []
+    device, inside = torch.device("cpu"), []
     for seed in range(200):
-        target, context = Target(dataset, torch.device("cpu"), seed=seed), LocalContext(seed=seed)
-        draws = [score_draw(method, target, context, draw=draw, shots=4, batch_size=128) for draw in range(3)]
-        figure = image_estimates(scores_table(target, draws), seed=seed)[0]["image_auroc"]
-        assert figure.low is not None
-        assert figure.high is not None
-        inside.append(figure.low <= 0.5 <= figure.high)
+        options = RunOptions(tmp_path, draws=3, seed=seed, batch_size=128)
+        cell = Cell(info, info.config(), "", dataset, (), 4, options)
+        with opened(cell, device, FeatureCache(device), lambda *_: None) as run:
+            draws = [score_draw(run, draw) for draw in range(3)]
+        scores = scores_table(dataset, cell.episodes.queries, draws)
+        estimate = image_estimates(scores, seed=seed)[0]["image_auroc"]
+        assert estimate.low is not None
+        assert estimate.high is not None
+        inside.append(estimate.low <= 0.5 <= estimate.high)
     assert 0.92 <= np.mean(inside) <= 0.98
 
 

@@ -27,10 +27,10 @@ from d24fad.training import Losses, training_losses
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import RunContext
 from medfsad_bench.registry import method_info
-from medfsad_bench.results.row import read_scores
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.runner import Runner
-from medfsad_bench.runner.training import DeviceSource
+from medfsad_bench.runner.sources import DeviceSource
 from medfsad_bench.testing import check_method
 
 CPU = torch.device("cpu")
@@ -172,15 +172,15 @@ def test_a_training_that_was_killed_goes_on_at_its_last_epoch_and_ends_the_same(
     assert record.is_file()
     Runner("cpu").run(cell_of(method_info("d24fad"), own_data, tmp_path / "killed", settings=SMALL))
     pd.testing.assert_frame_equal(
-        read_scores(tmp_path / "whole" / cell.run_id / "scores.parquet"),
-        read_scores(tmp_path / "killed" / cell.run_id / "scores.parquet"),
+        RunFolder(tmp_path / "whole" / cell.run_id).scores(),
+        RunFolder(tmp_path / "killed" / cell.run_id).scores(),
         check_exact=True,
     )
 
 
 @pytest.fixture(scope="module")
 def sources(own_data: Path) -> dict[str, DeviceSource]:
-    from medfsad_bench.runner.plan import own_sets
+    from medfsad_bench.store.prepared import own_sets
 
     return {dataset.name: DeviceSource(dataset, CPU) for dataset in own_sets(own_data)}
 
@@ -230,7 +230,7 @@ def test_features_beyond_the_budget_are_computed_anew_and_the_same(sources: dict
 
 def test_in_a_sweep_the_teacher_sees_each_image_once(own_data: Path, tmp_path: Path) -> None:
     """Two targets, each a source of the other, two shots, three draws, three epochs."""
-    from medfsad_bench.runner.plan import own_sets
+    from medfsad_bench.store.prepared import own_sets
 
     runner = Runner("cpu")
     for target in ("ward_a", "ward_b"):

@@ -13,7 +13,7 @@ from d24fad.detector import D24FAD
 from d24fad.networks import new_networks
 from d24fad.training import training_losses
 from medfsad_bench.registry import method_info
-from medfsad_bench.results.row import read_scores
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import phantom_images
@@ -68,9 +68,7 @@ def test_a_run_has_the_cpus_auroc(own_data: Path, tmp_path: Path, name: str) -> 
     for device in ("cpu", "cuda"):
         cell = cell_of(method_info(name), own_data, tmp_path / device, settings=settings)
         row, _ = Runner(device).run(cell)
-        found.append(
-            (row.metrics["image_auroc"].value, read_scores(tmp_path / device / cell.run_id / "scores.parquet"))
-        )
+        found.append((row.metrics["image_auroc"].value, RunFolder(tmp_path / device / cell.run_id).scores()))
     assert found[1][0] == pytest.approx(found[0][0], abs=1e-3)
     assert row.peak_memory_mb
 

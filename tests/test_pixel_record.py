@@ -20,6 +20,7 @@ from medfsad_bench.metrics.lesion import find_lesions
 from medfsad_bench.metrics.score_histogram import pixel_histogram
 from medfsad_bench.metrics.sensitivity_at_fp import share_found
 from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.pixels import PixelTruth
 from medfsad_bench.runner.runner import Runner
 
@@ -109,13 +110,13 @@ def test_streamed_figures_stand_with_their_error_beside_the_exact_ones() -> None
 def test_a_record_survives_its_file() -> None:
     from tempfile import TemporaryDirectory
 
-    from medfsad_bench.estimates.pixel import read_pixels, write_pixels
+    from medfsad_bench.estimates.pixel import write_pixels
 
     maps, masks = scene(3)
     draws = [measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))]
     with TemporaryDirectory() as folder:
         write_pixels(Path(folder) / "pixels.npz", draws)
-        again = read_pixels(Path(folder) / "pixels.npz")
+        again = RunFolder(Path(folder)).pixels()
     for draw, back in zip(draws, again, strict=True):
         assert pixel_estimates([draw], np.arange(16)) == pixel_estimates([back], np.arange(16))
 
@@ -134,7 +135,7 @@ def test_boxes_have_what_boxes_support_and_nothing_finer(boxed_data: Path, tmp_p
     assert {"pointing_game", "box_recall_image_fpr05", "froc_mean6"} <= set(row.metrics)
     assert not [name for name in row.metrics if name.startswith(("pixel_", "aupro", "aupimo", "dice"))]
     assert row.metrics["pointing_game"].value > 0.9, "a bright disc is where the map is highest"
-    assert rescored(tmp_path / "runs" / row.run_id, row) == row
+    assert rescored(RunFolder(tmp_path / "runs" / row.run_id)) == row
 
 
 def test_a_large_set_is_streamed_and_the_row_says_so(
@@ -149,7 +150,7 @@ def test_a_large_set_is_streamed_and_the_row_says_so(
         assert figure.error is not None
         assert abs(figure.value - exact.metrics[name].value) <= figure.error + 1e-9
     assert row.metrics["froc_mean6"] == exact.metrics["froc_mean6"]
-    assert rescored(tmp_path / "streamed" / row.run_id, row) == row
+    assert rescored(RunFolder(tmp_path / "streamed" / row.run_id)) == row
 
 
 def test_lesion_shares_break_auroc_down(own_data: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The protocol lint: every check finds the fault it is for, and a failed one keeps the row off the board."""
+"""Protocol checks: every check finds the fault it is for, and a failed one keeps the row off the board."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from medfsad_bench.results.protocol_checks import (
     partners_of,
 )
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.row import read_calibration, read_probes
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
 
@@ -63,23 +63,23 @@ def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.Mon
     assert "0.600, expected 0.5" in check_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
 
 
-@pytest.mark.parametrize("probe", ["order", "batch", "duplicates"])
-def test_a_score_that_moved_is_found(probe: str) -> None:
+@pytest.mark.parametrize("rerun", ["order", "batch", "duplicates"])
+def test_a_score_that_moved_is_found(rerun: str) -> None:
     scores = scores_of()
     first = scores[scores["draw"] == 0][:8]
-    probes = pd.concat(
-        [first[["draw", "index", "score"]].assign(probe=name) for name in ("order", "batch", "duplicates")]
+    reruns = pd.concat(
+        [first[["draw", "index", "score"]].assign(rerun=name) for name in ("order", "batch", "duplicates")]
     )
-    assert set(check_reruns(probes, scores).values()) == {PASSED}
-    moved = probes.assign(score=probes["score"] + 0.1 * ((probes["probe"] == probe) & (probes["index"] == 5)))
+    assert set(check_reruns(reruns, scores).values()) == {PASSED}
+    moved = reruns.assign(score=reruns["score"] + 0.1 * ((reruns["rerun"] == rerun) & (reruns["index"] == 5)))
     found = check_reruns(moved, scores)
-    assert "scores hang on" in found[probe]
-    assert "1 differ" in found[probe]
-    assert [name for name, what in found.items() if what != PASSED] == [probe]
+    assert "scores depend on" in found[rerun]
+    assert "1 differ" in found[rerun]
+    assert [name for name, what in found.items() if what != PASSED] == [rerun]
 
 
 def test_scores_without_a_method_say_what_was_not_checked() -> None:
-    assert all("not checked" in what for what in check_reruns(pd.DataFrame({"probe": []}), scores_of()).values())
+    assert all("not checked" in what for what in check_reruns(pd.DataFrame({"rerun": []}), scores_of()).values())
 
 
 def test_a_group_on_both_sides_is_found() -> None:
@@ -88,11 +88,14 @@ def test_a_group_on_both_sides_is_found() -> None:
 
 
 def test_training_on_the_target_fails_and_having_seen_it_is_flagged() -> None:
-    found = check_target(target="lgg", method="m", sources=["rsna", "brats"], has_seen=["lgg"], partners=["brats"])
-    assert "trained on brats" in found["unseen"]
-    assert found["contamination"] == "flagged: weights or training of m have seen lgg"
+    trained = check_target(target="lgg", method="m", sources=["rsna", "brats"], has_seen=["lgg"], partners=["brats"])
+    assert trained == {"unseen": "trained on brats, which the target lgg must not share"}
+    seen = check_target(target="lgg", method="m", sources=["rsna"], has_seen=["lgg"], partners=["brats"])
+    assert seen == {"unseen": "flagged: weights or training of m have seen lgg"}
     clean = check_target(target="lgg", method="m", sources=["rsna"], has_seen=["imagenet-1k"], partners=["brats"])
-    assert set(clean.values()) == {PASSED}
+    assert clean == {"unseen": PASSED}
+    unknown = check_target(target="lgg", method="m", sources=[], has_seen=[], partners=[], unknown="who knows")
+    assert unknown == {"unseen": "not checked: who knows"}
 
 
 def test_partners_are_found_from_either_manifest() -> None:
@@ -123,11 +126,13 @@ class Leaky(Toy):
 
 def test_a_clean_run_passes_and_ranks(own_data: Path, tmp_path: Path) -> None:
     row, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path))
-    assert set(row.lint.values()) == {PASSED}
+    assert set(row.checks.values()) == {PASSED}
     assert row.ranks
 
 
-def test_a_run_whose_scores_hang_on_the_batch_stays_off_the_board_and_says_why(own_data: Path, tmp_path: Path) -> None:
+def test_a_run_whose_scores_depend_on_the_batch_stays_off_the_board_and_says_why(
+    own_data: Path, tmp_path: Path
+) -> None:
     leaky = dataclasses.replace(TOY, name="leaky", build=Leaky)
     cells = [cell_of(info, own_data, tmp_path / "runs") for info in (TOY, leaky)]
     clean, row = (Runner("cpu").run(cell)[0] for cell in cells)
@@ -135,31 +140,31 @@ def test_a_run_whose_scores_hang_on_the_batch_stays_off_the_board_and_says_why(o
     assert not row.ranks
     (board,) = groups(rows_in_runs(tmp_path / "runs"))
     assert {line.method: line.rank for line in board.lines} == {"toy": 1, "leaky": None}
-    assert all("lint: " in line.note for line in board.lines if line.method == "leaky")
-    with pytest.raises(ResultsError, match=r"kept off the board.*scores hang on"):
+    assert all("check: " in line.note for line in board.lines if line.method == "leaky")
+    with pytest.raises(ResultsError, match=r"kept off the board.*scores depend on"):
         accept(tmp_path / "runs" / row.run_id, tmp_path / "results")
     assert accept(tmp_path / "runs" / clean.run_id, tmp_path / "results") == clean
 
 
-def test_probes_are_checked_again_when_a_run_is_rescored(own_data: Path, tmp_path: Path) -> None:
+def test_reruns_are_checked_again_when_a_run_is_rescored(own_data: Path, tmp_path: Path) -> None:
     """A row that hides a failed check isn't what its files give."""
     row, _ = Runner("cpu").run(cell_of(dataclasses.replace(TOY, build=Leaky), own_data, tmp_path))
     folder = tmp_path / row.run_id
     hidden = json.loads((folder / "row.json").read_text("utf-8"))
-    hidden["lint"] = dict.fromkeys(hidden["lint"], PASSED)
+    hidden["checks"] = dict.fromkeys(hidden["checks"], PASSED)
     (folder / "row.json").write_text(json.dumps(hidden), "utf-8")
-    with pytest.raises(ResultsError, match=r"batch.* of row\.json can't be recomputed"):
+    with pytest.raises(ResultsError, match=r"batch.* of its row can't be recomputed"):
         accept(folder, tmp_path / "results")
-    assert rescored(folder, row) == row
+    assert rescored(RunFolder(folder)) == row
 
 
 def test_supports_are_scored_by_a_detector_of_the_others(own_data: Path, tmp_path: Path) -> None:
     cell = cell_of(TOY, own_data, tmp_path)
     row, _ = Runner("cpu").run(cell)
-    kept = read_calibration(tmp_path / row.run_id / "calibration.parquet")
+    kept = RunFolder(tmp_path / row.run_id).calibration()
     own = kept[(kept["set"] == "ward_a") & (kept["draw"] == 1)]
     images = torch.from_numpy(cell.target.images(cell.target.episodes[1][:2])).permute(0, 3, 1, 2).float() / 255
-    from medfsad_bench.runner.rerun_checks import image_scores
+    from medfsad_bench.runner.scoring import image_scores
 
     by_hand = [
         image_scores(Toy(cell.config).adapt(images[1 - i : 2 - i], None), images[i : i + 1])[0]  # type: ignore[arg-type]
@@ -167,4 +172,4 @@ def test_supports_are_scored_by_a_detector_of_the_others(own_data: Path, tmp_pat
     ]
     assert own["score"].tolist() == pytest.approx(by_hand, rel=1e-5)
     assert set(kept["set"]) == {"ward_a", "ward_b"}
-    assert len(read_probes(tmp_path / row.run_id / "probes.parquet")) == 12 + 4 + 16
+    assert len(RunFolder(tmp_path / row.run_id).reruns()) == 12 + 4 + 16

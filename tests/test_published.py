@@ -1,6 +1,9 @@
 """Protocol `published`: the reference's test loop to the letter, marked, unranked, and refused by the contract."""
 
+import dataclasses
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,9 @@ from medfsad_bench.method import Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.row import read_scores
-from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.influence import leave_one_out
 from medfsad_bench.runner.protocols import LINES, compare_protocols
 from medfsad_bench.runner.published import BATCH, published_scores, reference_size, smoothed_across
 from medfsad_bench.runner.runner import Runner
@@ -70,14 +73,14 @@ def test_a_published_row_is_marked_and_never_ranks(own_data: Path, tmp_path: Pat
     assert (row.n_anomalous, row.n_normal, row.n_unscored) == (10, 6, 6), "16 of 22; the last class loses"
     assert "published" in row.absent["pixel_auroc"]
     assert "protocol: published" in as_markdown(groups([row]))
-    assert rescored(tmp_path / cell.run_id, row) == row
-    assert row.lint["batch"] == "not checked: protocol published"
+    assert rescored(RunFolder(tmp_path / cell.run_id)) == row
+    assert row.checks["batch"] == "not checked: protocol published"
 
 
 def test_the_order_is_anomalous_first_and_by_id(own_data: Path, tmp_path: Path) -> None:
     cell = cell_of(TOY, own_data, tmp_path, protocol="published", draws=1)
     Runner("cpu").run(cell)
-    scores = read_scores(tmp_path / cell.run_id / "scores.parquet")
+    scores = RunFolder(tmp_path / cell.run_id).scores()
     assert scores["anomalous"].tolist() == [True] * 10 + [False] * 6
     assert scores["id"].tolist()[:10] == sorted(scores["id"].tolist()[:10])
 
@@ -134,7 +137,7 @@ def test_each_habit_alone_lies_between_published_and_strict(own_data: Path, tmp_
     strict_cell = cell_of(info, own_data, tmp_path, settings=QUICK)
     strict, _ = Runner("cpu").run(strict_cell)
     assert compared.figures["strict"].value == pytest.approx(strict.metrics["image_auroc"].value, abs=0.01)
-    first = read_scores(tmp_path / strict_cell.run_id / "scores.parquet").query("draw == 0")
+    first = RunFolder(tmp_path / strict_cell.run_id).scores().query("draw == 0")
     alone = auroc_score(first["score"].to_numpy(), first["anomalous"].to_numpy(bool))
     assert compared.figures["strict, but one draw"].value == pytest.approx(alone, abs=0.01)
 
@@ -156,21 +159,39 @@ def test_scores_of_both_protocols_stand_side_by_side_in_one_folder(own_data: Pat
 
 def test_the_context_is_left_as_it_was(own_data: Path) -> None:
     """An epoch's evaluation doesn't disturb the training: the last epoch's weights are those of a strict run."""
-    from medfsad_bench.runner.evaluate import Target
+    from medfsad_bench.runner.features import FeatureCache
+    from medfsad_bench.runner.opened import OpenCell, opened
     from medfsad_bench.runner.published import raw_maps
-    from medfsad_bench.runner.training import DeviceSource
+    from medfsad_bench.runner.sources import DeviceSource
 
     cell = cell_of(method_info("d24fad"), own_data, Path("unused"), settings=QUICK)
+
+    def look(run: OpenCell, _: int) -> None:
+        raw_maps(run, 0)
+
     states = []
     for watched in (False, True):
-        method, context = cell.info.build(cell.config), LocalContext(CPU)
-        target = Target(cell.target, CPU, seed=0)
-        if watched:
-
-            def watch(_: int, m: Method = method, c: LocalContext = context, t: Target = target) -> None:
-                raw_maps(m, t, c, draw=0, shots=2)
-
-            context.on_epoch = watch
-        method.pretrain({s.name: DeviceSource(s, CPU) for s in cell.sources}, context)
-        states.append(method.state())
+        with opened(cell, CPU, FeatureCache(CPU), lambda *_: None) as run:
+            if watched:
+                run.context.on_epoch = partial(look, run)
+            run.method.pretrain({s.name: DeviceSource(s, CPU) for s in cell.sources}, run.context)
+            states.append(run.method.state())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("stage", ["run", "influence", "protocols"])
+def test_out_of_memory_is_one_paragraph_in_every_stage_that_computes(
+    own_data: Path, tmp_path: Path, stage: str
+) -> None:
+    class Greedy(Toy):
+        def adapt(self, support: torch.Tensor, context: RunContext) -> Scorer:
+            raise MemoryError("cannot allocate 900 GiB")
+
+    cell = cell_of(dataclasses.replace(TOY, build=Greedy), own_data, tmp_path)
+    stages: dict[str, Callable[[], object]] = {
+        "run": lambda: Runner("cpu").run(cell),
+        "influence": lambda: leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None),
+        "protocols": lambda: compare_protocols(cell, CPU, FeatureCache(CPU), progress=lambda *_: None),
+    }
+    with pytest.raises(MethodError, match=r"Out of memory on cpu \(cannot allocate 900 GiB\).*lower"):
+        stages[stage]()

@@ -16,11 +16,12 @@ from medfsad_bench.method import Backbone, Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.row import read_row, read_scores
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
-from medfsad_bench.runner.plan import Cell, RunOptions, cells, own_sets, prepared_sets
+from medfsad_bench.runner.plan import Cell, RunOptions, cells
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.runner.weights import EMBEDDED
+from medfsad_bench.store.prepared import own_sets, prepared_sets
 from medfsad_bench.testing import phantom_images
 
 
@@ -86,12 +87,12 @@ def test_without_masks_pixel_figures_are_absent_with_the_reason_and_never_zero(o
 def test_the_figures_are_those_of_the_stored_scores(own_data: Path, tmp_path: Path) -> None:
     cell = cell_of(TOY, own_data, tmp_path)
     row, _ = Runner("cpu").run(cell)
-    scores = read_scores(tmp_path / cell.run_id / "scores.parquet")
+    scores = RunFolder(tmp_path / cell.run_id).scores()
     by_hand = np.mean(
         [auroc_score(part["score"].to_numpy(), part["anomalous"].to_numpy(bool)) for _, part in scores.groupby("draw")]
     )
     assert row.metrics["image_auroc"].value == pytest.approx(by_hand, abs=1e-12)
-    assert rescored(tmp_path / cell.run_id, row) == row, "bit for bit"
+    assert rescored(RunFolder(tmp_path / cell.run_id)) == row, "bit for bit"
 
 
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(own_data: Path, tmp_path: Path) -> None:
@@ -103,13 +104,13 @@ def test_the_same_seed_gives_the_same_scores_bit_for_bit(own_data: Path, tmp_pat
             info, own_data, tmp_path / name, settings={"steps": 20, "size_px": 64, "batch_size": 4, "train_shots": 2}
         )
         Runner("cpu").run(cell)
-        found.append(read_scores(tmp_path / name / cell.run_id / "scores.parquet"))
+        found.append(RunFolder(tmp_path / name / cell.run_id).scores())
     pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
     other = cell_of(
         info, own_data, tmp_path / "c", seed=1, settings={"steps": 20, "size_px": 64, "batch_size": 4, "train_shots": 2}
     )
     Runner("cpu").run(other)
-    assert not read_scores(tmp_path / "c" / other.run_id / "scores.parquet")["score"].equals(found[0]["score"])
+    assert not RunFolder(tmp_path / "c" / other.run_id).scores()["score"].equals(found[0]["score"])
 
 
 def test_a_finished_run_is_not_done_again(own_data: Path, tmp_path: Path) -> None:
@@ -163,8 +164,8 @@ def test_training_that_was_interrupted_resumes_to_the_same_bits(
     assert not record["finished"]
     Runner("cpu").run(cell)
     pd.testing.assert_frame_equal(
-        read_scores(tmp_path / "whole" / whole.run_id / "scores.parquet"),
-        read_scores(tmp_path / "broken" / cell.run_id / "scores.parquet"),
+        RunFolder(tmp_path / "whole" / whole.run_id).scores(),
+        RunFolder(tmp_path / "broken" / cell.run_id).scores(),
         check_exact=True,
     )
 
@@ -207,8 +208,8 @@ def test_scores_do_not_hang_on_labels(own_data: Path, tmp_path: Path) -> None:
         file["table/label"][:] = label
     swapped = cell_of(TOY, tmp_path / "swapped", tmp_path / "b")
     Runner("cpu").run(swapped)
-    a = read_scores(tmp_path / "a" / cell.run_id / "scores.parquet")
-    b = read_scores(tmp_path / "b" / swapped.run_id / "scores.parquet")
+    a = RunFolder(tmp_path / "a" / cell.run_id).scores()
+    b = RunFolder(tmp_path / "b" / swapped.run_id).scores()
     np.testing.assert_array_equal(a["score"], b["score"])
     assert (a["anomalous"] != b["anomalous"]).all()
 
@@ -254,4 +255,4 @@ def test_the_backbone_sees_each_image_once_and_a_batch_does_not_move_a_bit() -> 
 def test_a_row_survives_its_file(own_data: Path, tmp_path: Path) -> None:
     cell = cell_of(TOY, own_data, tmp_path)
     row, _ = Runner("cpu").run(cell)
-    assert read_row(tmp_path / cell.run_id / "row.json") == row
+    assert RunFolder(tmp_path / cell.run_id).row() == row

@@ -15,12 +15,13 @@ from medfsad_bench.board.accepted import accept, check, rows_in_results, rows_in
 from medfsad_bench.board.comparison import as_json, compare, find_runs
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
-from medfsad_bench.board.significance import evidence_in, letters_of
+from medfsad_bench.board.significance import letters_of
 from medfsad_bench.errors import MedfsadError, ResultsError
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.row import Row, read_row, read_scores
+from medfsad_bench.results.row import Row
 from medfsad_bench.results.row_schema import PATH, row_schema
+from medfsad_bench.results.run_folder import RunFolder, scores_by_run
 from medfsad_bench.results.submission import Submission, submit
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
@@ -36,7 +37,7 @@ def run(own_data: Path, tmp_path: Path) -> tuple[Row, Path]:
 def written(folder: Path, run: tuple[Row, Path], suffix: str = ".parquet", **changes: Any) -> Path:
     """The run's scores as an outsider's file, shuffled."""
     row, source = run
-    table = read_scores(source / "scores.parquet")[["draw", "id", "score"]].sample(frac=1, random_state=0)
+    table = RunFolder(source).scores()[["draw", "id", "score"]].sample(frac=1, random_state=0)
     table = table.assign(membership_digest=row.membership_digest, **changes)
     path = folder / f"scores{suffix}"
     table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path, index=False)
@@ -53,10 +54,10 @@ def test_submitted_scores_give_the_figures_of_the_run(
     assert row.submitted
     assert not row.ranks
     assert not row.failed_checks
-    assert "not checked" in row.lint["batch"]
+    assert "not checked" in row.checks["batch"]
     assert row.adapt_s is None
-    assert rescored(folder, read_row(folder / "row.json")) == row
-    (board,) = groups(rows_in_runs(tmp_path / "runs"), evidence_in(tmp_path / "runs"))
+    assert rescored(RunFolder(folder)) == row
+    (board,) = groups(rows_in_runs(tmp_path / "runs"), scores_by_run(tmp_path / "runs"))
     assert {line.method: (line.rank, line.note) for line in board.lines} == {
         "chance": (1, ""),
         "outside": (None, "submitted scores"),
@@ -78,7 +79,7 @@ def test_scores_that_do_not_fit_are_refused(
     run: tuple[Row, Path], own_data: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     row, source = run
-    table = read_scores(source / "scores.parquet")[["draw", "id", "score"]]
+    table = RunFolder(source).scores()[["draw", "id", "score"]]
     table.assign(**{"membership_digest": row.membership_digest, **changes}).to_csv(tmp_path / "s.csv", index=False)
     with pytest.raises(MedfsadError, match=message):
         submit(tmp_path / "s.csv", Submission("outside", "1", 2), data=own_data, runs=tmp_path / "out")
@@ -109,7 +110,7 @@ def test_the_name_of_a_submission_is_its_own(
         submit(written(tmp_path, run), Submission(name, "1", 2), data=own_data, runs=tmp_path)
 
 
-def test_declared_training_on_the_target_fails_the_lint(run: tuple[Row, Path], own_data: Path, tmp_path: Path) -> None:
+def test_declared_training_on_the_target_fails_a_check(run: tuple[Row, Path], own_data: Path, tmp_path: Path) -> None:
     about = Submission("outside", "1", 2, trained_on=("ward_b",))
     row, folder = submit(written(tmp_path, run), about, data=own_data, runs=tmp_path / "runs")
     assert "trained on ward_b" in row.failed_checks["unseen"]
@@ -118,7 +119,7 @@ def test_declared_training_on_the_target_fails_the_lint(run: tuple[Row, Path], o
     seen, _ = submit(
         written(tmp_path, run), Submission("other", "1", 2, has_seen=("ward_b",)), data=own_data, runs=tmp_path / "runs"
     )
-    assert seen.contaminated
+    assert seen.has_seen_target
     assert not seen.failed_checks
 
 
@@ -129,9 +130,10 @@ import sys
 from pathlib import Path
 from medfsad_bench.results.submission import Submission, submit
 from medfsad_bench.results.rescore import rescored
+from medfsad_bench.results.run_folder import RunFolder, scores_by_run
 scores, data, runs = (Path(place) for place in {[str(path), str(own_data), str(tmp_path)]!r})
 row, folder = submit(scores, Submission("outside", "1", 2), data=data, runs=runs)
-assert rescored(folder, row) == row
+assert rescored(RunFolder(folder)) == row
 from medfsad_bench import cli
 from medfsad_bench.board import accepted, comparison
 print("torch" in sys.modules)
@@ -166,7 +168,7 @@ def test_methods_are_compared_over_their_targets(own_data: Path, tmp_path: Path)
     assert found.pooled["image_auroc"].here.value == pytest.approx(np.mean(by_target))
     assert "pixel_auroc" not in found.pooled
     rows = rows_in_runs(tmp_path)
-    (board,) = groups(rows, evidence_in(tmp_path))
+    (board,) = groups(rows, scores_by_run(tmp_path))
     assert [(line.method, line.letters) for line in board.lines] == [("toy", "a"), ("chance", "b")]
     assert "share a letter" in as_markdown([board])
     assert letters_of([board.lines[0].rows] * 2, {}) == ["a", "a"], "without scores, by the intervals"
@@ -185,7 +187,7 @@ def test_an_accepted_row_keeps_its_scores_and_check_reads_them(run: tuple[Row, P
     results = tmp_path / "board" / "results"
     accept(run[1], results)
     page = tmp_path / "board" / "LEADERBOARD.md"
-    page.write_text(as_markdown(groups(rows_in_results(results), evidence_in(results))), "utf-8")
+    page.write_text(as_markdown(groups(rows_in_results(results), scores_by_run(results))), "utf-8")
     assert check(results) == []
     kept = results / "scores" / f"{run[0].run_id}.parquet"
     table = pd.read_parquet(kept)

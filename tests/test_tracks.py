@@ -12,13 +12,15 @@ from test_runner import TOY, Toy, ToyConfig, cell_of
 
 from medfsad_bench.board.accepted import rows_in_runs
 from medfsad_bench.board.groups import groups
-from medfsad_bench.episodes.abnormal import GROUPS, abnormal_pool
+from medfsad_bench.episodes import Episodes
+from medfsad_bench.episodes.abnormal import GROUPS, abnormal_candidates
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, SOURCE_ANOMALIES, TEXT, MethodInfo, known
 from medfsad_bench.method import AbnormalShotMethod, ImageSource, LabelledSource, RunContext, Scorer, Scores
 from medfsad_bench.results.protocol_checks import check_supports
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.row import Row, read_calibration, read_scores
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store import Dataset
@@ -77,7 +79,7 @@ def test_the_same_knowledge_is_the_same_track_in_whatever_order_it_is_named() ->
 
 def test_abnormal_supports_are_anomalous_test_images_and_no_group_of_theirs_is_a_query(ran: Ran) -> None:
     cell, row, folder, shown = ran
-    target, scores = cell.target, read_scores(folder / "scores.parquet")
+    target, scores = cell.target, RunFolder(folder).scores()
     test = target.table[target.table["split"] == "test"]
     pixels = {target.images(np.array([index])).tobytes(): index for index in test.index}
     taken = {pixels[one] for batch in shown for one in bytes_of(batch)}
@@ -86,44 +88,45 @@ def test_abnormal_supports_are_anomalous_test_images_and_no_group_of_theirs_is_a
     assert not set(test.loc[sorted(taken), "group"]) & set(scores["group"])
     assert row.n_reserved == len(test) - scores["index"].nunique() == 2, "a quarter of ten groups"
     assert (row.n_normal, row.n_anomalous, row.n_unscored) == (12, 8, 0)
-    assert set(row.lint.values()) == {"passed"}
-    assert rescored(folder, row) == row
+    assert set(row.checks.values()) == {"passed"}
+    assert rescored(RunFolder(folder)) == row
 
 
 def test_the_lint_sees_abnormal_supports(ran: Ran) -> None:
     """A run that left their groups among its queries would fail, and again whenever it is rescored."""
     cell, _, folder, _ = ran
-    kept = read_calibration(folder / "calibration.parquet")
+    kept = RunFolder(folder).calibration()
     listed = kept[kept["kind"] == "abnormal"]
     assert len(listed) == cell.options.draws * cell.shots
     assert listed["score"].isna().all()
-    scores = read_scores(folder / "scores.parquet")
+    scores = RunFolder(folder).scores()
     leaky = scores.assign(group=[listed["group"].iloc[0], *scores["group"].iloc[1:]])
     assert "1 group(s) are both support and query" in check_supports(kept["group"].tolist(), leaky)["supports"]
 
 
 def test_queries_are_the_same_for_every_k_and_supports_are_nested(own_data: Path) -> None:
     dataset = Dataset(own_data / "own" / "ward_a-0.0.0-64px.h5")
-    pool = abnormal_pool(dataset)
+    at_one, at_two = (Episodes(dataset, shots, abnormal=True) for shots in (1, 2))
     for draw in range(10):
-        one, two = pool.support(draw, 1), pool.support(draw, 2)
+        one, two = at_one.abnormal_support(draw), at_two.abnormal_support(draw)
         assert one.tolist() == two[:1].tolist()
         assert len(set(two.tolist())) == 2
-        assert set(two.tolist()) <= set(pool.rows.tolist())
-    assert len({pool.support(draw, 1)[0] for draw in range(10)}) == 2, "draws differ"
-    assert abnormal_pool(dataset).reserved.tolist() == pool.reserved.tolist()
+        assert set(two.tolist()) <= set(at_one.reserved.tolist())
+    assert len({at_one.abnormal_support(draw)[0] for draw in range(10)}) == 2, "draws differ"
+    assert at_one.queries.tolist() == at_two.queries.tolist()
 
 
-def test_a_group_of_the_pool_takes_its_normal_images_out_too(own_data: Path) -> None:
+def test_a_lending_group_takes_its_normal_images_out_of_the_queries_too(own_data: Path) -> None:
     """Hand-made groups: every anomalous image shares its group with one more image."""
     dataset = Dataset(own_data / "own" / "ward_a-0.0.0-64px.h5")
     test, labels = dataset.indices("test"), dataset.table["label"].to_numpy()
     anomalous, normal = test[labels[test] == 1], test[labels[test] == 0]
     for bad, good in zip(anomalous, normal, strict=False):
         dataset.table.loc[[bad, good], "group"] = f"patient {bad}"
-    pool = abnormal_pool(dataset)
-    assert len(pool.rows) == min(GROUPS, len(anomalous) // 4)
-    assert sorted(labels[pool.reserved]) == [0, 0, 1, 1]
+    episodes = Episodes(dataset, 2, abnormal=True)
+    assert len(abnormal_candidates(dataset)) == min(GROUPS, len(anomalous) // 4)
+    assert sorted(labels[episodes.reserved]) == [0, 0, 1, 1]
+    assert sorted([*episodes.queries, *episodes.reserved]) == sorted(test)
 
 
 def test_a_target_with_too_few_anomalous_groups_is_an_absent_cell_with_the_reason(

@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
-from medfsad_bench.board.significance import evidence_in
 from medfsad_bench.errors import MedfsadError, ResultsError
 from medfsad_bench.estimates.image import scored
+from medfsad_bench.files import write_text
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.rescore import differences, rescored
-from medfsad_bench.results.row import Row, read_row, read_scores
+from medfsad_bench.results.row import Row, parse_row
+from medfsad_bench.results.run_folder import RunFolder, finished_runs, read_scores, scores_by_run
 
 
 def rows_in_runs(runs: Path) -> list[Row]:
@@ -22,9 +22,7 @@ def rows_in_runs(runs: Path) -> list[Row]:
     Raises:
         ResultsError: If the folder is missing or a row is damaged.
     """
-    if not runs.is_dir():
-        raise ResultsError(f"{runs} is no folder. Expected a folder of runs; `medfsad run` writes them.")
-    return [read_row(path) for path in sorted(runs.glob("*/row.json"))]
+    return [folder.row() for folder in finished_runs(runs)]
 
 
 def rows_in_results(results: Path) -> list[Row]:
@@ -36,12 +34,7 @@ def rows_in_results(results: Path) -> list[Row]:
     rows = []
     for path in sorted(results.glob("*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-            try:
-                rows.append(Row.model_validate_json(line))
-            except ValidationError as error:
-                raise ResultsError(
-                    f"{path.name}, line {number}: not a result row ({error.errors()[0]['msg']}). Mend or remove it."
-                ) from error
+            rows.append(parse_row(line, where=f"{path.name}, line {number}"))
     return rows
 
 
@@ -51,25 +44,22 @@ def accept(run: Path, results: Path) -> Row:
     Raises:
         ResultsError: If the figures differ from the scores, or the row is there already.
     """
-    row = read_row(run / "row.json")
-    differ = differences(row, rescored(run, row))
+    folder = RunFolder(run)
+    row = folder.row()
+    differ = differences(row, rescored(folder))
     if differ:
         raise ResultsError(
-            f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
+            f"{run}: {', '.join(differ)} of its row can't be recomputed from its scores. Run the cell again."
         )
     for check_name, fault in row.failed_checks.items():
-        raise ResultsError(f"{run}: kept off the board, as the protocol lint fails at {check_name!r}: {fault}.")
+        raise ResultsError(f"{run}: kept off the board, as the protocol check fails: {check_name!r}: {fault}.")
     if any(known.run_id == row.run_id for known in rows_in_results(results)):
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
     kept = results / "scores"  # so that anyone can recompute the row, and pair it with another
-    kept.mkdir(parents=True, exist_ok=True)
-    (kept / f".{row.run_id}.tmp").write_bytes((run / "scores.parquet").read_bytes())
-    (kept / f".{row.run_id}.tmp").replace(kept / f"{row.run_id}.parquet")
+    folder.copy_scores(kept / f"{row.run_id}.parquet")
     path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(before + json.dumps(row.dump(), ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    write_text(path, before + json.dumps(row.dump(), ensure_ascii=False) + "\n")
     return row
 
 
@@ -84,7 +74,7 @@ def check(results: Path) -> list[str]:
         seen.add(row.run_id)
         faults += _score_faults(row, results / "scores" / f"{row.run_id}.parquet")
     page = results.parent / "LEADERBOARD.md"
-    shown = as_markdown(groups(rows, evidence_in(results)))
+    shown = as_markdown(groups(rows, scores_by_run(results)))
     if rows and (not page.is_file() or page.read_text("utf-8") != shown):
         faults.append("LEADERBOARD.md is stale; write it anew with `medfsad leaderboard --format md`")
     return faults

@@ -9,11 +9,12 @@ from typing import Any
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES
 from medfsad_bench.estimates.image import IMAGE_METRICS, Scored, scored
-from medfsad_bench.estimates.pixel import read_pixels, replicates_of_draws
+from medfsad_bench.estimates.pixel import replicates_of_draws
 from medfsad_bench.metrics.delong import delong, placements
 from medfsad_bench.metrics.interval import Replicates, replicate_all
 from medfsad_bench.metrics.paired import Difference, Pooled, difference_of, paired_difference, pool
-from medfsad_bench.results.row import Row, read_row, read_scores
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import RunFolder, finished_runs
 
 PRIMARY = "image_auroc"
 _WITH_EFFECT = ("image_auroc", "pixel_auroc")
@@ -86,16 +87,14 @@ def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None,
     Raises:
         ResultsError: If there is none, or two of one target (another preset, config or version).
     """
-    if not runs.is_dir():
-        raise ResultsError(f"{runs} is no folder. Expected a folder of runs; `medfsad run` writes them.")
     by_target: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(runs.glob("*/row.json")):
-        row = read_row(path)
+    rows = [(folder.path, folder.row()) for folder in finished_runs(runs)]
+    for path, row in rows:
         asked = row.method == method and row.shots == shots and row.seed == seed and row.protocol == "strict"
         if asked and preset in (None, row.preset) and not row.contaminated_supports:
-            by_target[row.target].append(path.parent)
+            by_target[row.target].append(path)
     if not by_target:
-        known = sorted({(row.method, row.shots) for row in map(read_row, runs.glob("*/row.json"))})
+        known = sorted({(row.method, row.shots) for _, row in rows})
         there = ", ".join(f"{name} at {k} shots" for name, k in known) or "none"
         raise ResultsError(f"{runs} holds no run of {method!r} at {shots} shots; there are {there}.")
     for target, folders in by_target.items():
@@ -135,7 +134,7 @@ _FIELDS = ("value", "low", "high", "p", "effect")
 
 
 def _compare(one: Path, other: Path, row: Row) -> TargetComparison:
-    first, second = scored(read_scores(one / "scores.parquet")), scored(read_scores(other / "scores.parquet"))
+    first, second = scored(RunFolder(one).scores()), scored(RunFolder(other).scores())
     same = list(first.queries["id"]) == list(second.queries["id"]) and (first.anomalous == second.anomalous).all()
     if not same:
         raise ResultsError(f"{one} and {other} don't hold scores of the same queries. Run both cells again.")
@@ -156,14 +155,14 @@ def _compare(one: Path, other: Path, row: Row) -> TargetComparison:
 def _replicates(found: Scored, folder: Path, row: Row) -> dict[str, Replicates]:
     tables = replicate_all(found.matrix, found.anomalous, found.groups, replicates=REPLICATES, seed=row.seed)
     named = {name: tables[metric] for name, (metric, _) in IMAGE_METRICS.items()}
-    pixels = read_pixels(folder / "pixels.npz")
+    pixels = RunFolder(folder).pixels()
     return named | (replicates_of_draws(pixels, found.groups, seed=row.seed) if pixels else {})
 
 
 def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
     found: dict[str, tuple[Path, Row]] = {}
     for folder in folders:
-        row = read_row(folder / "row.json")
+        row = RunFolder(folder).row()
         if row.target in found:
             raise ResultsError(
                 f"{folder} and {found[row.target][0]} are both of {row.target}; give one run a target on each side."

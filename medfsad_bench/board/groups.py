@@ -134,7 +134,7 @@ def _note(row: Row) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
     if row.failed_checks:
-        return "; ".join(f"lint: {check}: {fault}" for check, fault in row.failed_checks.items())
+        return "; ".join(f"check: {check}: {fault}" for check, fault in row.failed_checks.items())
     if row.submitted:
         return "submitted scores"
-    return "has seen the target" if row.contaminated else "; ".join(row.warnings)
+    return "has seen the target" if row.has_seen_target else "; ".join(row.warnings)

@@ -17,7 +17,8 @@ from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import scored
 from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
 from medfsad_bench.metrics.paired import Difference, paired_difference, pool
-from medfsad_bench.results.row import Row, read_row, read_scores
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import RunFolder
 
 _SAME = (
     *("method", "method_version", "preset", "config", "weights_digest", "sources"),
@@ -65,10 +66,9 @@ def measure(clean: Path, spoilt: Path) -> Point:
     Raises:
         ResultsError: If they aren't two such runs, or the clean one lacks a query.
     """
-    first, second = read_row(clean / "row.json"), read_row(spoilt / "row.json")
+    first, second = RunFolder(clean).row(), RunFolder(spoilt).row()
     _check(first, second)
-    theirs = read_scores(spoilt / "scores.parquet")
-    ours = read_scores(clean / "scores.parquet")
+    theirs, ours = RunFolder(spoilt).scores(), RunFolder(clean).scores()
     ours = ours[ours["index"].isin(theirs["index"].unique())]
     one, other = scored(ours), scored(theirs)
     if list(one.queries["id"]) != list(other.queries["id"]) or (one.anomalous != other.anomalous).any():

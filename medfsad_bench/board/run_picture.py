@@ -1,18 +1,18 @@
 """A run to look at: queries beside the support images with their weights, and the anomaly map."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from medfsad_bench.episodes.contamination import support_rows
+from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.results.row import Row, read_row, read_scores
+from medfsad_bench.files import whole
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.sheet import outline
 
@@ -54,7 +54,8 @@ def write_picture(run: Path, dataset: Dataset, path: Path, *, draw: int = 0, ids
     Raises:
         ResultsError: If the run has no maps, isn't of this file, or has no such query or draw.
     """
-    row = read_row(run / "row.json")
+    folder = RunFolder(run)
+    row = folder.row()
     if row.membership_digest != dataset.attributes["membership_digest"]:
         raise ResultsError(
             f"{run}: the run is on another version of {row.target} than {dataset.path}. Expected the file it was made "
@@ -62,15 +63,15 @@ def write_picture(run: Path, dataset: Dataset, path: Path, *, draw: int = 0, ids
         )
     if not 0 <= draw < row.draws:
         raise ResultsError(f"--draw {draw}: the run has draws 0 to {row.draws - 1}. Choose one of these.")
-    scores = read_scores(run / "scores.parquet")
+    scores = folder.scores()
     scores = scores[scores["draw"] == draw].set_index("id")
     if missing := [name for name in ids if name not in scores.index]:
         raise ResultsError(
             f"--query {missing[0]!r} is no test image of {row.target}. `medfsad inspect` shows the file."
         )
     chosen = list(ids) or _telling(scores)
-    lines = _lines(run, dataset, draw, chosen, scores)
-    support = dataset.images(support_rows(dataset, draw, row.shots, row.contaminated_supports))
+    lines = _lines(folder, dataset, draw, chosen, scores)
+    support = dataset.images(Episodes(dataset, row.shots, contaminated=row.contaminated_supports).support(draw))
     _draw(row, lines, support, path)
     return chosen
 
@@ -82,39 +83,17 @@ def _telling(scores: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(picked))
 
 
-def _lines(run: Path, dataset: Dataset, draw: int, ids: Sequence[str], table: pd.DataFrame) -> list[Shown]:
+def _lines(folder: RunFolder, dataset: Dataset, draw: int, ids: Sequence[str], table: pd.DataFrame) -> list[Shown]:
     rank = table["score"].rank(pct=True)
-    weights, rows = _weights(run, draw)
-    found = []
-    try:
-        with h5py.File(run / "maps.h5", "r") as file:
-            position = {int(index): place for place, index in enumerate(file["rows"][:])}
-            for name in ids:
-                index = int(table["index"].loc[name])
-                kind = str(table.loc[name, "disease"]) if table.loc[name, "anomalous"] else "normal"
-                mask = dataset.mask(index)
-                found.append(
-                    Shown(
-                        f"{name}\n{kind}, scored above {100 * rank[name]:.0f} %",
-                        dataset.images(np.array([index]))[0],
-                        outline(mask) if mask.any() else None,
-                        file[f"draw{draw:02d}"][position[index]],
-                        None if weights is None else weights[rows[index]],
-                    )
-                )
-    except (OSError, KeyError) as error:
-        raise ResultsError(
-            f"{run}: no anomaly maps were kept there. Run the cell again in another --runs folder with --save-maps."
-        ) from error
-    return found
-
-
-def _weights(run: Path, draw: int) -> tuple[np.ndarray | None, dict[int, int]]:
-    path = run / "support.npz"
-    if not path.is_file():
-        return None, {}
-    with np.load(path, allow_pickle=False) as file:
-        return file["weights"][draw], {int(index): place for place, index in enumerate(file["rows"])}
+    rows = table.loc[list(ids), "index"].to_numpy(np.int64)
+    weights = folder.support_weights(draw)
+    lines = []
+    for id_, row, image, heat in zip(ids, rows, dataset.images(rows), folder.maps(draw, rows), strict=True):
+        kind = str(table.loc[id_, "disease"]) if table.loc[id_, "anomalous"] else "normal"
+        mask = dataset.mask(int(row))
+        title = f"{id_}\n{kind}, scored above {100 * rank[id_]:.0f} %"
+        lines.append(Shown(title, image, outline(mask) if mask.any() else None, heat, weights.get(int(row))))
+    return lines
 
 
 def _draw(row: Row, lines: Sequence[Shown], support: UInt8[np.ndarray, "k s s 3"], path: Path) -> None:
@@ -143,10 +122,8 @@ def _draw(row: Row, lines: Sequence[Shown], support: UInt8[np.ndarray, "k s s 3"
             axis.imshow(support[number])
             if line.weights is not None:
                 axis.set_title(f"weight {line.weights[number]:.2f}", fontsize=7)
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def target_of(run: Path) -> tuple[str, str]:
@@ -155,6 +132,5 @@ def target_of(run: Path) -> tuple[str, str]:
     Raises:
         ResultsError: If the folder holds no finished run.
     """
-    row = read_row(run / "row.json")
-    config = json.loads((run / "config.json").read_text("utf-8"))
-    return str(config["benchmark"]), row.target
+    folder = RunFolder(run)
+    return str(folder.config()["benchmark"]), folder.row().target

@@ -17,16 +17,11 @@ from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.image import scored
 from medfsad_bench.metrics.delong import ValueWithError, delong, placements
 from medfsad_bench.metrics.paired import difference_of, holm, letters, pool
-from medfsad_bench.results.row import Row, read_scores
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import read_scores
 
 ALPHA = 0.05
-Evidence = Mapping[str, Path]  # run id → scores.parquet
-
-
-def evidence_in(folder: Path) -> dict[str, Path]:
-    """Scores of runs (`<run id>/scores.parquet`) and of accepted rows (`scores/<run id>.parquet`) by run id."""
-    runs = {path.parent.name: path for path in folder.glob("*/scores.parquet")}
-    return runs | {path.stem: path for path in folder.glob("scores/*.parquet")}
+Evidence = Mapping[str, Path]  # run id → scores, see `results.run_folder.scores_by_run`
 
 
 def letters_of(lines: Sequence[Mapping[str, Row]], evidence: Evidence) -> list[str]:

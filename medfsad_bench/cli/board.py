@@ -33,8 +33,8 @@ def leaderboard(
     from medfsad_bench.board import accepted as rows_of
     from medfsad_bench.board import pages
     from medfsad_bench.board.groups import groups
-    from medfsad_bench.board.significance import evidence_in
     from medfsad_bench.resources import resource_dir
+    from medfsad_bench.results.run_folder import scores_by_run
 
     kept = results or resource_dir("leaderboard") / "results"
     if format_ not in _FORMATS:
@@ -50,7 +50,7 @@ def leaderboard(
         for fault in faults:
             out.print(fault)
         raise typer.Exit(1 if faults else 0)
-    board = groups(rows, evidence_in(runs or kept))
+    board = groups(rows, scores_by_run(runs or kept))
     if not rows:
         raise ResultsError(
             f"{runs or kept} holds no finished rows. Expected runs with a row.json; `medfsad run` makes them."

@@ -30,10 +30,11 @@ def compare(
     """Compare two runs, or two methods over all targets, on the same images and draws; first minus second."""
     from medfsad_bench.board.comparison import as_json, find_runs
     from medfsad_bench.board.comparison import compare as compared
+    from medfsad_bench.results.run_folder import RunFolder
 
     sides = [
         [Path(name)]
-        if (Path(name) / "row.json").is_file() or "/" in name
+        if RunFolder(Path(name)).finished or "/" in name
         else find_runs(runs, name, shots=shots, preset=preset, seed=seed)
         for name in (first, second)
     ]

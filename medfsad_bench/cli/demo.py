@@ -29,13 +29,14 @@ def demo(
     from medfsad_bench.board.accepted import rows_in_runs
     from medfsad_bench.board.groups import groups
     from medfsad_bench.board.pages import as_tables
-    from medfsad_bench.board.significance import evidence_in
     from medfsad_bench.cli.run import run_cells
     from medfsad_bench.curation.stage import PrepareOptions, prepare
     from medfsad_bench.demo import write_demo_downloads
     from medfsad_bench.registry import method_info
-    from medfsad_bench.runner.plan import RunOptions, cells, prepared_sets
+    from medfsad_bench.results.run_folder import scores_by_run
+    from medfsad_bench.runner.plan import RunOptions, cells
     from medfsad_bench.runner.runner import Runner
+    from medfsad_bench.store.prepared import prepared_sets
 
     started = time.monotonic()
     raw, data, runs = out_dir / "raw", out_dir / "data", out_dir / "runs"
@@ -61,7 +62,7 @@ def demo(
             info = method_info(name)
             options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
             run_cells(runner, cells(info, sets, sets, [4], options), bars)
-    for table in as_tables(groups(rows_in_runs(runs), evidence_in(runs))):
+    for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs))):
         out.print(table)
     out.print(
         f"Generated images, not patients: these figures say that the path works, nothing about a method. "

@@ -92,16 +92,15 @@ def rescore(
 ) -> None:
     """Recompute the figures of runs from their stored scores and pixel tallies. Exit 1 if a row differs."""
     from medfsad_bench.results.rescore import broken_down, differences, rescored
-    from medfsad_bench.results.row import read_row
+    from medfsad_bench.results.run_folder import RunFolder
 
     found: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        row = read_row(folder / "row.json")
-        again = rescored(folder, row)
-        differ = differences(row, again)
-        parts = broken_down(folder, row, by, table) if by is not None else {}
+    for folder in map(RunFolder, folders):
+        again = rescored(folder)
+        differ = differences(folder.row(), again)
+        parts = broken_down(folder, by, table) if by is not None else {}
         figures = {name: figure.model_dump() for name, figure in {**again.metrics, **again.secondary, **parts}.items()}
-        found[folder.name] = {"equal": not differ, "differ": differ, "figures": figures}
+        found[folder.path.name] = {"equal": not differ, "differ": differ, "figures": figures}
     if json_:
         print_json(found)
     else:
@@ -141,7 +140,7 @@ def prepared_targets(data: Path, benchmark: str | None, wanted: list[str]) -> "t
     Raises:
         StoreError: If a name isn't prepared.
     """
-    from medfsad_bench.runner.plan import own_sets, prepared_sets
+    from medfsad_bench.store.prepared import own_sets, prepared_sets
 
     sets = prepared_sets(data, benchmark)
     by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}

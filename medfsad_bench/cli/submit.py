@@ -50,7 +50,7 @@ def submit(
         print_json(row.dump())
     else:
         out.print(rows_table([row]))
-        for check, what in row.lint.items():
+        for check, what in row.checks.items():
             out.print(f"{check}: {what}", markup=False)
         out.print(f"wrote {folder}", markup=False)
     if row.failed_checks:

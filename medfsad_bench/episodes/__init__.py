@@ -1,1 +1,5 @@
-"""Who is support and who is query: what an episode of a prepared set consists of."""
+"""Who is support and who is query: the episodes of a prepared set."""
+
+from medfsad_bench.episodes.episodes import Episodes
+
+__all__ = ["Episodes"]

@@ -20,14 +20,14 @@ class RunEstimates:
         metrics: Primary figures.
         secondary: By pooling, disease, lesion size, and at operating points.
         absent: Why a figure is missing.
-        operating: How thresholds without anomalies were set.
+        thresholds: How thresholds without anomalies were set.
         pixel_mode: `exact` or `streamed`; None without pixel figures.
     """
 
     metrics: dict[str, Estimate]
     secondary: dict[str, Estimate]
     absent: dict[str, str]
-    operating: dict[str, Threshold]
+    thresholds: dict[str, Threshold]
     pixel_mode: str | None
 
     def fields(self) -> dict[str, Any]:

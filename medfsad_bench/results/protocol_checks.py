@@ -1,31 +1,58 @@
-"""Protocol lint: what has to hold of every run before its row may stand on a board. Needs no torch and no method.
+"""Protocol checks: what has to hold of every run before its row may stand on a board. Needs no torch and no method.
 
     count, finite, not constant      one usable score per query and draw
     shuffled labels                  the metric itself gives 0.5 where labels say nothing
     order, batch, duplicates         some queries scored again in other company keep their scores
     supports                         no support shares a group with a query
-    unseen                           the target, and what shares images with it, wasn't trained on
-    contamination                    the target is behind the weights: flagged, not failed; shown, and never ranked
+    unseen                           the target, and what shares images with it, wasn't trained on; where it is behind
+                                     the method's weights the row is flagged, not failed: shown, and never ranked
     episodes                         the target's file holds the membership that its digest and the manifest state
 
-A check's outcome is "passed", "not checked: why", "flagged: why", or the fault in one line.
+The outcome of a check is "passed", "not checked: why", "flagged: why", or the fault in one line.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from medfsad_bench.manifest import all_manifests, ids_digest
 from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.results.run_folder import Measurements
 from medfsad_bench.store.dataset import Dataset, membership_digest
 
 PASSED = "passed"
-PROBES = ("order", "batch", "duplicates")
+RERUNS = ("order", "batch", "duplicates")
 # Of the scores' spread, and of their size. Float32 in another order of summation, and what a softmax over supports that
 # are nearly tied makes of it (1.6e-3 of the spread was seen), is no dependence; maps smoothed across a batch move
 # scores by a good part of it. A shift of normally distributed scores by 1e-2 of it moves an AUROC by less than 3e-3.
 _SPREAD, _FLOAT = 1e-2, 1e-6
 _SHUFFLES = 200
+
+
+def checks_of_measurements(
+    measured: Measurements, *, target: str, protocol: str, queries: int, draws: int, seed: int
+) -> dict[str, str]:
+    """The checks that anyone can repeat from what a run has kept."""
+    strict = protocol == "strict"
+    own = measured.calibration["set"] == target
+    return {
+        **check_scores(measured.scores, queries=queries, draws=draws, seed=seed),
+        **(check_reruns(measured.reruns, measured.scores) if strict else dict.fromkeys(RERUNS, _NOT_STRICT)),
+        **check_supports(measured.calibration.loc[own, "group"].tolist(), measured.scores),
+    }
+
+
+def checks_of_target(
+    dataset: Dataset, *, method: str, sources: Sequence[str], has_seen: Sequence[str], unknown: str = ""
+) -> dict[str, str]:
+    """The checks that need the prepared file of the target and the training of the method; see `check_target`."""
+    partners = partners_of(dataset.name, json.loads(dataset.attributes["held_out_with"]))
+    unseen = check_target(
+        target=dataset.name, method=method, sources=sources, has_seen=has_seen, partners=partners, unknown=unknown
+    )
+    return {**unseen, **check_episodes(dataset)}
 
 
 def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 0) -> dict[str, str]:
@@ -37,43 +64,43 @@ def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 
         draws: Number of support draws.
         seed: Of the shuffles.
     """
-    found = {"count": _count(scores, queries=queries, draws=draws)}
+    outcomes = {"count": _count(scores, queries=queries, draws=draws)}
     values = scores["score"].to_numpy(float)
     bad = int((~np.isfinite(values)).sum())
-    found["finite"] = f"{bad} of {len(values)} scores aren't finite" if bad else PASSED
+    outcomes["finite"] = f"{bad} of {len(values)} scores aren't finite" if bad else PASSED
     distinct = scores.groupby("draw")["score"].nunique()
     constant = distinct.index[distinct < 2].tolist()
-    found["not constant"] = f"all scores of draw {constant[0]} are equal" if constant else PASSED
-    found["shuffled labels"] = "not checked: the scores are no numbers" if bad else _shuffled(scores, seed=seed)
-    return found
+    outcomes["not constant"] = f"all scores of draw {constant[0]} are equal" if constant else PASSED
+    outcomes["shuffled labels"] = "not checked: the scores are no numbers" if bad else _shuffled(scores, seed=seed)
+    return outcomes
 
 
-def check_reruns(probes: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
+def check_reruns(reruns: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     """Whether queries that were scored again kept their scores.
 
     Args:
-        probes: Columns probe (a name of `PROBES`), draw, index and score; may be empty.
+        reruns: Columns rerun (a name of `RERUNS`), draw, index and score; may be empty.
         scores: The run's scores.
     """
-    if not len(probes):
-        return dict.fromkeys(PROBES, "not checked: the method isn't at hand, only its scores")
+    if not len(reruns):
+        return dict.fromkeys(RERUNS, "not checked: the method isn't at hand, only its scores")
     spread = float(scores["score"].std())
     allowed = max(_SPREAD * spread, _FLOAT * float(scores["score"].abs().max()))
-    both = probes.merge(scores[["draw", "index", "score"]], on=["draw", "index"], suffixes=("", "_first"))
-    found = {}
-    for probe in PROBES:
-        part = both[both["probe"] == probe]
+    both = reruns.merge(scores[["draw", "index", "score"]], on=["draw", "index"], suffixes=("", "_first"))
+    outcomes = {}
+    for rerun in RERUNS:
+        part = both[both["rerun"] == rerun]
         apart = (part["score"] - part["score_first"]).abs()
-        if not len(part) or len(part) != int((probes["probe"] == probe).sum()):
-            found[probe] = "no query was scored again, so nothing shows that scores don't hang on each other"
+        if not len(part) or len(part) != int((reruns["rerun"] == rerun).sum()):
+            outcomes[rerun] = "no query was scored again, so nothing shows that scores don't depend on each other"
         elif bool((apart <= allowed).all()):
-            found[probe] = PASSED
+            outcomes[rerun] = PASSED
         else:
-            found[probe] = (
-                f"scores hang on {_WHAT[probe]}: of {len(part)} scored again {int((apart > allowed).sum())} differ, by "
-                f"up to {apart.max():.3g} (allowed {allowed:.1g})"
+            outcomes[rerun] = (
+                f"scores depend on {_COMPANY[rerun]}: of {len(part)} scored again {int((apart > allowed).sum())} "
+                f"differ, by up to {apart.max():.3g} (allowed {allowed:.1g})"
             )
-    return found
+    return outcomes
 
 
 def check_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[str, str]:
@@ -85,9 +112,15 @@ def check_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[
 
 
 def check_target(
-    *, target: str, method: str, sources: Sequence[str], has_seen: Sequence[str], partners: Sequence[str]
+    *,
+    target: str,
+    method: str,
+    sources: Sequence[str],
+    has_seen: Sequence[str],
+    partners: Sequence[str],
+    unknown: str = "",
 ) -> dict[str, str]:
-    """Whether the method was trained on the target.
+    """Whether the method has seen the target.
 
     Args:
         target: The target's name.
@@ -95,19 +128,19 @@ def check_target(
         sources: Sets that it was trained on here.
         has_seen: Public sets behind its weights, as it declares.
         partners: Sets that share images or patients with the target.
+        unknown: Why it can't be known what it was trained on; empty if it can.
     """
     trained = sorted(set(sources) & {target, *partners})
     seen = sorted(set(has_seen) & {target, *partners})
-    return {
-        "unseen": f"trained on {', '.join(trained)}, which the target {target} must not share" if trained else PASSED,
-        "contamination": f"flagged: weights or training of {method} have seen {', '.join(seen)}" if seen else PASSED,
-    }
+    if trained:
+        return {"unseen": f"trained on {', '.join(trained)}, which the target {target} must not share"}
+    if seen:
+        return {"unseen": f"flagged: weights or training of {method} have seen {', '.join(seen)}"}
+    return {"unseen": f"not checked: {unknown}" if unknown else PASSED}
 
 
 def check_episodes(dataset: Dataset) -> dict[str, str]:
     """Whether ids, labels, groups, splits and episodes are those that the file's digest and the manifest state."""
-    from medfsad_bench.manifest import all_manifests, ids_digest
-
     table, attributes = dataset.table, dataset.attributes
     digest = membership_digest(table, [draw.tolist() for draw in dataset.episodes])
     if digest != attributes["membership_digest"]:
@@ -124,15 +157,14 @@ def check_episodes(dataset: Dataset) -> dict[str, str]:
 
 def partners_of(target: str, declared: Sequence[str] = ()) -> tuple[str, ...]:
     """Sets that share images or patients with the target, by the manifests and by its own file."""
-    from medfsad_bench.manifest import all_manifests
-
     manifests = all_manifests()
     own = manifests[target].held_out_with if target in manifests else ()
     others = (name for name, manifest in manifests.items() if target in manifest.held_out_with)
     return tuple(sorted({*declared, *own, *others} - {target}))
 
 
-_WHAT = {
+_NOT_STRICT = "not checked: protocol published"
+_COMPANY = {
     "order": "the order of the queries",
     "batch": "the other images of the batch",
     "duplicates": "duplicates among the queries",

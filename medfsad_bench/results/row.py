@@ -1,24 +1,12 @@
 """The result row: everything that is said of one method on one target at K shots. Closed, versioned, unrounded.
 
-<runs>/<run id>/config.json        what determines the result
-                scores.parquet     one line a query and draw, unrounded
-                pixels.npz         what pixel and lesion figures are recomputed from, without maps
-                calibration.parquet  scores of normals that thresholds are set from, support by support
-                probes.parquet     some queries scored once more, in other order and company
-                maps.h5            smoothed maps, if asked for
-                support.npz        how much each support image counted, where a method tells
-                row.json           the row
-                environment.json   machine and versions
-                log.jsonl          what happened when
+Schema 2 names what schema 1 called `contaminated`, `lint` and `operating`; rows of schema 1 are read and upgraded.
 """
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,17 +15,15 @@ from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.thresholds import Threshold
 from medfsad_bench.store import Dataset
 
-ROW_SCHEMA = 1
+ROW_SCHEMA = 2
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Row(_Closed):
+class Row(BaseModel):
     """One method, target, K and training seed."""
 
-    row_schema: Literal[1] = Field(default=1, alias="schema")
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    row_schema: Literal[2] = Field(default=2, alias="schema")
     run_id: str
     benchmark: str
     allowed: tuple[str, ...] = ()  # faults of the target's file; such a row isn't the benchmark's
@@ -49,7 +35,7 @@ class Row(_Closed):
     config: dict[str, Any]
     weights_digest: str
     knowledge: str
-    contaminated: bool
+    has_seen_target: bool  # the target's images are behind the method's weights
     target: str
     target_version: str
     organ: str
@@ -72,10 +58,10 @@ class Row(_Closed):
     metrics: dict[str, Estimate]
     secondary: dict[str, Estimate] = {}
     absent: dict[str, str] = {}  # metric → why it isn't there
-    operating: dict[str, Threshold] = {}  # thresholds that were set without anomalies
+    thresholds: dict[str, Threshold] = {}  # that were set without anomalies
     pixel_mode: Literal["exact", "streamed"] | None = None
-    lint: dict[str, str] = {}  # check → "passed", "not checked: why", "flagged: why" or what failed
-    submitted: bool = False  # scores came from outside: no clock, no probe of their independence
+    checks: dict[str, str] = {}  # protocol check → "passed", "not checked: why", "flagged: why" or what failed
+    submitted: bool = False  # scores came from outside: no clock, and nothing was rerun
     pretrain_s: float | None = None
     adapt_s: float | None = None  # median over draws
     score_ms_per_image: float | None = None
@@ -87,15 +73,15 @@ class Row(_Closed):
 
     @property
     def ranks(self) -> bool:
-        """Whether the row is ranked: strict protocol, surely unseen target, run here, lint passed."""
-        doubts = self.contaminated or self.submitted or self.warnings or self.failed_checks
+        """Whether the row is ranked: strict protocol, surely unseen target, run here, checks passed."""
+        doubts = self.has_seen_target or self.submitted or self.warnings or self.failed_checks
         return self.protocol == "strict" and not doubts
 
     @property
     def failed_checks(self) -> dict[str, str]:
-        """Checks that failed, each with its reason."""
+        """Protocol checks that failed, each with its reason."""
         harmless = ("passed", "not checked", "flagged")
-        return {check: found for check, found in self.lint.items() if not found.startswith(harmless)}
+        return {check: outcome for check, outcome in self.checks.items() if not outcome.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
         """As written to JSON; a row of clean supports doesn't speak of contaminated ones."""
@@ -124,74 +110,34 @@ def target_facts(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, A
     }
 
 
-def read_row(path: Path) -> Row:
-    """Read and check a row.
+def parse_row(text: str, *, where: str) -> Row:
+    """A row from its JSON, upgraded if it is of an older schema.
+
+    Args:
+        text: JSON of one row.
+        where: File, and line, for the message.
 
     Raises:
-        ResultsError: If the file is missing, no JSON, or not of the schema.
+        ResultsError: If it's no JSON, or no row of a known schema.
     """
-    if not path.is_file():
-        raise ResultsError(f"{path.parent}: no row.json there. Expected the folder of a finished run.")
     try:
-        return Row.model_validate_json(path.read_text("utf-8"))
+        content = json.loads(text)
+        return Row.model_validate(_upgraded(content) if isinstance(content, dict) else content)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise ResultsError(
-            f"{path}: not a result row of schema {ROW_SCHEMA} ({faults}). Run the cell again."
-        ) from error
+    except ValueError as error:
+        faults = f"no JSON: {error}"
+    raise ResultsError(f"{where}: not a result row of schema {ROW_SCHEMA} or older ({faults}). Run the cell again.")
 
 
-def read_scores(path: Path) -> pd.DataFrame:
-    """Read the scores of a run: draw, index, id, group, anomalous, disease, score and, from maps, the poolings.
-
-    Raises:
-        ResultsError: If the file is missing or damaged.
-    """
-    return read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
-
-
-def read_calibration(path: Path) -> pd.DataFrame:
-    """Read the scores of normal images that thresholds are set from: set, draw, kind, position, id, group, score.
-
-    Raises:
-        ResultsError: If the file is missing or damaged.
-    """
-    return read_table(path, {"set", "draw", "kind", "id", "group", "score"})
-
-
-def read_probes(path: Path) -> pd.DataFrame:
-    """Read the scores of queries that were scored once more: probe, draw, index, score.
-
-    Raises:
-        ResultsError: If the file is missing or damaged.
-    """
-    return read_table(path, {"probe", "draw", "index", "score"})
-
-
-def read_table(path: Path, needed: set[str]) -> pd.DataFrame:
-    """Read a Parquet file of a run.
-
-    Raises:
-        ResultsError: If it's missing, damaged, or lacks a column.
-    """
-    try:
-        found = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: the file can't be read ({error}). Run the cell again.") from error
-    if missing := sorted(needed - set(found.columns)):
-        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
-    return found
-
-
-def write_table(path: Path, content: pd.DataFrame) -> None:
-    """Write a Parquet file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    content.to_parquet(temporary, index=False)
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    temporary.replace(path)
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 under the names of schema 2; two of its checks are one now."""
+    if content.get("schema", 1) != 1:
+        return content
+    old = dict(content)
+    checks = dict(old.pop("lint", {}))
+    seen = checks.pop("contamination", "passed")
+    if seen.startswith("flagged") and checks.get("unseen", "passed").startswith(("passed", "not checked")):
+        checks["unseen"] = seen
+    renamed = {"has_seen_target": old.pop("contaminated", False), "thresholds": old.pop("operating", {})}
+    return {**old, **renamed, "schema": 2, "checks": checks}

@@ -15,7 +15,7 @@ def row_schema() -> str:
     """JSON Schema (draft 2020-12) of a row, closed: a field that it doesn't name is a fault."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "MedFSAD result row, schema 1",
+        "title": "MedFSAD result row, schema 2",
         **{key: value for key, value in Row.model_json_schema(by_alias=True).items() if key != "title"},
     }
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

@@ -17,7 +17,7 @@ from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.runner.weights import bare_network, load_weights, stage_count, timm_name
 
-_CHUNK = 8  # images a pass, always padded to it: a convolution's last bits hang on the batch's size
+_CHUNK = 8  # images per pass, always padded to it: a convolution's last bits depend on the batch's size
 _CHUNK_PX = (
     8 * 128**2
 )  # of larger images so few that layers stay in a CPU's cache, and at least two, which vectorise alike
@@ -93,11 +93,11 @@ class FeatureCache:
             self._served(replace(network, stages=tuple(sorted(stages))))
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
-        """Feature maps of `images`, one tensor a stage; the same bits whatever batch an image comes in."""
+        """Feature maps of `images`, one tensor per stage; the same bits whatever batch an image comes in."""
         backbone = _counted(backbone)
         served = self._served(backbone)
-        found = self._passed(served, images)
-        return tuple(found[served.stages.index(stage)].float() for stage in backbone.stages)
+        features = self._passed(served, images)
+        return tuple(features[served.stages.index(stage)].float() for stage in backbone.stages)
 
     def source_features(
         self,
@@ -114,7 +114,7 @@ class FeatureCache:
         key = (served, source.digest)
         if key not in self._sources:
             self._sources[key] = self._whole(served, source, on_done)
-        chosen = [backbone.stages[place] for place in (range(len(backbone.stages)) if stages is None else stages)]
+        chosen = [backbone.stages[position] for position in (range(len(backbone.stages)) if stages is None else stages)]
         whole = self._sources[key]
         if whole is None:
             return self.features(replace(backbone, stages=tuple(chosen)), source[indices].float() / 255)
@@ -125,20 +125,20 @@ class FeatureCache:
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest; of `chunk` images at a time."""
         keys = [(key, digest) for digest in self._digests(images)]
-        found = {one: held for one in keys if (held := self._held(one))}
-        missing = {one: index for index, one in enumerate(keys) if one not in found}
+        results = {image_key: value for image_key in keys if (value := self._held(image_key))}
+        missing = {image_key: index for index, image_key in enumerate(keys) if image_key not in results}
         order = list(missing)
         size = chunk or self._chunk
         for start in range(0, len(order), size):
             fresh = order[start : start + size]
-            parts = _padded(images[[missing[one] for one in fresh]], size, compute)
-            for index, one in enumerate(fresh):
-                found[one] = tuple(part[index].clone() for part in parts)
-                self._keep(one, found[one])
-        for one in keys:
-            if one in self._kept:
-                self._kept.move_to_end(one)
-        stages = zip(*(found[one] for one in keys), strict=True)
+            parts = _padded(images[[missing[image_key] for image_key in fresh]], size, compute)
+            for index, image_key in enumerate(fresh):
+                results[image_key] = tuple(part[index].clone() for part in parts)
+                self._keep(image_key, results[image_key])
+        for image_key in keys:
+            if image_key in self._kept:
+                self._kept.move_to_end(image_key)
+        stages = zip(*(results[image_key] for image_key in keys), strict=True)
         return tuple(torch.stack(stage) for stage in stages)
 
     def paired(
@@ -147,30 +147,30 @@ class FeatureCache:
         """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
         rows, columns = self._digests(images), self._digests(others)
         keys = [(key, row + column) for row, column in product(rows, columns)]
-        found = {one: self._kept[one] for one in keys if one in self._kept}
+        results = {pair_key: self._kept[pair_key] for pair_key in keys if pair_key in self._kept}
         missing = {
-            column: place
-            for place, column in enumerate(columns)
-            if any((key, row + column) not in found for row in rows)
+            column: position
+            for position, column in enumerate(columns)
+            if any((key, row + column) not in results for row in rows)
         }
         if missing:
             with torch.no_grad():
                 fresh = compute(others[list(missing.values())])
             for (row, column), value in zip(product(rows, missing), fresh.flatten(0, 1), strict=True):
-                found[key, row + column] = (value.clone(),)
-                self._keep((key, row + column), found[key, row + column])
-        for one in keys:
-            if one in self._kept:
-                self._kept.move_to_end(one)
-        return torch.stack([found[one][0] for one in keys]).unflatten(0, (len(rows), len(columns)))
+                results[key, row + column] = (value.clone(),)
+                self._keep((key, row + column), results[key, row + column])
+        for pair_key in keys:
+            if pair_key in self._kept:
+                self._kept.move_to_end(pair_key)
+        return torch.stack([results[pair_key][0] for pair_key in keys]).unflatten(0, (len(rows), len(columns)))
 
     def _served(self, backbone: Backbone) -> Backbone:
         """What is passed for `backbone`: the first of its network's that has all its stages."""
-        known = self._serving.setdefault(replace(backbone, stages=()), [])
-        fitting = [one for one in known if set(backbone.stages) <= set(one.stages)]
+        served = self._serving.setdefault(replace(backbone, stages=()), [])
+        fitting = [candidate for candidate in served if set(backbone.stages) <= set(candidate.stages)]
         if not fitting:
             fitting = [replace(backbone, stages=tuple(sorted(set(backbone.stages))))]  # timm's order
-            known += fitting
+            served += fitting
         return fitting[0]
 
     def _whole(
@@ -180,30 +180,30 @@ class FeatureCache:
         whole: tuple[Tensor, ...] = ()
         others = sum(_size(stages) for stages in self._sources.values() if stages)
         for start in range(0, len(source), self._chunk):
-            places = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
-            images = source[places].float() / 255
+            indices = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
+            images = source[indices].float() / 255
             parts = self._passed(backbone, images)
             if not whole:
-                if others + _size(parts) // len(places) * len(source) > self._budget:
+                if others + _size(parts) // len(indices) * len(source) > self._budget:
                     return None
                 whole = tuple(part.new_empty((len(source), *part.shape[1:])) for part in parts)
                 self._bytes += _size(whole)
             for stage, part in zip(whole, parts, strict=True):
-                stage[places] = part
-            for row, digest in zip(places.tolist(), self._digests(images), strict=True):
+                stage[indices] = part
+            for row, digest in zip(indices.tolist(), self._digests(images), strict=True):
                 key = (backbone, digest)
                 self._bytes -= _size(self._kept.pop(key, ()))
                 self._placed[key] = (whole, row)
-            on_done(start + len(places), len(source))
+            on_done(start + len(indices), len(source))
         self._shrink()
         return whole
 
     def _digests(self, images: Images) -> list[bytes]:
-        """One an image. A batch is asked for several times over, so its digests stay as long as it does, unchanged."""
+        """One per image. A batch is asked for several times over, so its digests stay as long as it does, unchanged."""
         version, digests = self._digested.get(images, (-1, []))
         if version != images._version:
             pixels = [image.contiguous().cpu().numpy() for image in images]
-            digests = [hashlib.sha256(one.tobytes()).digest() for one in pixels]
+            digests = [hashlib.sha256(image.tobytes()).digest() for image in pixels]
             self._digested[images] = (images._version, digests)
         return digests
 
@@ -218,8 +218,8 @@ class FeatureCache:
         chunk = self._chunk
         if self._device.type == "cpu":
             chunk = max(2, min(chunk, _CHUNK_PX // (backbone.size_px or images.shape[-1]) ** 2))
-        known = {digest for digest in self._digests(images) if self._held((backbone, digest))}
-        self.images_computed += len(set(self._digests(images)) - known)
+        kept = {digest for digest in self._digests(images) if self._held((backbone, digest))}
+        self.images_computed += len(set(self._digests(images)) - kept)
         return self.cached(backbone, images, lambda fresh: self._pass(backbone, fresh), chunk=chunk)
 
     def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:

@@ -4,6 +4,7 @@ The influence of a support is the AUROC of all K minus that of the other K - 1: 
 over groups of queries, for these very supports.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,13 @@ from jaxtyping import Float64, UInt8
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.estimates.estimate import REPLICATES
-from medfsad_bench.metrics.interval import Replicates, replicate
+from medfsad_bench.files import whole
+from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.paired import Difference, paired_difference
-from medfsad_bench.runner.context import LocalContext, denormals_flushed
-from medfsad_bench.runner.evaluate import Target, score_draw
 from medfsad_bench.runner.features import FeatureCache
-from medfsad_bench.runner.memory import memory_told
+from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
-from medfsad_bench.runner.runner import Progress
+from medfsad_bench.runner.scoring import score_draw
 from medfsad_bench.runner.training import train
 
 
@@ -31,7 +31,7 @@ class Influence:
 
     Attributes:
         draw: Which draw.
-        place: Of the support within it.
+        position: Of the support within it.
         id: Of its image.
         anomalous: Whether it is one of the contaminated supports.
         auroc: Of the draw, with all supports.
@@ -39,7 +39,7 @@ class Influence:
     """
 
     draw: int
-    place: int
+    position: int
     id: str
     anomalous: bool
     auroc: float
@@ -63,59 +63,51 @@ def leave_one_out(
     """
     if cell.shots < 2:
         raise MethodError("--shots 1 leaves no support when one is left out. Expected two or more.")
-    context = LocalContext(device, cell.options.seed, cache)
-    context.on_progress = lambda done, total, figures: progress("training", done, total, figures)
-    target = Target(cell.target, device, seed=cell.options.seed, contaminated=cell.options.contaminated, pool=cell.pool)
-    known = cell.target.table.iloc[target.rows]
-    anomalous = known["label"].to_numpy(bool)
-    groups = cell.target.group_numbers[target.rows]
-    done, total = 0, len(draws) * (cell.shots + 1)
-    found = []
-    with memory_told(device, cell.config), denormals_flushed():
-        method = cell.info.build(cell.config)
-        train(method, cell, context)
+    with opened(cell, device, cache, progress) as run:
+        train(run)
+        steps = itertools.count(1)
 
-        def scores(draw: int, without: int | None) -> Replicates:
-            nonlocal done
-            result = score_draw(
-                method,
-                target,
-                context,
-                draw=draw,
-                shots=cell.shots,
-                batch_size=cell.options.batch_size,
-                without=without,
-            )
-            done += 1
-            progress("scoring", done, total, {})
-            one: Float64[np.ndarray, "1 n"] = result.columns["score"][None].astype(np.float64)
-            return replicate(one, anomalous, groups, replicates=REPLICATES, seed=cell.options.seed)
+        def scores(draw: int, without: int | None) -> Float64[np.ndarray, "1 n"]:
+            values = score_draw(run, draw, without=without).columns["score"][None].astype(np.float64)
+            progress("scoring", next(steps), len(draws) * (cell.shots + 1), {})
+            return values
 
-        for draw in draws:
-            whole = scores(draw, None)
-            each = [paired_difference(whole, scores(draw, place)) for place in range(cell.shots)]
-            support = cell.target.table.iloc[cell.support(draw)]
-            lines = zip(each, support["id"].astype(str), support["label"].astype(bool), strict=True)
-            mine = [
-                Influence(draw, place, name, label, whole.estimate, difference)
-                for place, (difference, name, label) in enumerate(lines)
-            ]
-            found += sorted(mine, key=lambda one: one.difference.value)
-    return found
+        by_draw = {draw: [scores(draw, without) for without in (None, *range(cell.shots))] for draw in draws}
+    return [influence for draw in draws for influence in _influences(cell, draw, by_draw[draw])]
 
 
-def write_influences(cell: Cell, found: Sequence[Influence], path: Path) -> None:
-    """Draw the supports with their influence: a line a draw, from the one that hurts most to the one that helps most.
+def _influences(cell: Cell, draw: int, scores: Sequence[Float64[np.ndarray, "1 n"]]) -> list[Influence]:
+    """Of the scores with all supports, then without the first of them, without the second, ….
+
+    The one that hurts most comes first.
+    """
+    queries = cell.episodes.queries
+    anomalous = cell.target.table["label"].to_numpy(bool)[queries]
+    groups = cell.target.group_numbers[queries]
+    whole, *without = (
+        replicate(values, anomalous, groups, replicates=REPLICATES, seed=cell.options.seed) for values in scores
+    )
+    supports = cell.target.table.iloc[cell.episodes.support(draw)]
+    images = zip(without, supports["id"].astype(str), supports["label"].astype(bool), strict=True)
+    influences = [
+        Influence(draw, position, id_, label, whole.estimate, paired_difference(whole, others))
+        for position, (others, id_, label) in enumerate(images)
+    ]
+    return sorted(influences, key=lambda influence: influence.difference.value)
+
+
+def write_influences(cell: Cell, influences: Sequence[Influence], path: Path) -> None:
+    """Draw the supports with their influence: one line per draw, the one that hurts most first.
 
     Args:
         cell: What was measured.
-        found: As `leave_one_out` returns them.
+        influences: As `leave_one_out` returns them.
         path: PNG to write.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    draws = list(dict.fromkeys(one.draw for one in found))
+    draws = list(dict.fromkeys(influence.draw for influence in influences))
     figure = Figure(figsize=(1.55 * cell.shots + 0.4, 1.95 * len(draws) + 0.6), layout="constrained")
     panels = figure.subplots(len(draws), cell.shots, squeeze=False)
     figure.suptitle(
@@ -124,25 +116,23 @@ def write_influences(cell: Cell, found: Sequence[Influence], path: Path) -> None
         wrap=True,
     )
     for line, draw in zip(panels, draws, strict=True):
-        mine = [one for one in found if one.draw == draw]
-        images = cell.target.images(cell.support(draw))
-        for axis, one in zip(line, mine, strict=True):
-            image: UInt8[np.ndarray, "s s 3"] = images[one.place]
+        of_draw = [influence for influence in influences if influence.draw == draw]
+        images = cell.target.images(cell.episodes.support(draw))
+        for axis, influence in zip(line, of_draw, strict=True):
+            image: UInt8[np.ndarray, "s s 3"] = images[influence.position]
             axis.imshow(image)
             axis.set_axis_off()
-            ends = f"[{one.difference.low:+.3f}, {one.difference.high:+.3f}]"
-            axis.set_title(f"{one.difference.value:+.3f}\n{ends}", fontsize=7)
-            edge, shown = image.shape[0], _colour(one.difference)
+            ends = f"[{influence.difference.low:+.3f}, {influence.difference.high:+.3f}]"
+            axis.set_title(f"{influence.difference.value:+.3f}\n{ends}", fontsize=7)
+            edge, shown = image.shape[0], _colour(influence.difference)
             axis.add_patch(Rectangle((0, 0), edge - 1, edge - 1, fill=False, edgecolor=shown, linewidth=3))
-            note = f"{one.id}, an anomaly" if one.anomalous else one.id
+            note = f"{influence.id}, an anomaly" if influence.anomalous else influence.id
             axis.text(0.5, -0.03, note, transform=axis.transAxes, fontsize=5, ha="center", va="top")
         line[0].text(
             -0.06, 0.5, f"draw {draw}", transform=line[0].transAxes, fontsize=7, ha="right", va="center", rotation=90
         )
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def _colour(difference: Difference) -> str:

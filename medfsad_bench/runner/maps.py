@@ -39,11 +39,11 @@ def pooled(maps: Float32[np.ndarray, "n s s"]) -> dict[str, Float64[np.ndarray, 
     return {"score": flat.max(1).astype(np.float64), "score_mean": mean, "score_top1": top_mean}
 
 
-def enlarged(one: Float32[np.ndarray, "s s"], height: int, width: int) -> Float32[np.ndarray, "h w"]:
+def enlarged(anomaly_map: Float32[np.ndarray, "s s"], height: int, width: int) -> Float32[np.ndarray, "h w"]:
     """A map at the truth's size (bilinear): the map is enlarged, the mask never shrunk."""
-    if one.shape == (height, width):
-        return one
-    tensor = torch.from_numpy(one)[None, None]
+    if anomaly_map.shape == (height, width):
+        return anomaly_map
+    tensor = torch.from_numpy(anomaly_map)[None, None]
     return torch.nn.functional.interpolate(tensor, (height, width), mode="bilinear")[0, 0].numpy()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from medfsad_bench.estimates.lesion import measure_lesions
-from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS, PixelDraw, measure_pixels, measure_streamed
+from medfsad_bench.estimates.pixel import PixelDraw, measure_pixels, measure_streamed
 from medfsad_bench.manifest import PIXEL_TRUTH
 from medfsad_bench.runner.maps import enlarged
 from medfsad_bench.store import Dataset
@@ -39,11 +39,6 @@ class PixelTruth:
         self.streamed = pixels >= STREAMED_FROM_PX
         self._masks = [] if self.absent or self.streamed else [dataset.mask(int(row)) for row in rows]
 
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """Names of the figures that the kind of truth supports."""
-        return BOX_METRICS if self._boxes else PIXEL_METRICS
-
     def lesion_shares(self) -> Float64[np.ndarray, " n"]:
         """Part of a test image's area that its lesions (or boxes) cover."""
         return np.array([float(mask.mean()) for mask in self._each()])
@@ -72,5 +67,5 @@ class _Images:
         self._truth, self._maps = truth, maps
 
     def __iter__(self) -> Iterator[tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]]:
-        for one, mask in zip(self._maps, self._truth._each(), strict=True):
-            yield enlarged(one, *mask.shape), mask
+        for anomaly_map, mask in zip(self._maps, self._truth._each(), strict=True):
+            yield enlarged(anomaly_map, *mask.shape), mask

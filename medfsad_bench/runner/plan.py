@@ -9,14 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Int64
-
-from medfsad_bench.episodes.abnormal import AbnormalPool, abnormal_pool
-from medfsad_bench.episodes.contamination import RULE, support_rows, why_absent
-from medfsad_bench.errors import StoreError, WeightsError
+from medfsad_bench.episodes import Episodes
+from medfsad_bench.episodes.contamination import RULE
+from medfsad_bench.errors import WeightsError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, MethodInfo
-from medfsad_bench.manifest import OWN
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
 from medfsad_bench.runner.weights import weights_digest
@@ -63,37 +59,22 @@ class Cell:
         """Whether `pretrain` learns from sources."""
         return learns_from_sources(self.info, self.config)
 
+    @cached_property
+    def episodes(self) -> Episodes:
+        """Who is support and who is query."""
+        abnormal = self.info.knows(ABNORMAL_SUPPORTS)
+        return Episodes(self.target, self.shots, contaminated=self.options.contaminated, abnormal=abnormal)
+
     @property
     def absent(self) -> str:
         """Why the cell doesn't exist; empty if it does."""
-        fewest = min((len(draw) for draw in self.target.episodes), default=0)
-        if fewest < self.shots:
-            return f"{self.target.name} has {fewest} training groups, fewer than {self.shots} shots"
-        if self.options.draws > len(self.target.episodes):
-            return (
-                f"{self.target.name} holds {len(self.target.episodes)} support draws, fewer than {self.options.draws}"
-            )
-        if self.pool is not None and len(self.pool.rows) < self.shots:
-            return (
-                f"{self.target.name} can spare {len(self.pool.rows)} anomalous groups for abnormal supports, fewer "
-                f"than {self.shots} shots"
-            )
+        if reason := self.episodes.why_absent(self.options.draws):
+            return reason
         if self.trains and not self.sources:
             return f"no other data set to train on beside {self.target.name}"
         if self.options.contaminated and self.options.protocol != "strict":
             return "contaminated supports are known to the strict protocol alone"
-        if self.options.contaminated and self.pool is not None:
-            return f"{self.info.name} takes abnormal supports, beside which contaminated ones say nothing"
-        return why_absent(self.target, self.shots, self.options.contaminated)
-
-    def support(self, draw: int) -> Int64[np.ndarray, " k"]:
-        """Rows of a draw's supports."""
-        return support_rows(self.target, draw, self.shots, self.options.contaminated)
-
-    @cached_property
-    def pool(self) -> AbnormalPool | None:
-        """Where abnormal supports come from, if the method declares them: these are no queries then."""
-        return abnormal_pool(self.target) if self.info.knows(ABNORMAL_SUPPORTS) else None
+        return ""
 
     @property
     def training(self) -> dict[str, Any]:
@@ -149,49 +130,6 @@ def learns_from_sources(info: MethodInfo, config: Any) -> bool:
     return info.trains and getattr(config, "trained_on", "sources") == "sources"
 
 
-def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
-    """All prepared sets of one benchmark.
-
-    Args:
-        data: Folder that `prepare` wrote to, or one benchmark's folder in it.
-        benchmark: Which one; may be None if there is only one.
-
-    Raises:
-        StoreError: If there's none, more than one benchmark to choose from, or two files of one set.
-    """
-    if not data.is_dir():
-        raise StoreError(f"{data} is no folder. Expected prepared files (*.h5) there; `medfsad prepare` writes them.")
-    folders = [data] if any(data.glob("*.h5")) else sorted(f for f in data.iterdir() if any(f.glob("*.h5")))
-    folders = [f for f in folders if benchmark in (None, f.name) or f == data]
-    if benchmark is None and len(folders) > 1:
-        folders = [f for f in folders if f.name != OWN]
-    if len(folders) != 1:
-        found = ", ".join(f.name for f in folders) or "none"
-        raise StoreError(
-            f"{data} holds prepared files of these benchmarks: {found}; expected one"
-            f"{f' named {benchmark!r}' if benchmark else ''}. Choose with --benchmark, or run `medfsad prepare` first."
-        )
-    return _sets_in(folders[0])
-
-
-def own_sets(data: Path) -> list[Dataset]:
-    """The user's own prepared folders, which may be targets beside any benchmark."""
-    return _sets_in(data / OWN)
-
-
-def _sets_in(folder: Path) -> list[Dataset]:
-    sets = [Dataset(path) for path in sorted(folder.glob("*.h5"))]
-    by_name: dict[str, Dataset] = {}
-    for dataset in sets:
-        if dataset.name in by_name:
-            raise StoreError(
-                f"{folder} holds two files of {dataset.name!r}: {by_name[dataset.name].path.name} and "
-                f"{dataset.path.name}. Move one of them to another folder."
-            )
-        by_name[dataset.name] = dataset
-    return list(by_name.values())
-
-
 def sources_for(target: Dataset, sets: Sequence[Dataset], hold_out: HoldOut) -> tuple[Dataset, ...]:
     """The sets that a method may be trained on: none that shares images with the target, nor what `hold_out` adds."""
 
@@ -208,15 +146,15 @@ def cells(
     info: MethodInfo, targets: Sequence[Dataset], sets: Sequence[Dataset], shots: Sequence[int], options: RunOptions
 ) -> list[Cell]:
     """Every cell asked for, those that can't exist included."""
-    found = []
+    planned = []
     for target in targets:
         for k in shots:
             config = _with_shots(info, options, k)
             others = sources_for(target, sets, options.hold_out)
             sources = others if learns_from_sources(info, config) else ()
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
-            found.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
-    return found
+            planned.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
+    return planned
 
 
 def _with_shots(info: MethodInfo, options: RunOptions, shots: int) -> Any:

@@ -9,28 +9,29 @@ Scores are the maxima of smoothed maps in every line, also for a method that has
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Bool, Float64, Int64
 
-from medfsad_bench.errors import MethodError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
-from medfsad_bench.method import Method
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import bootstrap_interval
-from medfsad_bench.runner.context import LocalContext, denormals_flushed
-from medfsad_bench.runner.evaluate import Target
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.maps import smooth_maps
+from medfsad_bench.runner.opened import OpenCell, Progress, opened
 from medfsad_bench.runner.plan import Cell
-from medfsad_bench.runner.published import BATCH, class_order, raw_maps, reference_size, smoothed_across, without_last
-from medfsad_bench.runner.runner import Progress
+from medfsad_bench.runner.published import (
+    class_order,
+    raw_maps,
+    reference_size,
+    smoothed_across,
+    whole_batches,
+    without_last,
+)
 from medfsad_bench.runner.training import train
 
 
@@ -98,55 +99,34 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
     Raises:
         MethodError: If the method gives no maps, or there are fewer test images than a batch.
     """
-    folder = cell.options.runs / "protocols" / cell.run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    target = Target(cell.target, device, seed=cell.options.seed, pool=cell.pool)
-    if len(target.rows) < BATCH:
-        raise MethodError(
-            f"{cell.target.name} has {len(target.rows)} test images, fewer than a batch of {BATCH}: under protocol "
-            "published none of them is scored. Choose another target."
-        )
-    context = LocalContext(device, cell.options.seed, cache)
-    context.on_progress = lambda done, total, figures: progress("training", done, total, figures)
-    method = cell.info.build(cell.config)
+    whole_batches(cell.episodes)
+    folder = RunFolder(cell.options.runs / "protocols" / cell.run_id)
+    with folder.lock(), opened(cell, device, cache, progress) as run:
 
-    def evaluate(number: int) -> None:
-        found = _epoch(method, target, context, cell, lambda done, total: progress("scoring", done, total, {}))
-        temporary = folder / f".epoch{number:04d}.tmp.npz"
-        np.savez(temporary, each=found.each, across=found.across)
-        temporary.replace(folder / f"epoch{number:04d}.npz")
+        def evaluate(number: int) -> None:
+            folder.keep_epoch(number, dataclasses.asdict(_epoch(run)))
 
-    with FileLock(folder / ".lock"), denormals_flushed():
-        train(method, cell, context, folder=folder / "training", on_epoch=evaluate)
-        if not any(folder.glob("epoch*.npz")):
+        train(run, folder=folder.path / "training", on_epoch=evaluate)
+        if not folder.kept_epochs():
             evaluate(0)
-        epochs = [_read(path) for path in sorted(folder.glob("epoch*.npz"))]
-    order = class_order(target)
-    anomalous = cell.target.table["label"].to_numpy(bool)[target.rows[order]]
-    groups = cell.target.group_numbers[target.rows[order]]
-    figures = {name: _figure(epochs, habits, anomalous, groups) for name, habits in LINES.items()}
+    epochs = [Epoch(**arrays) for arrays in folder.kept_epochs().values()]
+    rows = cell.episodes.queries[class_order(cell.episodes)]
+    anomalous, groups = cell.target.table["label"].to_numpy(bool)[rows], cell.target.group_numbers[rows]
+    estimates = {name: _estimate(epochs, habits, anomalous, groups) for name, habits in LINES.items()}
     curve = [float(_aurocs(epoch, STRICT, anomalous).mean()) for epoch in epochs]
-    return Compared(cell.target.name, figures, curve, _chosen(epochs, PUBLISHED, anomalous) + 1)
+    return Compared(cell.target.name, estimates, curve, _chosen(epochs, PUBLISHED, anomalous) + 1)
 
 
-def _epoch(
-    method: Method, target: Target, context: LocalContext, cell: Cell, on_done: Callable[[int, int], None]
-) -> Epoch:
+def _epoch(run: OpenCell) -> Epoch:
     each, across = [], []
-    done, total = itertools.count(), cell.options.draws
-    for draw in range(total):
-        maps, _ = raw_maps(method, target, context, draw=draw, shots=cell.shots)
-        own = [smooth_maps(part, target.size_px).flatten(1).max(1).values for part in maps.split(64)]
-        each.append(torch.cat(own).double().numpy())
+    for draw in range(run.cell.options.draws):
+        maps, _ = raw_maps(run, draw)
+        smooth = [smooth_maps(part, run.images.size_px).flatten(1).max(1).values for part in maps.split(64)]
+        each.append(torch.cat(smooth).double().numpy())
         stacks = smoothed_across(reference_size(maps))
         across.append(stacks.reshape(len(stacks), -1).max(1).astype(np.float64))
-        on_done(next(done) + 1, total)
+        run.progress("scoring", draw + 1, run.cell.options.draws, {})
     return Epoch(np.stack(each), np.stack(across))
-
-
-def _read(path: Path) -> Epoch:
-    with np.load(path, allow_pickle=False) as file:
-        return Epoch(file["each"], file["across"])
 
 
 def _scores(epoch: Epoch, habits: Habits) -> Float64[np.ndarray, "draws m"]:
@@ -167,7 +147,7 @@ def _chosen(epochs: Sequence[Epoch], habits: Habits, anomalous: Bool[np.ndarray,
     return int(np.argmax([_aurocs(epoch, habits, anomalous).mean() for epoch in epochs]))
 
 
-def _figure(
+def _estimate(
     epochs: Sequence[Epoch], habits: Habits, anomalous: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
 ) -> Estimate:
     epoch = epochs[_chosen(epochs, habits, anomalous)]

@@ -11,52 +11,125 @@ It exists to show what these habits do to a figure. Its rows are marked and neve
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
+from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import MethodError
-from medfsad_bench.method import Method
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.runner.context import LocalContext
-from medfsad_bench.runner.evaluate import DrawScores, Target, now
+from medfsad_bench.results.draw_scores import DrawScores
+from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.runner.opened import OpenCell
+from medfsad_bench.runner.plan import Cell
+from medfsad_bench.runner.scoring import Scored, now
+from medfsad_bench.runner.training import train
 
 SIZE_PX, BATCH, SIGMA_PX = 128, 16, 4.0  # the reference's image size, test batch and smoothing
 DRAW = 0
 
 
-def class_order(target: Target) -> Int64[np.ndarray, " n"]:
-    """Positions among the target's test rows: anomalous images first, each class sorted by id."""
-    test = target.dataset.table.iloc[target.rows].reset_index(drop=True)
-    return test.sort_values(["label", "id"], ascending=[False, True]).index.to_numpy(np.int64, copy=True)
+def score_published(run: OpenCell, folder: RunFolder) -> Scored:
+    """Train, look at the test set after every epoch, and take the best one: what the reference does.
+
+    Raises:
+        MethodError: If the method gives no maps, or trains and never tells the end of an epoch.
+    """
+    epochs = PublishedRun(run, folder)
+    trained = train(run, folder=folder.path / "training", on_epoch=epochs.evaluate)
+    if not folder.kept_epochs() and not _has_epochs(run.cell):
+        epochs.evaluate(0)
+    selected_epoch, best = epochs.best()
+    absent = "protocol published states image estimates alone"
+    return Scored(trained, [best], epochs.rows, absent=absent, selected_epoch=selected_epoch)
+
+
+def _has_epochs(cell: Cell) -> bool:
+    return cell.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0
+
+
+class PublishedRun:
+    """Scores of every epoch, kept on disk as they come, so that a broken run goes on.
+
+    Args:
+        run: The open cell.
+        folder: Of the run.
+
+    Attributes:
+        rows: Rows of the queries that are scored: whole batches in class order.
+
+    Raises:
+        MethodError: If there are fewer queries than a batch.
+    """
+
+    def __init__(self, run: OpenCell, folder: RunFolder) -> None:
+        self._run, self._folder = run, folder
+        self.rows = whole_batches(run.images.episodes)
+        self._anomalous = run.cell.target.table["label"].to_numpy(bool)[self.rows]
+
+    def evaluate(self, epoch: int) -> None:
+        """Score with the present weights; epoch 0 stands for weights that aren't trained here."""
+        maps, draw = raw_maps(self._run, DRAW)
+        scores = draw.columns["score"] = published_scores(reference_size(maps))
+        self._folder.keep_epoch(epoch, draw.arrays())
+        self._folder.log("epoch", number=epoch, test_auroc=auroc_score(scores, self._anomalous))
+
+    def best(self) -> tuple[int, DrawScores]:
+        """The epoch with the best AUROC on the test set, the earliest of equals, and its scores.
+
+        Raises:
+            MethodError: If no epoch was evaluated.
+        """
+        epochs = {number: DrawScores.of_arrays(arrays) for number, arrays in self._folder.kept_epochs().items()}
+        if not epochs:
+            raise MethodError(
+                f"Protocol published picks an epoch, and {self._run.cell.info.name} never told the end of one "
+                "(context.epoch_end). Run it under --protocol strict."
+            )
+        epoch = max(epochs, key=lambda number: (auroc_score(epochs[number].columns["score"], self._anomalous), -number))
+        return epoch, epochs[epoch]
+
+
+def class_order(episodes: Episodes) -> Int64[np.ndarray, " n"]:
+    """Positions among the queries: anomalous images first, each class sorted by id."""
+    queries = episodes.dataset.table.iloc[episodes.queries].reset_index(drop=True)
+    return queries.sort_values(["label", "id"], ascending=[False, True]).index.to_numpy(np.int64, copy=True)
+
+
+def whole_batches(episodes: Episodes) -> Int64[np.ndarray, " m"]:
+    """Rows of the queries in class order, the last incomplete batch left out.
+
+    Raises:
+        MethodError: If nothing is left.
+    """
+    order = class_order(episodes)
+    if len(order) < BATCH:
+        raise MethodError(
+            f"Protocol published scores whole batches of {BATCH} images, and {episodes.dataset.name} has {len(order)} "
+            "queries. Run it under --protocol strict, or choose another target."
+        )
+    return episodes.queries[order[: without_last(len(order))]]
 
 
 def raw_maps(
-    method: Method,
-    target: Target,
-    context: LocalContext,
-    *,
-    draw: int,
-    shots: int,
-    on_batch: Callable[[int], None] = lambda _: None,
-) -> tuple[torch.Tensor, DrawScores]:
-    """The method's maps of all test images in class order, as it gave them, and how long they took.
+    run: OpenCell, draw: int, *, on_batch: Callable[[int], None] = lambda _: None
+) -> tuple[Float32[torch.Tensor, "n mh mw"], DrawScores]:
+    """The method's maps of all queries in class order, as it gave them, and how long they took.
 
     Raises:
         MethodError: If it gives no maps.
     """
-    timing = DrawScores()
-    started = now(context.device)
-    scorer = target.bound(method, draw=draw, shots=shots).adapt(target.support(draw, shots), context)
-    timing.adapt_s = now(context.device) - started
+    device, timing = run.context.device, DrawScores()
+    started = now(device)
+    scorer = run.images.bound(run.method, draw).adapt(run.images.support(draw), run.context)
+    timing.adapt_s = now(device) - started
     parts = []
-    for positions in torch.from_numpy(class_order(target)).split(BATCH):
-        images = target.queries(positions)
-        started = now(context.device)
+    for positions in torch.from_numpy(class_order(run.images.episodes)).split(BATCH):
+        images = run.images.queries(positions)
+        started = now(device)
         maps = scorer(images).pixel
-        timing.score_s += now(context.device) - started
+        timing.score_s += now(device) - started
         if maps is None:
             raise MethodError(
                 "Protocol published smooths and pools anomaly maps, and this method gives none. Run it under "
@@ -65,6 +138,13 @@ def raw_maps(
         parts.append(maps.float().cpu())
         on_batch(len(positions))
     return torch.cat(parts), timing
+
+
+def published_scores(maps: Float32[np.ndarray, "n h w"]) -> Float64[np.ndarray, " m"]:
+    """Scores of the first m images in class order, from maps at the reference's size."""
+    smooth = smoothed_across(maps[: without_last(len(maps))])
+    low, high = float(smooth.min()), float(smooth.max())
+    return (smooth.reshape(len(smooth), -1).max(1).astype(np.float64) - low) / max(high - low, 1e-30)
 
 
 def reference_size(maps: torch.Tensor) -> Float32[np.ndarray, "n h w"]:
@@ -85,58 +165,3 @@ def smoothed_across(maps: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "
 def without_last(count: int) -> int:
     """How many of `count` images are scored: whole batches alone."""
     return count // BATCH * BATCH
-
-
-def published_scores(maps: Float32[np.ndarray, "n h w"]) -> Float64[np.ndarray, " m"]:
-    """Scores of the first m images in class order, from maps at the reference's size."""
-    smooth = smoothed_across(maps[: without_last(len(maps))])
-    low, high = float(smooth.min()), float(smooth.max())
-    return (smooth.reshape(len(smooth), -1).max(1).astype(np.float64) - low) / max(high - low, 1e-30)
-
-
-class PublishedRun:
-    """Scores of every epoch, kept on disk as they come, so that a broken run goes on.
-
-    Args:
-        target: The target's test images.
-        context: Of the run.
-        folder: Of the run.
-        shots: K.
-    """
-
-    def __init__(self, target: Target, context: LocalContext, folder: Path, *, shots: int) -> None:
-        if len(target.rows) < BATCH:
-            raise MethodError(
-                f"Protocol published scores whole batches of {BATCH} images, and {target.dataset.name} has "
-                f"{len(target.rows)} test images. Run it under --protocol strict."
-            )
-        self._target, self._context, self._folder, self._shots = target, context, folder, shots
-        order = class_order(target)
-        self.scored = order[: without_last(len(order))]
-        self._anomalous = target.dataset.table["label"].to_numpy(bool)[target.rows[self.scored]]
-
-    def evaluate(self, method: Method, epoch: int) -> float:
-        """AUROC of the present weights on the test set; epoch 0 stands for weights that aren't trained here."""
-        maps, timing = raw_maps(method, self._target, self._context, draw=DRAW, shots=self._shots)
-        scores = published_scores(reference_size(maps))
-        temporary = self._folder / f".epoch{epoch:04d}.tmp.npz"
-        np.savez(temporary, score=scores, times=np.array([timing.adapt_s, timing.score_s]))
-        temporary.replace(self._folder / f"epoch{epoch:04d}.npz")
-        return auroc_score(scores, self._anomalous)
-
-    def best(self) -> tuple[int, DrawScores]:
-        """The epoch with the best AUROC on the test set, the earliest of equals, and its scores."""
-        found: dict[int, DrawScores] = {}
-        for path in sorted(self._folder.glob("epoch*.npz")):
-            with np.load(path, allow_pickle=False) as file:
-                adapt_s, score_s = (float(value) for value in file["times"])
-                found[int(path.stem.removeprefix("epoch"))] = DrawScores(
-                    {"score": file["score"]}, adapt_s=adapt_s, score_s=score_s
-                )
-        epoch = max(found, key=lambda number: (auroc_score(found[number].columns["score"], self._anomalous), -number))
-        return epoch, found[epoch]
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether any epoch was."""
-        return any(self._folder.glob("epoch*.npz"))

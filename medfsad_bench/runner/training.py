@@ -11,65 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from filelock import FileLock
-from jaxtyping import Int64, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medfsad_bench.errors import WeightsError
+from medfsad_bench.files import whole, write_json
 from medfsad_bench.info import SOURCE_ANOMALIES
 from medfsad_bench.method import Method
-from medfsad_bench.results.row import write_json
-from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.plan import Cell
-from medfsad_bench.store import Dataset
-
-
-class DeviceSource:
-    """Normal training images of one set on the device: uint8 by index, opaque groups, no labels and no names."""
-
-    def __init__(
-        self, dataset: Dataset, device: torch.device, *, rows: Int64[np.ndarray, " n"] | None = None, digest: str = ""
-    ) -> None:
-        rows = dataset.indices("train") if rows is None else rows
-        self._images = torch.from_numpy(dataset.images(rows)).permute(0, 3, 1, 2).contiguous().to(device)
-        groups = np.unique(dataset.group_numbers[rows], return_inverse=True)[1]
-        self._groups = torch.from_numpy(groups.astype(np.int64)).to(device)
-        self._digest = digest or str(dataset.attributes["content_digest"])
-
-    @property
-    def groups(self) -> Int64[Tensor, " n"]:
-        """An opaque number per image that its group shares."""
-        return self._groups
-
-    @property
-    def digest(self) -> str:
-        """The prepared file's content digest."""
-        return self._digest
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, indices: Int64[Tensor, " b"], /) -> UInt8[Tensor, "b 3 h w"]:
-        return self._images[indices]
-
-
-class LabelledDeviceSource(DeviceSource):
-    """The same with the set's anomalous test images, for methods that declare them."""
-
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        super().__init__(dataset, device)
-        test = dataset.indices("test")
-        rows = test[dataset.table["label"].to_numpy()[test] == 1]
-        self._anomalies = DeviceSource(dataset, device, rows=rows, digest=f"{self.digest} anomalies")
-
-    @property
-    def anomalies(self) -> DeviceSource:
-        """The anomalous images."""
-        return self._anomalies
+from medfsad_bench.runner.sources import DeviceSource, LabelledDeviceSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +42,24 @@ class Trained:
     warning: str = ""
 
 
-def train(
-    method: Method,
-    cell: Cell,
-    context: LocalContext,
-    *,
-    folder: Path | None = None,
-    on_epoch: Callable[[int], None] = lambda _: None,
-) -> Trained:
-    """Bring `method` to the state that the cell needs: from a checkpoint, resumed, or trained anew.
+def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int], None] = lambda _: None) -> Trained:
+    """Bring a cell's method to the state that it needs: from a checkpoint, resumed, or trained anew.
 
     Args:
-        method: As it was built.
-        cell: What is run.
-        context: Of the run.
+        run: The open cell.
         folder: For the checkpoint; by default the one that all cells with the same training share.
         on_epoch: Called at the end of every epoch, before its checkpoint is written.
 
     Raises:
         WeightsError: If a checkpoint that the user named was trained on the target or doesn't fit.
     """
+    cell, method, context = run.cell, run.method, run.context
     if not cell.trains:
         return Trained(0.0, reused=False, shots=None)
     shots = getattr(cell.config, "train_shots", None) or cell.shots
     if cell.options.checkpoint is not None:
-        known = load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
-        warning = "" if known else "the checkpoint doesn't say what it was trained on: it may have seen the target"
+        recorded = load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
+        warning = "" if recorded else "the checkpoint doesn't say what it was trained on: it may have seen the target"
         return Trained(0.0, reused=True, shots=None, warning=warning)
     folder = folder or cell.options.runs / "checkpoints" / cell.training_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,9 +135,8 @@ def _save(folder: Path, method: Method, cell: Cell, seconds: float, *, finished:
     previous = _record(folder).get("state")
     name = "state-b.safetensors" if previous == "state-a.safetensors" else "state-a.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in method.state().items()}
-    temporary = folder / f".{name}.tmp"
-    save_file(state, temporary)
-    temporary.replace(folder / name)
+    with whole(folder / name) as temporary:
+        save_file(state, temporary)
     record = {"state": name, "finished": finished, "seconds": seconds, "training": cell.training}
     write_json(folder / "training.json", record)
     if previous and previous != name:

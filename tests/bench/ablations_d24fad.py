@@ -17,9 +17,11 @@ from typing import Any
 
 from medfsad_bench.board.comparison import PRIMARY, compare
 from medfsad_bench.registry import method_info
-from medfsad_bench.results.row import Row, read_row
-from medfsad_bench.runner.plan import Cell, RunOptions, cells, prepared_sets
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.runner.plan import Cell, RunOptions, cells
 from medfsad_bench.runner.runner import Runner
+from medfsad_bench.store.prepared import prepared_sets
 
 TARGETS = ("chest_child", "histology_lung", "odir_glaucoma")
 MEAN = "image_auroc_pooled_mean"
@@ -101,11 +103,11 @@ def _run(planned: Sequence[Sequence[Cell]]) -> None:
 
 
 def _table(planned: Mapping[str, Sequence[Cell]]) -> str:
-    done = {name: line for name, line in planned.items() if all(_row_file(cell).is_file() for cell in line)}
+    done = {name: line for name, line in planned.items() if all(_folder(cell).finished for cell in line)}
     names = [cell.target.name for cell in planned[DEFAULT.name]]
     lines = [f"| setting | {' | '.join(names)} | mean | minus default |", f"|---|{'---|' * len(names)}--:|---|"]
     for name, line in done.items():
-        rows = [read_row(_row_file(cell)) for cell in line]
+        rows = [_folder(cell).row() for cell in line]
         lines.append(_line(name, [row.metrics[PRIMARY].value for row in rows], _difference(line, done)))
         if name == DEFAULT.name:
             lines.append(_line("mean of the map as score", [_mean_score(row) for row in rows], ""))
@@ -122,7 +124,9 @@ def _difference(line: Sequence[Cell], done: Mapping[str, Sequence[Cell]]) -> str
     default = done.get(DEFAULT.name)
     if default is None or line is default or line[0].options.seed != default[0].options.seed:
         return ""
-    found = compare([_folder(cell) for cell in line], [_folder(cell) for cell in default]).pooled[PRIMARY].here
+    found = (
+        compare([_folder(cell).path for cell in line], [_folder(cell).path for cell in default]).pooled[PRIMARY].here
+    )
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
@@ -130,12 +134,8 @@ def _mean_score(row: Row) -> float:
     return row.secondary[MEAN].value
 
 
-def _folder(cell: Cell) -> Path:
-    return cell.options.runs / cell.run_id
-
-
-def _row_file(cell: Cell) -> Path:
-    return _folder(cell) / "row.json"
+def _folder(cell: Cell) -> RunFolder:
+    return RunFolder(cell.options.runs / cell.run_id)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,269 @@
+"""The folder of a run: the one place that knows the names of its files.
+
+    <runs>/<run id>/config.json        what determines the result
+                    environment.json   machine and versions
+                    log.jsonl          what happened when
+                    draws/, epochs/    what is finished of a run that isn't yet
+                    scores.parquet     one line per query and draw, unrounded
+                    calibration.parquet  scores of normal images that thresholds are set from, support by support
+                    reruns.parquet     some queries scored once more, in other order and company
+                    pixels.npz         what pixel and lesion estimates are recomputed from, without maps
+                    support.npz        how much each support image counted, where a method tells
+                    maps.h5            smoothed maps, if they were asked for
+                    row.json           the row
+
+A run is finished when its row is there. Files appear whole or not at all; a run is locked while it is made.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from jaxtyping import Float32, Int64
+
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.estimates.pixel import PixelDraw, read_pixels, write_pixels
+from medfsad_bench.files import whole, write_json
+from medfsad_bench.results.draw_scores import DrawScores
+from medfsad_bench.results.row import Row, parse_row
+
+_ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
+_SCORES, _CALIBRATION, _RERUNS = "scores.parquet", "calibration.parquet", "reruns.parquet"
+_PIXELS, _SUPPORT, _MAPS = "pixels.npz", "support.npz", "maps.h5"
+_RERUNS_BEFORE = "probes.parquet"  # their name, and that of their first column, in runs of row schema 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """All that a row's estimates and checks are computed from.
+
+    Attributes:
+        scores: draw, index, id, group, anomalous, disease, score and, from maps, the poolings; a line per query, draw.
+        calibration: set, draw, kind, position, id, group, score of normal images.
+        reruns: rerun, draw, index, score of queries that were scored once more.
+        pixels: The pixel record, one per draw; empty if there is none.
+    """
+
+    scores: pd.DataFrame
+    calibration: pd.DataFrame
+    reruns: pd.DataFrame
+    pixels: tuple[PixelDraw, ...] = ()
+
+    @property
+    def queries(self) -> Int64[np.ndarray, " n"]:
+        """Rows of the queries in the prepared file."""
+        return self.scores.loc[self.scores["draw"] == 0, "index"].to_numpy(np.int64)
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: Of the folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the row is there."""
+        return (self.path / _ROW).is_file()
+
+    def lock(self) -> FileLock:
+        """A lock against other processes that make the same run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path / ".lock")
+
+    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> None:
+        """Say what the run is, and where it is made."""
+        write_json(self.path / _CONFIG, config)
+        if environment is not None:
+            write_json(self.path / _ENVIRONMENT, environment)
+
+    def config(self) -> dict[str, Any]:
+        """What determines the result.
+
+        Raises:
+            ResultsError: If it's missing or damaged.
+        """
+        try:
+            return dict(json.loads((self.path / _CONFIG).read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{self.path}: its {_CONFIG} can't be read ({error}). Run the cell again.") from error
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Append one line per event."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
+        with (self.path / _LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def keep_draw(self, number: int, draw: DrawScores) -> None:
+        """Leave a finished draw on disk, so that a broken run goes on with the next one."""
+        _write_arrays(self._draw(number), draw.arrays())
+
+    def kept_draw(self, number: int) -> DrawScores | None:
+        """A draw that was finished before; None if it wasn't."""
+        path = self._draw(number)
+        return DrawScores.of_arrays(_read_arrays(path)) if path.is_file() else None
+
+    def keep_epoch(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Leave on disk what an epoch's weights made of the test set."""
+        _write_arrays(self.path / "epochs" / f"{number:04d}.npz", arrays)
+
+    def kept_epochs(self) -> dict[int, dict[str, np.ndarray]]:
+        """What was kept of each epoch, in their order."""
+        return {int(path.stem): _read_arrays(path) for path in sorted((self.path / "epochs").glob("[0-9]*.npz"))}
+
+    def save_maps(self, number: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:
+        """Keep the smoothed maps of a draw; `rows` are those of the queries."""
+        with h5py.File(self.path / _MAPS, "a") as file:
+            if f"draw{number:02d}" in file:
+                del file[f"draw{number:02d}"]
+            chunk = (1, *maps.shape[1:])
+            file.create_dataset(f"draw{number:02d}", data=maps, chunks=chunk, compression="gzip", shuffle=True)
+            if "rows" not in file:
+                file.create_dataset("rows", data=rows)
+
+    def maps(self, number: int, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m s s"]:
+        """Smoothed maps of some queries in a draw.
+
+        Raises:
+            ResultsError: If none were kept.
+        """
+        try:
+            with h5py.File(self.path / _MAPS, "r") as file:
+                position = {int(row): index for index, row in enumerate(file["rows"][:])}
+                return np.stack([file[f"draw{number:02d}"][position[int(row)]] for row in rows])
+        except (OSError, KeyError) as error:
+            raise ResultsError(
+                f"{self.path}: no anomaly maps were kept there. Run the cell again in another --runs folder with "
+                "--save-maps."
+            ) from error
+
+    def write(self, measured: Measurements, draws: list[DrawScores]) -> None:
+        """Write all measurements, and what else is known of the draws; the single draws aren't needed any more."""
+        for name, table in (
+            (_SCORES, measured.scores),
+            (_CALIBRATION, measured.calibration),
+            (_RERUNS, measured.reruns),
+        ):
+            with whole(self.path / name) as temporary:
+                table.to_parquet(temporary, index=False)
+        weights = [draw.support for draw in draws if draw.support is not None]
+        if weights:
+            _write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": measured.queries})
+        if measured.pixels:
+            write_pixels(self.path / _PIXELS, measured.pixels)
+        shutil.rmtree(self.path / "draws", ignore_errors=True)
+
+    def measurements(self) -> Measurements:
+        """Everything that `write` wrote of them.
+
+        Raises:
+            ResultsError: If a file is missing or damaged.
+        """
+        return Measurements(self.scores(), self.calibration(), self.reruns(), self.pixels())
+
+    def scores(self) -> pd.DataFrame:
+        """Scores of all draws; see `Measurements`."""
+        return read_scores(self.path / _SCORES)
+
+    def calibration(self) -> pd.DataFrame:
+        """Scores of normal images that thresholds are set from; see `Measurements`."""
+        return _read_table(self.path / _CALIBRATION, {"set", "draw", "kind", "id", "group", "score"})
+
+    def reruns(self) -> pd.DataFrame:
+        """Scores of queries that were scored once more; see `Measurements`."""
+        before = self.path / _RERUNS_BEFORE
+        if before.is_file():
+            return _read_table(before, {"probe", "draw", "index", "score"}).rename(columns={"probe": "rerun"})
+        return _read_table(self.path / _RERUNS, {"rerun", "draw", "index", "score"})
+
+    def pixels(self) -> tuple[PixelDraw, ...]:
+        """The pixel record of each draw; empty if the run has none."""
+        return tuple(read_pixels(self.path / _PIXELS))
+
+    def copy_scores(self, path: Path) -> None:
+        """Keep a copy of the scores elsewhere, byte for byte."""
+        with whole(path) as temporary:
+            shutil.copyfile(self.path / _SCORES, temporary)
+
+    def support_weights(self, number: int) -> dict[int, np.ndarray]:
+        """How much each support counted in a draw, by the query's row; empty where the method doesn't tell."""
+        path = self.path / _SUPPORT
+        if not path.is_file():
+            return {}
+        arrays = _read_arrays(path)
+        return dict(zip(arrays["rows"].tolist(), arrays["weights"][number], strict=True))
+
+    def write_row(self, row: Row) -> None:
+        """Write the row, which finishes the run."""
+        write_json(self.path / _ROW, row.dump())
+
+    def row(self) -> Row:
+        """The row.
+
+        Raises:
+            ResultsError: If it's missing, no JSON, or of no known schema.
+        """
+        if not self.finished:
+            raise ResultsError(f"{self.path}: no {_ROW} there. Expected the folder of a finished run.")
+        return parse_row((self.path / _ROW).read_text("utf-8"), where=str(self.path / _ROW))
+
+    def _draw(self, number: int) -> Path:
+        return self.path / "draws" / f"{number:02d}.npz"
+
+
+def finished_runs(runs: Path) -> list[RunFolder]:
+    """The finished runs of a folder, by name.
+
+    Raises:
+        ResultsError: If the folder is missing.
+    """
+    if not runs.is_dir():
+        raise ResultsError(f"{runs} is no folder. Expected a folder of runs; `medfsad run` writes them.")
+    return [RunFolder(path.parent) for path in sorted(runs.glob(f"*/{_ROW}"))]
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read scores that lie anywhere, as those of an accepted row do; see `Measurements`.
+
+    Raises:
+        ResultsError: If the file is missing or damaged.
+    """
+    return _read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
+
+
+def scores_by_run(folder: Path) -> dict[str, Path]:
+    """Files of scores by run id: those of runs, and of accepted rows (`scores/<run id>.parquet`)."""
+    runs = {path.parent.name: path for path in folder.glob(f"*/{_SCORES}")}
+    return runs | {path.stem: path for path in folder.glob("scores/*.parquet")}
+
+
+def _read_table(path: Path, needed: set[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: the file can't be read ({error}). Run the cell again.") from error
+    if missing := sorted(needed - set(table.columns)):
+        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
+    return table
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with whole(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

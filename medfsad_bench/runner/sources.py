@@ -1,0 +1,52 @@
+"""What a method is trained on: images of other prepared sets on the device, without labels and names."""
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from medfsad_bench.runner.images import stored_images
+from medfsad_bench.store import Dataset
+
+
+class DeviceSource:
+    """Normal training images of one set on the device: uint8 by index, opaque groups, no labels and no names."""
+
+    def __init__(
+        self, dataset: Dataset, device: torch.device, *, rows: Int64[np.ndarray, " n"] | None = None, digest: str = ""
+    ) -> None:
+        rows = dataset.indices("train") if rows is None else rows
+        self._images = stored_images(dataset, rows, device)
+        groups = np.unique(dataset.group_numbers[rows], return_inverse=True)[1]
+        self._groups = torch.from_numpy(groups.astype(np.int64)).to(device)
+        self._digest = digest or str(dataset.attributes["content_digest"])
+
+    @property
+    def groups(self) -> Int64[Tensor, " n"]:
+        """An opaque number per image that its group shares."""
+        return self._groups
+
+    @property
+    def digest(self) -> str:
+        """The prepared file's content digest."""
+        return self._digest
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, indices: Int64[Tensor, " b"], /) -> UInt8[Tensor, "b 3 h w"]:
+        return self._images[indices]
+
+
+class LabelledDeviceSource(DeviceSource):
+    """The same with the set's anomalous test images, for methods that declare them."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        super().__init__(dataset, device)
+        digest = f"{self.digest} anomalies"
+        self._anomalies = DeviceSource(dataset, device, rows=dataset.anomalous_test, digest=digest)
+
+    @property
+    def anomalies(self) -> DeviceSource:
+        """The anomalous images."""
+        return self._anomalies
