@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medfsad_bench.cli.cells import run_cells
 from medfsad_bench.cli.console import Bars, err, out, progress_bar
 from medfsad_bench.errors import MedfsadError
 
@@ -30,12 +31,10 @@ def demo(
     from medfsad_bench.board.groups import groups
     from medfsad_bench.board.pages import as_tables
     from medfsad_bench.board.significance import evidence_in
-    from medfsad_bench.cli.run import run_cells
     from medfsad_bench.curation.stage import PrepareOptions, prepare
     from medfsad_bench.demo import write_demo_downloads
     from medfsad_bench.registry import method_info
     from medfsad_bench.runner.plan import RunOptions, cells, prepared_sets
-    from medfsad_bench.runner.runner import Runner
 
     started = time.monotonic()
     raw, data, runs = out_dir / "raw", out_dir / "data", out_dir / "runs"
@@ -55,16 +54,16 @@ def demo(
         for report in reports:
             counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
             err.print(f"prepared {report.name}: {counts}")
-        sets = prepared_sets(data, "demo")
-        runner = Runner("cpu")
-        for name in _METHODS:
-            info = method_info(name)
-            options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
-            run_cells(runner, cells(info, sets, sets, [4], options), bars)
+    sets = prepared_sets(data, "demo")
+    plan = []
+    for name in _METHODS:
+        options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
+        plan += cells(method_info(name), sets, sets, [4], options)
+    run_cells(plan, "cpu")
     for table in as_tables(groups(rows_in_runs(runs), evidence_in(runs))):
         out.print(table)
     out.print(
-        f"Generated images, not patients: these figures say that the path works, nothing about a method. "
+        f"Generated images, not patients: these numbers say that the path works, nothing about a method. "
         f"{time.monotonic() - started:.0f} s; files are in {out_dir}."
     )
 

@@ -18,7 +18,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from medfsad_bench import __version__
 from medfsad_bench.errors import ResultsError, StoreError
 from medfsad_bench.estimates.of_run import estimates_of_run
 from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS
+from medfsad_bench.info import HoldOut
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.protocol_checks import (
     check_episodes,
@@ -61,7 +62,7 @@ class Submission:
     version: str
     shots: int
     seed: int = 0
-    hold_out: Literal["dataset", "organ", "modality"] = "dataset"
+    hold_out: HoldOut = "dataset"
     knowledge: str = "normals"
     trained_on: tuple[str, ...] = ()
     has_seen: tuple[str, ...] = ()

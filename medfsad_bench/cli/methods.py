@@ -1,0 +1,147 @@
+"""`medfsad methods`, `check`, `new-method`: which methods there are, whether they keep the contract, a new one."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from medfsad_bench.cli.console import out, print_json
+from medfsad_bench.cli.options import Json, Method, Preset
+from medfsad_bench.info import MethodInfo
+
+if TYPE_CHECKING:
+    from medfsad_bench.registry import Broken
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(methods)
+    app.command()(check)
+    app.command("new-method")(new_method)
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show one method in full.")] = None, json_: Json = False
+) -> None:
+    """List the installed methods: whether they train on other sets, and what they know beyond K normal images."""
+    from medfsad_bench.registry import Broken, all_methods, method_info
+
+    found = all_methods()
+    if name is not None:
+        info = found.get(name)
+        found = {name: info if info and not isinstance(info, Broken) else method_info(name)}
+    if json_:
+        print_json({key: _facts(info) for key, info in found.items()})
+    elif name is None:
+        _print_methods(found)
+    else:
+        _print_method(name, _facts(found[name]))
+
+
+def check(method: Method, preset: Preset = "quick") -> None:
+    """Test a method against the interface's contract. Exit 1 if it breaks a clause."""
+    from medfsad_bench.errors import MethodError
+    from medfsad_bench.manifest import all_manifests
+    from medfsad_bench.registry import configure, method_info
+    from medfsad_bench.testing import check_method
+
+    info = method_info(method)
+    config = configure(info, preset=preset)
+    try:
+        check_method(info.build(config))
+    except MethodError as error:
+        out.print(f"{method}: {error}", markup=False)
+        raise typer.Exit(1) from error
+    out.print(f"{method}: keeps the contract")
+    for target in sorted(set(info.has_seen) & set(all_manifests())):
+        out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked")
+
+
+def new_method(
+    name: Annotated[str, typer.Argument(help="Name of the method and its package, as in my_method.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder to put the package in.")] = Path(),
+) -> None:
+    """Write a package with a working method to start from: config, method, info, test, README row."""
+    from medfsad_bench import scaffold
+
+    folder = scaffold.new_method(name, out_folder)
+    out.print(
+        f"wrote {folder}; the part to write is {folder / name / 'method.py'}. Next:",
+        f"  pip install -e {folder}",
+        f"  medfsad check {name}",
+        f"  medfsad run {name} --preset quick --shots 4",
+        sep="\n",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
+    if not isinstance(info, MethodInfo):
+        return {"broken": info.reason}
+    from medfsad_bench.registry import PRESETS
+
+    return {
+        "version": info.version,
+        "summary": info.summary,
+        "paper": info.paper,
+        "licence": info.licence,
+        "knowledge": info.knowledge,
+        "has_seen": list(info.has_seen),
+        "trains": info.trains,
+        "presets": list(dict.fromkeys((*PRESETS, *info.presets))),
+        "settings": {field.name: str(field.default) for field in dataclasses.fields(info.config)},
+        "deviations": list(info.deviations),
+        "family": info.member is not None,
+    }
+
+
+def _print_methods(methods: "Mapping[str, MethodInfo | Broken]") -> None:
+    """One line for each method, in 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("method", "trains", "knows", "paper"):
+        table.add_column(column, no_wrap=True)
+    broken = {name: info.reason for name, info in methods.items() if not isinstance(info, MethodInfo)}
+    for name, info in methods.items():
+        if isinstance(info, MethodInfo):
+            title = f"{name}:…" if info.member else name
+            table.add_row(title, "yes" if info.trains else "no", info.knowledge, _cited(info.paper))
+    out.print(table)
+    for name, reason in broken.items():
+        out.print(f"{name}: can't be imported ({reason})", markup=False)
+    out.print("trains: on the normal images of other sets; knows: what it is given, K images aside")
+    out.print("`medfsad methods NAME` shows one method in full.")
+
+
+def _cited(paper: str) -> str:
+    """Authors and year of a citation; the citation as it is where it names no year.
+
+    >>> _cited("Cohen and Hoshen, 2020, arXiv 2005.02357"), _cited("https://example.org")
+    ('Cohen and Hoshen 2020', 'https://example.org')
+    """
+    authors, _, rest = paper.partition(", ")
+    year = re.search(r"\b(19|20)\d\d(?=,|$)", rest)
+    return f"{authors} {year[0]}" if year else paper
+
+
+def _print_method(name: str, facts: "Mapping[str, Any]") -> None:
+    out.print(f"[bold]{name}[/] {facts['version']}: ", end="")
+    out.print(facts["summary"], markup=False)
+    lines = {
+        "paper": facts["paper"] or "none",
+        "licence": facts["licence"],
+        "trains on other sets": "yes" if facts["trains"] else "no",
+        "knows": facts["knowledge"],
+        "has seen": ", ".join(facts["has_seen"]) or "nothing",
+        "presets": ", ".join(facts["presets"]),
+        "settings": ", ".join(f"{key}={default}" for key, default in facts["settings"].items()) or "none",
+    }
+    for key, value in lines.items():
+        out.print(f"{key}: {value}", markup=False)
+    for deviation in facts["deviations"]:
+        out.print(f"deviates from the paper: {deviation}", markup=False)
