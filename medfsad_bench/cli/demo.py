@@ -9,6 +9,7 @@ import typer
 
 from medfsad_bench.cli.cells import run_cells
 from medfsad_bench.cli.console import Bars, err, out, progress_bar
+from medfsad_bench.cli.options import Workers
 from medfsad_bench.errors import MedfsadError
 
 _METHODS = ("chance", "patchcore", "d24fad")
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to write everything into.")] = Path("medfsad-demo"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 2,
+    workers: Workers = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the generated data and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on in a folder that an earlier demo left.")] = False,
 ) -> None:

@@ -21,6 +21,7 @@ Checkpoint = Annotated[Path | None, typer.Option(help="Weights to use instead of
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and of the order of test images.")]
 
+Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
 Data = Annotated[Path, typer.Option(help="Folder of prepared files.")]
 Benchmark = Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")]
 Runs = Annotated[Path, typer.Option(help="Folder of runs.")]

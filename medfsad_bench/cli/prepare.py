@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
-from medfsad_bench.cli.options import DATA, Json
+from medfsad_bench.cli.options import DATA, Json, Workers
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def prepare(
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of prepared files.")] = DATA,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
+    workers: Workers = 1,
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
         list[str] | None,
