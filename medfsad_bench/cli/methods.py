@@ -29,18 +29,15 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show one method in full.")] = None, json_: Json = False
 ) -> None:
     """List the installed methods: whether they train on other sets, and what they know beyond K normal images."""
-    from medfsad_bench.registry import Broken, all_methods, method_info
+    from medfsad_bench.registry import all_methods
 
-    found = all_methods()
-    if name is not None:
-        info = found.get(name)
-        found = {name: info if info and not isinstance(info, Broken) else method_info(name)}
+    infos = all_methods() if name is None else {name: _info_of(name)}
     if json_:
-        print_json({key: _facts(info) for key, info in found.items()})
+        print_json({key: _facts(info) for key, info in infos.items()})
     elif name is None:
-        _print_methods(found)
+        _print_methods(infos)
     else:
-        _print_method(name, _facts(found[name]))
+        _print_method(name, _facts(infos[name]))
 
 
 def check(method: Method, preset: Preset = "quick") -> None:
@@ -81,6 +78,14 @@ def new_method(
     )
 
 
+def _info_of(name: str) -> MethodInfo:
+    """The record of a method, of a family, or of one of its members."""
+    from medfsad_bench.registry import all_methods, method_info
+
+    info = all_methods().get(name)
+    return info if isinstance(info, MethodInfo) else method_info(name)
+
+
 def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
     if not isinstance(info, MethodInfo):
         return {"broken": info.reason}
@@ -101,13 +106,13 @@ def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
     }
 
 
-def _print_methods(methods: "Mapping[str, MethodInfo | Broken]") -> None:
+def _print_methods(infos: "Mapping[str, MethodInfo | Broken]") -> None:
     """One line for each method, in 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("method", "trains", "knows", "paper"):
         table.add_column(column, no_wrap=True)
-    broken = {name: info.reason for name, info in methods.items() if not isinstance(info, MethodInfo)}
-    for name, info in methods.items():
+    broken = {name: info.reason for name, info in infos.items() if not isinstance(info, MethodInfo)}
+    for name, info in infos.items():
         if isinstance(info, MethodInfo):
             title = f"{name}:…" if info.member else name
             table.add_row(title, "yes" if info.trains else "no", info.knowledge, _cited(info.paper))
