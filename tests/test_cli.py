@@ -280,7 +280,7 @@ def test_methods_takes_one_line_of_80_columns_per_method_and_shows_one_in_full(
     names = list(json.loads(medfsad("methods", "--json")[1]))
     assert [word.removesuffix(":…") for word in first_words if word.removesuffix(":…") in names] == names
     code, out, _ = medfsad("methods", "d24fad")
-    assert "arXiv 2603.01713" in out
+    assert "paper: Dong et al., ICLR 2026" in out
     assert "train_shots=" in out.replace("\n", "")
     (facts,) = json.loads(medfsad("methods", "d24fad", "--json")[1]).values()
     assert facts["trains"]

@@ -1,13 +1,11 @@
 """`medfsad methods`, `check`, `new-method`: which methods there are, whether they keep the contract, a new one."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli.console import out, print_json
@@ -108,30 +106,19 @@ def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
 
 def _print_methods(infos: "Mapping[str, MethodInfo | Broken]") -> None:
     """One line for each method, in 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("method", "trains", "knows", "paper"):
         table.add_column(column, no_wrap=True)
     broken = {name: info.reason for name, info in infos.items() if not isinstance(info, MethodInfo)}
     for name, info in infos.items():
         if isinstance(info, MethodInfo):
             title = f"{name}:…" if info.member else name
-            table.add_row(title, "yes" if info.trains else "no", info.knowledge, _cited(info.paper))
+            table.add_row(title, "yes" if info.trains else "no", info.knowledge, info.paper)
     out.print(table)
     for name, reason in broken.items():
         out.print(f"{name}: can't be imported ({reason})", markup=False)
-    out.print("trains: on the normal images of other sets; knows: what it is given, K images aside")
+    out.print("trains: on normal images of other sets; knows: normals, K normal images alone")
     out.print("`medfsad methods NAME` shows one method in full.")
-
-
-def _cited(paper: str) -> str:
-    """Authors and year of a citation; the citation as it is where it names no year.
-
-    >>> _cited("Cohen and Hoshen, 2020, arXiv 2005.02357"), _cited("https://example.org")
-    ('Cohen and Hoshen 2020', 'https://example.org')
-    """
-    authors, _, rest = paper.partition(", ")
-    year = re.search(r"\b(19|20)\d\d(?=,|$)", rest)
-    return f"{authors} {year[0]}" if year else paper
 
 
 def _print_method(name: str, facts: "Mapping[str, Any]") -> None:
