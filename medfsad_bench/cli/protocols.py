@@ -7,27 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import planned, title_of
 from medfsad_bench.cli.console import Bars, interval_text, markdown_table, out, print_json, progress_bar
-from medfsad_bench.cli.options import (
-    DATA,
-    RUNS,
-    Backbone,
-    Benchmark,
-    Data,
-    Device,
-    Json,
-    Method,
-    Preset,
-    Runs,
-    Seed,
-    Settings,
-    Shots,
-    Shown,
-    Targets,
-    Weights,
-    settings_of,
-)
 
 if TYPE_CHECKING:
     from medfsad_bench.runner.protocols import Compared
@@ -39,28 +21,30 @@ def register(app: typer.Typer) -> None:
 
 
 def protocols(
-    method: Method,
-    shots: Shots = 4,
-    target: Targets = None,
+    method: opt.Method,
+    shots: opt.Shots = 4,
+    target: opt.Targets = None,
     draws: Annotated[int, typer.Option(min=2, max=10, help="Support draws of the strict lines.")] = 10,
-    preset: Preset = "paper",
-    backbone: Backbone = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    data: Data = DATA,
-    benchmark: Benchmark = None,
-    runs: Runs = RUNS,
-    settings: Settings = None,
-    format_: Shown = "table",
-    json_: Json = False,
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    settings: opt.Settings = None,
+    format_: opt.Shown = "table",
+    json_: opt.Json = False,
 ) -> None:
     """Show AUROC under the published protocol, under the strict one, and with each habit changed alone; needs maps."""
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.protocols import compare_protocols
     from medfsad_bench.runner.runner import Runner
 
-    options = RunOptions(runs, draws=draws, seed=seed, preset=preset, settings=settings_of(settings, backbone, weights))
+    options = RunOptions(
+        runs, draws=draws, seed=seed, preset=preset, settings=opt.settings_of(settings, backbone, weights)
+    )
     plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
     runner = Runner(device)
     results = []

@@ -6,32 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import planned, rows_table, run_cells
 from medfsad_bench.cli.console import interval_text, out, print_json
-from medfsad_bench.cli.options import (
-    DATA,
-    RUNS,
-    Backbone,
-    Benchmark,
-    Checkpoint,
-    Contaminated,
-    Data,
-    Device,
-    Draws,
-    HoldOut,
-    Json,
-    Methods,
-    Preset,
-    Protocol,
-    Runs,
-    Seed,
-    Settings,
-    ShotsList,
-    Targets,
-    Weights,
-    draws_of,
-    settings_of,
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -41,37 +18,37 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    method: Methods,
-    shots: ShotsList = None,
-    target: Targets = None,
-    draws: Draws = None,
-    protocol: Protocol = "strict",
-    hold_out: HoldOut = "dataset",
-    preset: Preset = "paper",
-    backbone: Backbone = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    data: Data = DATA,
-    benchmark: Benchmark = None,
-    runs: Runs = RUNS,
-    checkpoint: Checkpoint = None,
-    contaminated: Contaminated = 0,
+    method: opt.Methods,
+    shots: opt.ShotsList = None,
+    target: opt.Targets = None,
+    draws: opt.Draws = None,
+    protocol: opt.Protocol = "strict",
+    hold_out: opt.HoldOut = "dataset",
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    checkpoint: opt.Checkpoint = None,
+    contaminated: opt.Contaminated = 0,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")] = False,
-    settings: Settings = None,
-    json_: Json = False,
+    settings: opt.Settings = None,
+    json_: opt.Json = False,
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows."""
     from medfsad_bench.runner.plan import RunOptions
 
     options = RunOptions(
         runs=runs,
-        draws=draws_of(draws, protocol),
+        draws=opt.draws_of(draws, protocol),
         seed=seed,
         protocol=protocol,
         hold_out=hold_out,
         preset=preset,
-        settings=settings_of(settings, backbone, weights),
+        settings=opt.settings_of(settings, backbone, weights),
         checkpoint=checkpoint,
         save_maps=save_maps,
         contaminated=contaminated,
@@ -87,7 +64,7 @@ def rescore(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     by: Annotated[str | None, typer.Option(help="Break AUROC down by this column too: a site, a scanner.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV with `id` and that column, if the scores lack it.")] = None,
-    json_: Json = False,
+    json_: opt.Json = False,
 ) -> None:
     """Recompute the estimates of runs from their stored scores and pixel histograms. Exit 1 if a row differs."""
     from medfsad_bench.results.rescore import broken_down, differences, rescored

@@ -9,34 +9,9 @@ import typer
 from rich import box
 from rich.table import Table
 
+from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import existing, planned, run_cells, title_of
 from medfsad_bench.cli.console import Bars, difference_text, markdown_table, out, print_json, progress_bar
-from medfsad_bench.cli.options import (
-    DATA,
-    RUNS,
-    Backbone,
-    Benchmark,
-    Checkpoint,
-    Contaminated,
-    Data,
-    Device,
-    Draws,
-    Json,
-    Method,
-    Methods,
-    Picture,
-    Preset,
-    Runs,
-    Seed,
-    Settings,
-    Shots,
-    ShotsList,
-    Shown,
-    Targets,
-    Weights,
-    draws_of,
-    settings_of,
-)
 from medfsad_bench.errors import MethodError
 
 if TYPE_CHECKING:
@@ -51,32 +26,32 @@ def register(app: typer.Typer) -> None:
 
 
 def robustness(
-    method: Methods,
-    shots: ShotsList = None,
+    method: opt.Methods,
+    shots: opt.ShotsList = None,
     contaminated: Annotated[
         list[int] | None, typer.Option(min=1, help="How many of the K are anomalies; repeatable. 1 by default.")
     ] = None,
-    target: Targets = None,
-    draws: Draws = None,
-    preset: Preset = "paper",
-    backbone: Backbone = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    data: Data = DATA,
-    benchmark: Benchmark = None,
-    runs: Runs = RUNS,
-    settings: Settings = None,
-    out_png: Picture = Path("robustness.png"),
-    format_: Shown = "table",
-    json_: Json = False,
+    target: opt.Targets = None,
+    draws: opt.Draws = None,
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    settings: opt.Settings = None,
+    out_png: opt.Picture = Path("robustness.png"),
+    format_: opt.Shown = "table",
+    json_: opt.Json = False,
 ) -> None:
     """Show what an unnoticed anomaly among the supports does: contaminated minus clean, on the same queries."""
     from medfsad_bench.board.robustness import as_json, means, measure, write_curves
     from medfsad_bench.runner.plan import RunOptions
 
     options = RunOptions(
-        runs, draws=draws_of(draws), seed=seed, preset=preset, settings=settings_of(settings, backbone, weights)
+        runs, draws=opt.draws_of(draws), seed=seed, preset=preset, settings=settings_of(settings, backbone, weights)
     )
     clean = planned(method, target, sorted(set(shots or [4])), options, data=data, benchmark=benchmark)
     with_anomalies = existing(
@@ -102,23 +77,23 @@ def robustness(
 
 
 def influence(
-    method: Method,
+    method: opt.Method,
     target: Annotated[str, typer.Option(help="Data set to test on.")],
-    shots: Shots = 4,
+    shots: opt.Shots = 4,
     draw: Annotated[list[int] | None, typer.Option(min=0, max=9, help="Which draw; repeatable. 0 by default.")] = None,
-    contaminated: Contaminated = 0,
-    preset: Preset = "paper",
-    backbone: Backbone = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    data: Data = DATA,
-    benchmark: Benchmark = None,
-    runs: Runs = RUNS,
-    checkpoint: Checkpoint = None,
-    settings: Settings = None,
-    out_png: Picture = Path("influence.png"),
-    json_: Json = False,
+    contaminated: opt.Contaminated = 0,
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    checkpoint: opt.Checkpoint = None,
+    settings: opt.Settings = None,
+    out_png: opt.Picture = Path("influence.png"),
+    json_: opt.Json = False,
 ) -> None:
     """Leave each support out once: which image helps the method, and which one hurts it."""
     from medfsad_bench.runner.influence import leave_one_out, write_influences
@@ -133,7 +108,7 @@ def influence(
         draws=draws[-1] + 1,
         seed=seed,
         preset=preset,
-        settings=settings_of(settings, backbone, weights),
+        settings=opt.settings_of(settings, backbone, weights),
         checkpoint=checkpoint,
         contaminated=contaminated,
     )
