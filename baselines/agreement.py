@@ -1,4 +1,4 @@
-"""Whether the native baselines and anomalib's agree on the same features, for baselines/README.md.
+"""Whether the native baselines and anomalib's agree on the same features, for baselines/RESULTS.md.
 
 - table RUNS…: per target and K both AUROCs, whether each lies in the other's interval, and their paired difference
 - padim --data FOLDER --target NAME…: from the native PaDiM to anomalib's, one change at a time

@@ -1,4 +1,4 @@
-"""The tables of baselines/README.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
+"""The tables of baselines/RESULTS.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
 
 - auroc RUNS: strict image AUROC with intervals, one table per K, methods by targets
 - backbones RUNS: mean AUROC of methods by feature networks: which matters more
@@ -53,7 +53,7 @@ def backbones(runs: Sequence[Path]) -> str:
 def costs(methods: Sequence[str]) -> str:
     """One row a method; each measured in its own process, so that its peak memory is its own."""
     lines = [
-        "| method | parameters | GFLOP an image | adapt, CPU s | score, CPU ms an image | peak memory, MiB |",
+        "| method | parameters | GFLOP per image | adapt, CPU s | score, CPU ms per image | peak memory, MiB |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for name in methods or (*METHODS, *TRAINED, *ON_CLIP, "d24fad"):

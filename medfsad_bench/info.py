@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from medfsad_bench.method import Method
 
+HoldOut = Literal["dataset", "organ", "modality"]
+"""What no source may share with the target."""
+
+Protocol = Literal["strict", "published"]
+"""How a method is tested: the suite's own rules, or the test loop of D²4FAD's published code, which never ranks."""
 
 TEXT = "text"
 ABNORMAL_SUPPORTS = "abnormal supports"

@@ -268,6 +268,25 @@ def test_json_is_json_and_nothing_else(medfsad: Medfsad, command: str) -> None:
     assert json.loads(out)
 
 
+def test_methods_takes_one_line_of_80_columns_per_method_and_shows_one_in_full(
+    medfsad: Medfsad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = medfsad("methods")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out.replace(":…", ""), "nothing is cut off"
+    first_words = [line.split()[0] for line in out.splitlines() if line.strip()]
+    names = list(json.loads(medfsad("methods", "--json")[1]))
+    assert [word.removesuffix(":…") for word in first_words if word.removesuffix(":…") in names] == names
+    code, out, _ = medfsad("methods", "d24fad")
+    assert "paper: Dong et al., ICLR 2026" in out
+    assert "train_shots=" in out.replace("\n", "")
+    (facts,) = json.loads(medfsad("methods", "d24fad", "--json")[1]).values()
+    assert facts["trains"]
+    assert facts["presets"] == ["paper", "quick"]
+
+
 def test_check_answers_with_the_contract(medfsad: Medfsad) -> None:
     assert medfsad("check", "chance") == (0, "chance: keeps the contract\n", "")
 

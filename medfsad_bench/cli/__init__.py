@@ -1,10 +1,10 @@
-"""The command line. Thin: it reads options, calls a stage, and shows what came out."""
+"""The command line. Thin: it reads options, calls one function, and prints what came out."""
 
 import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, compare, demo, prepare, protocols, run, show, submit, supports
+from medfsad_bench.cli import about, board, compare, demo, methods, prepare, protocols, run, show, submit, supports
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, prepare, run, show, supports, compare, submit, protocols, board, about):
+for module in (demo, prepare, run, show, supports, compare, submit, protocols, board, methods, about):
     module.register(app)
 
 

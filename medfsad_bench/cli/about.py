@@ -1,6 +1,5 @@
-"""`medfsad methods`, `datasets`, `check`, `new-method`, `doctor`: what there is, and whether it works."""
+"""`medfsad datasets`, `doctor`: which data sets there are, and what this machine offers."""
 
-import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -13,73 +12,32 @@ import typer
 from rich.table import Table
 
 from medfsad_bench.cli.console import out, print_json
+from medfsad_bench.cli.options import DATA, Data, Json
 from medfsad_bench.errors import ManifestError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(methods)
     app.command()(datasets)
-    app.command()(check)
-    app.command("new-method")(new_method)
     app.command()(doctor)
-
-
-def methods(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """List the installed methods."""
-    from medfsad_bench.registry import Broken, all_methods
-
-    found = all_methods()
-    if json_:
-        print_json(
-            {
-                name: {"broken": info.reason}
-                if isinstance(info, Broken)
-                else {
-                    "version": info.version,
-                    "summary": info.summary,
-                    "paper": info.paper,
-                    "licence": info.licence,
-                    "knowledge": info.knowledge,
-                    "has_seen": list(info.has_seen),
-                    "trains": info.trains,
-                    "settings": {f.name: str(f.default) for f in dataclasses.fields(info.config)},
-                    "deviations": list(info.deviations),
-                    "family": info.member is not None,
-                }
-                for name, info in found.items()
-            }
-        )
-        return
-    table = Table()
-    for column in ("method", "what it does", "trains on other sets", "has seen", "knows", "paper"):
-        table.add_column(column)
-    for name, info in found.items():
-        if isinstance(info, Broken):
-            table.add_row(name, f"can't be imported: {info.reason}", "", "", "", "")
-        else:
-            shown = f"{name}:…" if info.member else name
-            trains, seen = "yes" if info.trains else "no", ", ".join(info.has_seen)
-            table.add_row(shown, info.summary, trains, seen, info.knowledge, info.paper)
-    out.print(table)
 
 
 def datasets(
     name: Annotated[str | None, typer.Argument(help="Show one set in full.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """List the data sets: counts per benchmark, licence, where to get them."""
     from medfsad_bench.manifest import all_manifests
 
-    found = all_manifests()
-    if name is not None and name not in found:
-        raise ManifestError(f"Data set {name!r} is unknown; there are {', '.join(found)}.")
-    chosen = [found[name]] if name else list(found.values())
+    manifests = all_manifests()
+    if name is not None and name not in manifests:
+        raise ManifestError(f"Data set {name!r} is unknown; there are {', '.join(manifests)}.")
+    chosen = [manifests[name]] if name else list(manifests.values())
     if json_:
         print_json([manifest.model_dump(mode="json") for manifest in chosen])
         return
     if name:
-        manifest = found[name]
+        (manifest,) = chosen
         for key in ("title", "organ", "modality", "disease", "licence", "citation", "url", "mask_kind"):
             out.print(f"[bold]{key.replace('_', ' ')}[/]: {getattr(manifest, key)}")
         out.print(
@@ -102,52 +60,9 @@ def datasets(
         out.print("`medfsad datasets NAME` shows one set in full, with the steps to get it.", markup=False)
 
 
-def check(
-    method: Annotated[str, typer.Argument(help="Name of a method.")],
-    preset: Annotated[str, typer.Option(help="paper or quick.")] = "quick",
-) -> None:
-    """Test a method against the interface's contract. Exit 1 if it breaks a clause."""
-    from medfsad_bench.errors import MethodError
-    from medfsad_bench.registry import configure, method_info
-
-    info = method_info(method)
-    config = configure(info, preset=preset)
-    from medfsad_bench.testing import check_method
-
-    try:
-        check_method(info.build(config))
-    except MethodError as error:
-        out.print(f"{method}: {error}", markup=False)
-        raise typer.Exit(1) from error
-    out.print(f"{method}: keeps the contract")
-    from medfsad_bench.manifest import all_manifests
-
-    for target in sorted(set(info.has_seen) & set(all_manifests())):
-        out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked")
-
-
-def new_method(
-    name: Annotated[str, typer.Argument(help="Name of the method and its package, as in my_method.")],
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder to put the package in.")] = Path(),
-) -> None:
-    """Write a package with a working method to start from: config, method, info, test, README row."""
-    from medfsad_bench import scaffold
-
-    folder = scaffold.new_method(name, out_folder)
-    out.print(
-        f"wrote {folder}; the part to write is {folder / name / 'method.py'}. Next:",
-        f"  pip install -e {folder}",
-        f"  medfsad check {name}",
-        f"  medfsad run {name} --preset quick --shots 4",
-        sep="\n",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
 def doctor(
-    data: Annotated[Path, typer.Option(help="Where prepared files lie.")] = Path("medfsad-data"),
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    data: Data = DATA,
+    json_: Json = False,
 ) -> None:
     """Say what this machine offers: versions, device, memory, disk, decoders, prepared sets."""
     import torch

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from medfsad_bench.cli.cells import run_cells
 from medfsad_bench.cli.console import Bars, err, out, progress_bar
+from medfsad_bench.cli.options import Workers
 from medfsad_bench.errors import MedfsadError
 
 _METHODS = ("chance", "patchcore", "d24fad")
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to write everything into.")] = Path("medfsad-demo"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 2,
+    workers: Workers = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the generated data and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on in a folder that an earlier demo left.")] = False,
 ) -> None:
@@ -29,13 +31,11 @@ def demo(
     from medfsad_bench.board.accepted import rows_in_runs
     from medfsad_bench.board.groups import groups
     from medfsad_bench.board.pages import as_tables
-    from medfsad_bench.cli.run import run_cells
     from medfsad_bench.curation.stage import PrepareOptions, prepare
     from medfsad_bench.demo import write_demo_downloads
     from medfsad_bench.registry import method_info
     from medfsad_bench.results.run_folder import scores_by_run
     from medfsad_bench.runner.plan import RunOptions, cells
-    from medfsad_bench.runner.runner import Runner
     from medfsad_bench.store.prepared import prepared_sets
 
     started = time.monotonic()
@@ -56,16 +56,16 @@ def demo(
         for report in reports:
             counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
             err.print(f"prepared {report.name}: {counts}")
-        sets = prepared_sets(data, "demo")
-        runner = Runner("cpu")
-        for name in _METHODS:
-            info = method_info(name)
-            options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
-            run_cells(runner, cells(info, sets, sets, [4], options), bars)
+    sets = prepared_sets(data, "demo")
+    plan = []
+    for name in _METHODS:
+        options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
+        plan += cells(method_info(name), sets, sets, [4], options)
+    run_cells(plan, "cpu")
     for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs))):
         out.print(table)
     out.print(
-        f"Generated images, not patients: these figures say that the path works, nothing about a method. "
+        f"Generated images, not patients: these numbers say that the path works, nothing about a method. "
         f"{time.monotonic() - started:.0f} s; files are in {out_dir}."
     )
 

@@ -1,16 +1,17 @@
-"""`medfsad prepare`, `verify`, `inspect`, `export`: everything about prepared files."""
+"""`medfsad prepare`, `verify`, `inspect`, `export`: make, test, look at and pass on prepared files."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
-from medfsad_bench.errors import DownloadError, ManifestError, MedfsadError
+from medfsad_bench.cli.options import DATA, Json, Workers
+from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
@@ -25,22 +26,22 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    source: Annotated[Path, typer.Option(help="Folder or zip file of a raw download, or a folder of several.")],
+    source: Annotated[Path, typer.Option(help="Folder or zip file of a download, or a folder of several.")],
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
-    out_dir: Annotated[Path, typer.Option("--out", help="Where prepared files go.")] = Path("medfsad-data"),
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of prepared files.")] = DATA,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
+    workers: Workers = 1,
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Fault to let through: smaller, near-duplicates, other-files, shared-images; repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
-    """Prepare raw downloads: recognise, curate, split, and write versioned HDF5."""
+    """Prepare downloads: recognise them, select and check their images, split, and write versioned HDF5."""
     from medfsad_bench.curation.stage import FAULTS, PrepareOptions
-    from medfsad_bench.curation.stage import prepare as prepare_source
+    from medfsad_bench.curation.stage import prepare as prepare_downloads
     from medfsad_bench.manifest import benchmark_names
 
     if benchmark not in (*benchmark_names(), "demo"):
@@ -50,11 +51,98 @@ def prepare(
     options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
     with progress_bar() as progress:
         bars = Bars(progress)
-        reports, left = prepare_source(source, options, datasets=dataset or [], watcher=bars)
+        reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars)
         bars.finish()
     if json_:
         print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
         return
+    _print_reports(reports, benchmark, dry_run=dry_run)
+    for folder in left:
+        out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
+
+
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
+    json_: Json = False,
+) -> None:
+    """Prove a prepared file: digests, schema, disjoint groups, episodes. Exit 1 if a check fails."""
+    from medfsad_bench.manifest import version_note
+    from medfsad_bench.store import Dataset, verify_store
+
+    faults_of = {str(path): verify_store(path) for path in files}
+    if json_:
+        print_json(faults_of)
+    else:
+        for path, faults in faults_of.items():
+            out.print(f"{Path(path).name}: " + ("; ".join(faults) if faults else "sound"), markup=False)
+            if not faults and (note := version_note(Dataset(Path(path)).attributes)):
+                out.print(f"  {note}", markup=False)
+    if any(faults_of.values()):
+        raise typer.Exit(1)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A prepared file.")],
+    out_png: Annotated[Path | None, typer.Option("--out", help="Write a contact sheet (PNG) here.")] = None,
+    json_: Json = False,
+) -> None:
+    """Show what a prepared file holds."""
+    from medfsad_bench.manifest import version_note
+    from medfsad_bench.store import Dataset
+    from medfsad_bench.store.sheet import write_contact_sheet
+
+    dataset = Dataset(file)
+    table = dataset.table
+    counts = table.groupby(["split", "label"]).agg(images=("id", "size"), groups=("group", "nunique"))
+    facts = {key: value for key, value in dataset.attributes.items() if key != "manifest"}
+    facts["counts"] = {
+        f"{row['split']} {'anomalous' if row['label'] else 'normal'}": [int(row["images"]), int(row["groups"])]
+        for row in counts.reset_index().to_dict("records")
+    }
+    if note := version_note(dataset.attributes):
+        facts["note"] = note
+    facts["draws"] = [len(draw) for draw in dataset.episodes]
+    if out_png is not None:
+        write_contact_sheet(dataset, out_png)
+    if json_:
+        print_json(facts)
+        return
+    grid = Table(title=file.name, show_header=False)
+    for key, value in facts.items():
+        grid.add_row(key, str(value))
+    out.print(grid)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="A prepared file.")],
+    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids, episodes) or new folder (png, croissant).")],
+    to: Annotated[
+        Literal["csv", "ids", "episodes", "png", "croissant"],
+        typer.Option(
+            help="csv: the table; ids: an id list; episodes: what to score; png: images; croissant: these, described."
+        ),
+    ] = "csv",
+) -> None:
+    """Write a prepared file's table, membership or images for other tools."""
+    from medfsad_bench.store import Dataset
+    from medfsad_bench.store.export import export_croissant, export_episodes, export_ids, export_png, export_table
+
+    dataset = Dataset(file)
+    match to:
+        case "csv":
+            out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
+        case "ids":
+            out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+        case "episodes":
+            out.print(f"wrote {export_episodes(dataset, out_path):,} supports and queries to {out_path}")
+        case "png":
+            out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
+        case "croissant":
+            count = export_croissant(dataset, out_path)
+            out.print(f"wrote {count:,} images, images.csv and croissant.json to {out_path}")
+
+
+def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: bool) -> None:
     table = Table(title=f"{benchmark}{' (dry run)' if dry_run else ''}")
     for column in ("set", "train", "normal", "anomalous", "groups", "bad", "notes"):
         table.add_column(column, justify="left" if column in ("set", "notes") else "right", no_wrap=column != "notes")
@@ -81,103 +169,18 @@ def prepare(
             out.print(
                 f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
             )
-    for folder in left:
-        out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
 
 
 def _findings_table(reports: "Sequence[SetReport]") -> Table:
-    """How often each fault was found, and where first; all of them are in the reports."""
-    table = Table(title="found while reading", caption="all of it is in the reports, with pictures in *.findings.png")
+    """How often each fault was found, and its first place; all of them are in the reports."""
+    table = Table(title="found while reading", caption="the reports list all of it, with pictures in *.findings.png")
     for column in ("set", "fault", "count", "first"):
         table.add_column(column, justify="right" if column == "count" else "left", no_wrap=column != "first")
     for report in reports:
-        found: dict[str, list[str]] = {}
+        by_fault: dict[str, list[str]] = {}
         for finding in report.findings:
-            found.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
-        found |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
-        for fault, places in found.items():
+            by_fault.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
+        by_fault |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
+        for fault, places in by_fault.items():
             table.add_row(report.name, fault, f"{len(places):,}", escape(places[0]))
     return table
-
-
-def verify(
-    files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Prove a prepared file: digests, schema, disjoint groups, episodes. Exit 1 if a check fails."""
-    from medfsad_bench.manifest import version_note
-    from medfsad_bench.store import Dataset, verify_store
-
-    found = {str(path): verify_store(path) for path in files}
-    if json_:
-        print_json(found)
-    else:
-        for path, faults in found.items():
-            out.print(f"{Path(path).name}: " + ("; ".join(faults) if faults else "sound"), markup=False)
-            if not faults and (note := version_note(Dataset(Path(path)).attributes)):
-                out.print(f"  {note}", markup=False)
-    if any(found.values()):
-        raise typer.Exit(1)
-
-
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A prepared file.")],
-    out_png: Annotated[Path | None, typer.Option("--out", help="Write a contact sheet (PNG) here.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
-    """Show what a prepared file holds."""
-    from medfsad_bench.manifest import version_note
-    from medfsad_bench.store import Dataset
-    from medfsad_bench.store.sheet import write_contact_sheet
-
-    dataset = Dataset(file)
-    table = dataset.table
-    counts = table.groupby(["split", "label"]).agg(images=("id", "size"), groups=("group", "nunique"))
-    known = {key: value for key, value in dataset.attributes.items() if key != "manifest"}
-    known |= {
-        "counts": {
-            f"{row['split']} {'anomalous' if row['label'] else 'normal'}": [int(row["images"]), int(row["groups"])]
-            for row in counts.reset_index().to_dict("records")
-        }
-    }
-    if note := version_note(dataset.attributes):
-        known["note"] = note
-    known["draws"] = [len(draw) for draw in dataset.episodes]
-    if out_png is not None:
-        write_contact_sheet(dataset, out_png)
-    if json_:
-        print_json(known)
-        return
-    grid = Table(title=file.name, show_header=False)
-    for key, value in known.items():
-        grid.add_row(key, str(value))
-    out.print(grid)
-
-
-def export(
-    file: Annotated[Path, typer.Argument(help="A prepared file.")],
-    out_path: Annotated[Path, typer.Option("--out", help="File (csv, ids, episodes) or new folder (png, croissant).")],
-    to: Annotated[
-        str,
-        typer.Option(
-            help="csv: the table; ids: an id list; episodes: what to score; png: images; croissant: these, described."
-        ),
-    ] = "csv",
-) -> None:
-    """Write a prepared file's table, membership or images for other tools."""
-    from medfsad_bench.store import Dataset
-    from medfsad_bench.store.export import export_croissant, export_episodes, export_ids, export_png, export_table
-
-    dataset = Dataset(file)
-    if to == "csv":
-        out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
-    elif to == "ids":
-        out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
-    elif to == "episodes":
-        out.print(f"wrote {export_episodes(dataset, out_path):,} supports and queries to {out_path}")
-    elif to == "png":
-        out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
-    elif to == "croissant":
-        out.print(f"wrote {export_croissant(dataset, out_path):,} images, images.csv and croissant.json to {out_path}")
-    else:
-        raise MedfsadError(f"--to {to!r} is unknown; there are csv, ids, episodes, png and croissant.")

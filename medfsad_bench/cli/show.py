@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medfsad_bench.cli.console import out, print_json
+from medfsad_bench.cli.options import DATA, Data, Json, Picture
 from medfsad_bench.errors import ResultsError
 
 
@@ -16,11 +17,11 @@ def register(app: typer.Typer) -> None:
 
 def show(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run that was made with --save-maps.")],
-    out_png: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("run.png"),
-    data: Annotated[Path, typer.Option(help="Where prepared files lie.")] = Path("medfsad-data"),
+    out_png: Picture = Path("run.png"),
+    data: Data = DATA,
     draw: Annotated[int, typer.Option(min=0, help="Which support draw.")] = 0,
     query: Annotated[list[str] | None, typer.Option(help="Id of a test image; repeatable.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print what is shown as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Draw queries, their anomaly maps, and the support images with the weight that each had."""
     from medfsad_bench.board.run_picture import target_of, write_picture

@@ -5,7 +5,7 @@
     3 interval    score interval (Wilson) at the effective sample size that this variance implies, with Student's factor
 
 The interval is conditional on one training; the spread over training seeds is a figure of its own. Percentiles alone
-fall short near 1 and for few groups; the measured coverage stands in README.md.
+fall short near 1 and for few groups; the measured coverage is in RESULTS.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence

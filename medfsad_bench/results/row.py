@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.thresholds import Threshold
+from medfsad_bench.info import HoldOut, Protocol
 from medfsad_bench.store import Dataset
 
 ROW_SCHEMA = 2
@@ -27,8 +28,8 @@ class Row(BaseModel):
     run_id: str
     benchmark: str
     allowed: tuple[str, ...] = ()  # faults of the target's file; such a row isn't the benchmark's
-    protocol: Literal["strict", "published"]
-    hold_out: Literal["dataset", "organ", "modality"]
+    protocol: Protocol
+    hold_out: HoldOut
     method: str
     method_version: str
     preset: str

@@ -17,7 +17,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ import pandas as pd
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS
+from medfsad_bench.info import HoldOut
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.assembly import assemble_row
 from medfsad_bench.results.draw_scores import DrawScores
@@ -55,7 +56,7 @@ class Submission:
     version: str
     shots: int
     seed: int = 0
-    hold_out: Literal["dataset", "organ", "modality"] = "dataset"
+    hold_out: HoldOut = "dataset"
     knowledge: str = "normals"
     trained_on: tuple[str, ...] = ()
     has_seen: tuple[str, ...] = ()

@@ -7,19 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.contamination import RULE
 from medfsad_bench.errors import WeightsError
-from medfsad_bench.info import ABNORMAL_SUPPORTS, MethodInfo
+from medfsad_bench.info import ABNORMAL_SUPPORTS, HoldOut, MethodInfo, Protocol
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
 from medfsad_bench.runner.weights import weights_digest
 from medfsad_bench.store import Dataset
 
-HoldOut = Literal["dataset", "organ", "modality"]
-Protocol = Literal["strict", "published"]
 SCORING = "2"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
 
 

@@ -109,7 +109,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         points = pool.starmap(measure, wanted, chunksize=1)
     table = Table(title=f"beside {BASE}; milliseconds of processor time")
-    for column in ("varied", "value", "features, an image", "training, a query", "scoring, an image", "peak MiB"):
+    for column in ("varied", "value", "features, per image", "training, per query", "scoring, per image", "peak MiB"):
         table.add_column(column, justify="right")
     for point in points:
         figures = (point.features_ms, point.step_ms, point.score_ms)
@@ -127,7 +127,7 @@ def plot(points: list[Point], path: Path) -> None:
     for axis, varied in zip(figure.subplots(1, 3), BASE, strict=True):
         own = [point for point in points if point.varied == varied]
         values = [point.value for point in own]
-        for name, label in (("step_ms", "training, ms a query"), ("score_ms", "scoring, ms an image")):
+        for name, label in (("step_ms", "training, ms per query"), ("score_ms", "scoring, ms per image")):
             axis.plot(values, [getattr(point, name) for point in own], marker="o", label=label)
         axis.plot(values, [point.peak_mb for point in own], marker="s", linestyle=":", label="peak memory, MiB")
         axis.set(xscale="log", yscale="log", xlabel={"shots": "K", "size_px": "image size, px"}.get(varied, varied))

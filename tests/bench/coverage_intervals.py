@@ -1,4 +1,4 @@
-"""How often a nominal 95 % interval holds the true value, by simulation: the table in medfsad_bench/metrics/README.md.
+"""How often a nominal 95 % interval holds the true value, by simulation: the table in medfsad_bench/metrics/RESULTS.md.
 
 A detector's scores are normal with an effect of the group that images share, of the image, of the draw on the distance
 of the classes, and fresh noise of every image and draw. The truth is the figure of a very large set, mean over draws.

@@ -1,0 +1,81 @@
+"""The options that several commands share: name, help and range of each are written here once."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from medfsad_bench import info
+from medfsad_bench.errors import MethodError
+
+DATA = Path("medfsad-data")
+RUNS = Path("medfsad-runs")
+
+Method = Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.")]
+Methods = Annotated[list[str], typer.Argument(help="Names of methods; `medfsad methods` lists them.")]
+Preset = Annotated[str, typer.Option(help="paper or quick; `medfsad methods NAME` lists further ones of a method.")]
+Backbone = Annotated[str | None, typer.Option(help="Feature network of the method.")]
+Weights = Annotated[Path | None, typer.Option(help="File with the feature network's weights.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value of the method's config; repeatable.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights to use instead of training.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of training and of the order of test images.")]
+
+Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
+Data = Annotated[Path, typer.Option(help="Folder of prepared files.")]
+Benchmark = Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")]
+Runs = Annotated[Path, typer.Option(help="Folder of runs.")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", help="Data set to test on, or `all` (the default); repeatable.")
+]
+
+Shots = Annotated[int, typer.Option(min=1, help="K, the number of support images.")]
+ShotsList = Annotated[
+    list[int] | None, typer.Option("--shots", min=1, help="K, the number of support images; repeatable. 4 by default.")
+]
+Draws = Annotated[
+    int | None, typer.Option(min=1, max=10, help="Support draws: 10 by default, 1 under the published protocol.")
+]
+Contaminated = Annotated[
+    int, typer.Option(min=0, help="How many of the K supports are anomalies that nobody noticed; a track of its own.")
+]
+Protocol = Annotated[
+    info.Protocol,
+    typer.Option(help="strict; or published: the test loop of the reference implementation, marked and never ranked."),
+]
+HoldOut = Annotated[info.HoldOut, typer.Option(help="What no source may share with the target.")]
+
+Format = Literal["table", "md", "json"]
+Shown = Annotated[Format, typer.Option("--format", help="How to print it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Picture = Annotated[Path, typer.Option("--out", help="PNG to write.")]
+
+
+def settings_of(pairs: list[str] | None, backbone: str | None, weights: Path | None) -> dict[str, Any]:
+    """Settings of a method's config by name, from --set, --backbone and --weights.
+
+    Raises:
+        MethodError: If one of `pairs` isn't `name=value`.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise MethodError(f"--set {pair!r} is no setting. Expected name=value, as in --set epochs=10.")
+        settings[name.strip()] = value
+    if backbone is not None:
+        settings["backbone"] = backbone
+    if weights is not None:
+        settings["weights"] = str(weights)
+    return settings
+
+
+def draws_of(draws: int | None, protocol: info.Protocol = "strict") -> int:
+    """The number of support draws: ten unless said otherwise, one under the published protocol.
+
+    Raises:
+        MethodError: If the published protocol is asked for another number.
+    """
+    if protocol == "published" and draws not in (None, 1):
+        raise MethodError(f"--draws {draws} doesn't go with --protocol published, which has one support draw.")
+    return draws or (1 if protocol == "published" else 10)
