@@ -30,7 +30,7 @@ SEED, SCALE = 3, 0.3
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "sources"
+    folder = tmp_path_factory.mktemp("demo") / "downloads"
     write_demo_downloads(folder, seed=SEED, scale=SCALE)
     return folder
 

@@ -1,4 +1,4 @@
-"""Preparing: one path from raw folders to files whose digests hang on their content alone, and that stops on faults."""
+"""Preparing: one path from downloads to files whose digests depend on content alone, and that stops on faults."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.store import Dataset, verify_store
 
 
-def prepared(source: Path, out: Path, **options: object) -> list[SetReport]:
-    return prepare(source, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
+def prepared(downloads: Path, out: Path, **options: object) -> list[SetReport]:
+    return prepare(downloads, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
 
 
 def digests(reports: list[SetReport]) -> list[tuple[str, str]]:
@@ -34,7 +34,7 @@ def test_a_prepared_file_is_sound_and_holds_what_the_folder_held(own_data: Path)
     assert int(table["label"].sum()) == 10
     assert dataset.images(np.array([0])).shape == (1, 64, 64, 3)
     assert dataset.mask(int(np.flatnonzero(table["label"])[0])).shape == (96, 80), (
-        "a mask keeps the source's resolution"
+        "a mask keeps its original resolution"
     )
     assert path.with_name(f"{path.stem}.sheet.png").is_file()
 

@@ -63,9 +63,9 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
         return None
     try:
         content: Any = json.loads(path.read_text("utf-8"))
-        pool = content["train"].get("unlabeled", {})
+        unlabelled = content["train"].get("unlabeled", {})
         parts = [("train", "0", content["train"]), ("test", "0", content["test"]), ("test", "1", content["test"])]
-        parts += [("", label, pool) for label in ("0", "1")]
+        parts += [("", label, unlabelled) for label in ("0", "1")]
         return [(side, label == "1", str(file)) for side, label, part in parts for file in part.get(label, [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DownloadError(
@@ -84,18 +84,18 @@ def _whose(listed: list[tuple[str, bool, str]]) -> str:
         "brain_tumor": _BRAIN_NAME.match,
         "lag": _LAG_NAME.match,
     }
-    return next((name for name, test in tests.items() if all(test(one) for one in stems)), "other")
+    return next((name for name, test in tests.items() if all(test(stem) for stem in stems)), "other")
 
 
 def _files(root: Path) -> dict[str, Path]:
     """Files by their path below `images/` or the root, and by their name alone."""
     base = root / "images" if (root / "images").is_dir() else root
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in files_below(base):
         if path.suffix.lower() in RASTER_SUFFIXES:
-            found[path.relative_to(base).as_posix()] = path
-            found.setdefault(path.name, path)
-    return found
+            files[path.relative_to(base).as_posix()] = path
+            files.setdefault(path.name, path)
+    return files
 
 
 def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: str) -> RawImage:

@@ -9,7 +9,7 @@ from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.raw import RawImage, files_below
 from medfsad_bench.manifest import slide_coordinates
 
-PATCH_PX = 256  # at level 0, which is 40x: 0.23 to 0.25 µm a pixel
+PATCH_PX = 256  # at level 0, which is 40x: 0.23 to 0.25 µm per pixel
 _NAME = re.compile(r"^(normal|tumor|test)_\d{3}$", re.IGNORECASE)
 
 Polygon = list[tuple[float, float]]
@@ -61,13 +61,13 @@ def _polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
     text = path.read_text("utf-8", errors="replace")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # an entity can grow without bounds
         raise DownloadError(f"{path.name}: declares entities. Expected a plain annotation file; download it again.")
-    found: dict[bool, list[Polygon]] = defaultdict(list)
+    polygons: dict[bool, list[Polygon]] = defaultdict(list)
     try:
         for annotation in ElementTree.fromstring(text).iter("Annotation"):  # noqa: S314 - entities are refused above
             corners = [(float(c.attrib["X"]), float(c.attrib["Y"])) for c in annotation.iter("Coordinate")]
             hole = annotation.attrib.get("PartOfGroup", "") in ("_2", "Exclusion")
             if len(corners) >= 3:
-                found[hole].append(corners)
+                polygons[hole].append(corners)
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise DownloadError(f"{path.name}: no annotation in ASAP's form ({error}). Download it again.") from error
-    return found[False], found[True]
+    return polygons[False], polygons[True]

@@ -34,14 +34,14 @@ def rsna(root: Path) -> list[RawImage] | None:
 
 def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
     """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
-    found: dict[str, Path] = {}
+    first: dict[str, Path] = {}
     for path in files_below(root):
         if path.suffix.lower() in DICOM_SUFFIXES:
             names = (path.stem, *reversed(path.relative_to(root).parent.parts))
             patient = next((name for name in names if name in patients), None)
             if patient is not None:
-                found.setdefault(patient, path)
-    return found
+                first.setdefault(patient, path)
+    return first
 
 
 def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage]:
@@ -52,9 +52,9 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
     """
     boxes: dict[str, list[Box]] = defaultdict(list)
     for row in read_csv(labels, "patientId", "x", "y", "width", "height", "Target"):
-        found = boxes[row["patientId"]]
+        of_patient = boxes[row["patientId"]]
         if row["Target"] == "1":
-            found.append(Box(float(row["x"]), float(row["y"]), float(row["width"]), float(row["height"])))
+            of_patient.append(Box(float(row["x"]), float(row["y"]), float(row["width"]), float(row["height"])))
     label: dict[str, str] = {}
     for row in read_csv(classes, "patientId", "class"):
         if label.setdefault(row["patientId"], row["class"]) != row["class"]:

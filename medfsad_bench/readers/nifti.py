@@ -141,7 +141,7 @@ def axial_picture(
         volume: RAS+.
         index: Of the slice, from inferior to superior.
         intensity: How values become 8 bits.
-        range_: What `display_range` returned, so that it's computed once a volume.
+        range_: What `display_range` returned, so that it's computed once per volume.
     """
     low, high = range_ or display_range(volume, intensity)
     pixels = to_8_bits(_upright(volume.array[:, :, index]).astype(np.float64), low, high)
@@ -172,10 +172,10 @@ def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
                 "Expected an affine in millimetres; mend the header."
             )
     resampler.SetReferenceImage(_itk(like, sitk))
-    found = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
-    if (found < 0).all():
+    labels = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
+    if (labels < 0).all():
         return None
-    return np.asarray(found > 0, bool)
+    return np.asarray(labels > 0, bool)
 
 
 def _itk(volume: Volume, sitk: "object") -> "object":

@@ -112,7 +112,7 @@ def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tu
     else:
         low, high = _range(path, values.astype(np.float64), intensity)
     note = f"{mode} scaled to 8 bits"
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # once a value, not once a pixel
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # once per value, not once per pixel
         table = to_8_bits(np.arange(2**16, dtype=np.float64), low, high)
         return table[values], f"{intensity.mapping} {low:g}/{high:g}", note
     return to_8_bits(values.astype(np.float64), low, high), f"{intensity.mapping} {low:g}/{high:g}", note

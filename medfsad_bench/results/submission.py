@@ -138,7 +138,7 @@ def find_by_digest(data: Path, digest: str) -> Dataset:
     Raises:
         StoreError: If there is none in `data` or one level below it.
     """
-    files = [*sorted(data.glob("*.h5")), *sorted(data.glob("*/*.h5"))] if data.is_dir() else []
+    files = [*sorted(data.glob("[!.]*.h5")), *sorted(data.glob("*/[!.]*.h5"))] if data.is_dir() else []
     sets = [Dataset(path) for path in files]
     for dataset in sets:
         if dataset.attributes["membership_digest"] == digest:

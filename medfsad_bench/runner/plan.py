@@ -20,7 +20,7 @@ from medfsad_bench.manifest import OWN
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
 from medfsad_bench.runner.weights import weights_digest
-from medfsad_bench.store import Dataset
+from medfsad_bench.store import Dataset, prepared_files
 
 HoldOut = Literal["dataset", "organ", "modality"]
 Protocol = Literal["strict", "published"]
@@ -161,7 +161,7 @@ def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
     """
     if not data.is_dir():
         raise StoreError(f"{data} is no folder. Expected prepared files (*.h5) there; `medfsad prepare` writes them.")
-    folders = [data] if any(data.glob("*.h5")) else sorted(f for f in data.iterdir() if any(f.glob("*.h5")))
+    folders = [data] if prepared_files(data) else sorted(f for f in data.iterdir() if prepared_files(f))
     folders = [f for f in folders if benchmark in (None, f.name) or f == data]
     if benchmark is None and len(folders) > 1:
         folders = [f for f in folders if f.name != OWN]
@@ -180,7 +180,7 @@ def own_sets(data: Path) -> list[Dataset]:
 
 
 def _sets_in(folder: Path) -> list[Dataset]:
-    sets = [Dataset(path) for path in sorted(folder.glob("*.h5"))]
+    sets = [Dataset(path) for path in prepared_files(folder)]
     by_name: dict[str, Dataset] = {}
     for dataset in sets:
         if dataset.name in by_name:

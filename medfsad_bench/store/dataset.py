@@ -1,13 +1,13 @@
 """The prepared file: schema 1 in HDF5. Written whole or not at all, proven by two digests.
 
-    /images            uint8 (n, h, w, 1|3), one image a chunk
-    /masks/<index>     uint8 (h, w) at the source's resolution, for images that have a localisation truth
-    /table/<column>    one value an image
-    /episodes/drawNN   indices into the images: up to 64 supports, one a group; K shots are the first K
+    /images            uint8 (n, h, w, 1|3), one image per chunk
+    /masks/<index>     uint8 (h, w) at the original resolution, for images that have a localisation truth
+    /table/<column>    one value per image
+    /episodes/drawNN   indices into the images: up to 64 supports, one per group; K shots are the first K
 
 Before all that, in the 512 bytes that HDF5 leaves to the user, stands a seal: the SHA-256 of the rest of the file.
-`membership_digest` covers ids, labels, groups, splits, episodes and the sources' SHA-256, so it is the same wherever
-the same images were prepared; `content_digest` adds every stored byte, so it hangs on decoder versions too.
+`membership_digest` covers ids, labels, groups, splits, episodes and the files' SHA-256, so it is the same wherever
+the same images were prepared; `content_digest` adds every stored byte, so it depends on decoder versions too.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ Pixels = Callable[[int], tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh
 
 
 def membership_digest(table: pd.DataFrame, episodes: Sequence[Sequence[int]]) -> str:
-    """SHA-256 of what takes part: ids, labels, groups, splits, sources and episodes; independent of row order."""
+    """SHA-256 of what takes part: ids, labels, groups, splits, file digests and episodes; independent of row order."""
     lines = sorted(
         json.dumps([str(row["id"]), int(row["label"]), str(row["group"]), str(row["split"]), str(row["sha256"])])
         for row in table[["id", "label", "group", "split", "sha256"]].to_dict("records")
@@ -51,7 +51,7 @@ def membership_digest(table: pd.DataFrame, episodes: Sequence[Sequence[int]]) ->
 
 
 def content_digest(file: h5py.File, pixels: Pixels | None = None) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all data sets but the source's path and warnings.
+    """SHA-256 over names, dtypes, shapes and bytes of all data sets but the file's path and warnings.
 
     Args:
         file: Open for reading.
@@ -101,6 +101,11 @@ def _refuse_impossible(file: h5py.File, path: Path) -> None:
             )
 
 
+def prepared_files(folder: Path) -> list[Path]:
+    """Prepared files in a folder, sorted; one that is just being written isn't among them."""
+    return sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
+
+
 def open_store(path: Path) -> h5py.File:
     """Open a prepared file for reading.
 
@@ -126,7 +131,7 @@ def open_store(path: Path) -> h5py.File:
 
 
 def read_table(file: h5py.File) -> pd.DataFrame:
-    """The table of an open file, one row an image."""
+    """The table of an open file, one row per image."""
     columns = {}
     for name, data in file["table"].items():
         text = h5py.check_string_dtype(data.dtype) is not None
@@ -158,7 +163,7 @@ class Dataset:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row an image: id, patient, group, label, disease, split, source, size, spacing, window, warnings."""
+        """One row per image: id, patient, group, label, disease, split, file, size, spacing, window, warnings."""
         with open_store(self.path) as file:
             return read_table(file)
 
@@ -187,7 +192,7 @@ class Dataset:
         return out
 
     def mask(self, index: int) -> Bool[np.ndarray, "h w"]:
-        """Localisation truth at the source's resolution; all False for an image without an anomaly."""
+        """Localisation truth at the original resolution; all False for an image without an anomaly."""
         with open_store(self.path) as file:
             if f"masks/{index}" in file:
                 return np.asarray(file[f"masks/{index}"][:], bool)
