@@ -186,7 +186,7 @@ def listed_ids(manifest: Manifest, split: Split) -> list[Listed] | None:
     return listed
 
 
-def known_groups(manifest: Manifest) -> dict[str, str]:
+def committed_groups(manifest: Manifest) -> dict[str, str]:
     """The committed groups by image id; empty where names and tables tell the patient."""
     if manifest.groups is None:
         return {}

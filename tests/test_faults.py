@@ -17,7 +17,7 @@ from medfsad_bench.curation import load
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.errors import CurationError, MedfsadError
 from medfsad_bench.readers import read_picture
-from medfsad_bench.store.dataset import verify_store
+from medfsad_bench.store import verify_store
 
 
 def prepared(download: Path, out: Path, **options: object) -> SetReport:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.store.dataset import Dataset, membership_digest, prepared_files, verify_store
+from medfsad_bench.store import Dataset, prepared_files, verify_store
+from medfsad_bench.store.integrity import membership_digest
 from medfsad_bench.store.writer import Packed, StoreHeader, packed_chunk, store_name, write_store
 
 HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra={"organ": "o"})

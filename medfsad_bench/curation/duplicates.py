@@ -64,8 +64,8 @@ def near_duplicates(
     if len(prints) < 2:
         return pairs[0]
     details = np.array([item.detail for item in prints], np.float32).reshape(len(prints), -1)
-    where = np.arange(_EDGE * _EDGE, dtype=np.int64).reshape(_EDGE, _EDGE)
-    turns = [position.ravel() for position in _positions(where)]
+    indices = np.arange(_EDGE * _EDGE, dtype=np.int64).reshape(_EDGE, _EDGE)
+    turns = [position.ravel() for position in _positions(indices)]
     for start in range(0, len(prints), _BLOCK):
         for turn in turns:
             flat = details[start : start + _BLOCK, turn]

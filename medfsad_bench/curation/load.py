@@ -16,7 +16,7 @@ from medfsad_bench.curation.field_of_view import cut_square, field_of_view
 from medfsad_bench.curation.staging import Loaded, stage, staged
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import RawImage
-from medfsad_bench.layouts.slides import read_holes, read_polygons
+from medfsad_bench.layouts.slides import read_polygons
 from medfsad_bench.readers import (
     Intensity,
     Picture,
@@ -89,10 +89,10 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
     """All images of one file; if it can't be read, each of them is quarantined."""
     try:
         sha256 = _file_digest(images[0])
-        known = {image.id: staged(plan.staging, image.id, sha256) for image in images}
-        missing = [image for image in images if known[image.id] is None]
+        earlier = {image.id: staged(plan.staging, image.id, sha256) for image in images}
+        missing = [image for image in images if earlier[image.id] is None]
         return [
-            *(item for item in known.values() if item is not None),
+            *(item for item in earlier.values() if item is not None),
             *(_finish(image, picture, mask, sha256, plan) for image, picture, mask in _pictures(missing, plan)),
         ]
     except DownloadError as error:
@@ -125,7 +125,7 @@ def _pictures(images: list[RawImage], plan: LoadPlan) -> Iterator[tuple[RawImage
 
 def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[tuple[RawImage, Picture, Mask | None]]:
     outlines = next((image.mask for image in images if image.mask is not None), None)
-    polygons, holes = (read_polygons(outlines), read_holes(outlines)) if outlines else ([], [])
+    polygons, holes = read_polygons(outlines) if outlines else ([], [])
     regions = [image.region for image in images if image.region is not None]
     for image, region, picture in zip(images, regions, read_patches(images[0].path, regions), strict=True):
         wanted = plan.keep_masks and image.mask is not None

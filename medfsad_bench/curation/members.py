@@ -20,7 +20,7 @@ from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chos
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import RawImage
-from medfsad_bench.manifest import Listed, Manifest, Split, ids_digest, known_groups
+from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, ids_digest
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ class Members:
         if self.listed is not None:
             by_id = {row.id: row.group for row in self.listed}
             return {i: by_id[i] for i in ids}
-        committed = known_groups(self.manifest)
+        committed = committed_groups(self.manifest)
         groups = [committed.get(i, self.images[i].patient) for i in ids]
         if not self.joins_near_duplicates or any(i not in self.loaded for i in ids):
             return dict(zip(ids, groups, strict=True))

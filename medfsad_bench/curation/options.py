@@ -1,4 +1,4 @@
-"""What `prepare` was asked for, and who shows how far it is."""
+"""What `prepare` was asked for, and what shows its progress."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class PrepareOptions:
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Whoever shows progress."""
+    """What shows progress."""
 
     def start(self, label: str, total: int) -> None:
         """A stage with `total` steps begins."""

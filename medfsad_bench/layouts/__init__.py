@@ -1,6 +1,6 @@
 """Raw downloads as people have them on disk: who recognises a folder, and which images lie in it.
 
-One module answers for one kind of layout. A layout is a function from a folder to raw images, or to None where the
+One module per kind of layout. A layout is a function from a folder to raw images, or to None where the
 folder isn't of that layout; it reads names and tables, and never a pixel.
 """
 

@@ -14,10 +14,10 @@ from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.files import whole_folder
 
 MAX_RATIO = 200  # images hardly shrink; tables do, ten times or so
-_FREE = 64 * 2**20  # below which the ratio says nothing
+_SMALL = 64 * 2**20  # below which the ratio says nothing
 _NESTED = 2  # archives in archives in archives are nobody's download
 _TABLES = frozenset({".csv", ".json", ".xml"})
-_DONE = ".unpacked"
+_MARKER = ".unpacked"
 
 
 def archives(folder: Path) -> list[Path]:
@@ -58,7 +58,7 @@ def _unpack(
 ) -> None:
     information = archive.stat()
     key = f"{archive.name} {information.st_size} {information.st_mtime_ns if depth == 0 else 0}"
-    if (target / _DONE).is_file() and (target / _DONE).read_text("utf-8") == key:
+    if (target / _MARKER).is_file() and (target / _MARKER).read_text("utf-8") == key:
         return
     shutil.rmtree(target, ignore_errors=True)
     try:
@@ -74,7 +74,7 @@ def _unpack(
                 for inner in inner_archives:
                     _unpack(inner, folder / inner.stem, on_start, on_done, depth=depth + 1)
                     inner.unlink()
-                (folder / _DONE).write_text(key, "utf-8")
+                (folder / _MARKER).write_text(key, "utf-8")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DownloadError(f"{archive.name}: the zip file is damaged ({error}). Download it again.") from error
     except OSError as error:
@@ -102,15 +102,15 @@ def _checked(archive: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
                 f"{archive.name}: {member.filename!r} is encrypted. Unpack it yourself with its password."
             )
     size = sum(member.file_size for member in members)
-    if size > _FREE and size > MAX_RATIO * max(1, archive.stat().st_size):
+    if size > _SMALL and size > MAX_RATIO * max(1, archive.stat().st_size):
         raise DownloadError(
             f"{archive.name}: {size / 2**30:.1f} GiB in {archive.stat().st_size / 2**20:.1f} MiB is more than "
             f"{MAX_RATIO} times its size. Expected images; if it's no bomb, unpack it yourself."
         )
-    return [member for member in members if not _rubbish(member)]
+    return [member for member in members if not _is_junk(member)]
 
 
-def _rubbish(member: zipfile.ZipInfo) -> bool:
+def _is_junk(member: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(member.filename).parts
     return "__MACOSX" in parts or parts[-1].startswith(".")
 

@@ -25,7 +25,7 @@ def medianomaly(name: str) -> Callable[[Path], list[RawImage] | None]:
 
     def layout(root: Path) -> list[RawImage] | None:
         listed = _listed(root)
-        if listed is None or _whose(listed) != name:
+        if listed is None or _set_name(listed) != name:
             return None
         files = _files(root)
         images = [_image(name, files, root, file, anomalous, side) for side, anomalous, file in listed]
@@ -74,7 +74,7 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
         ) from error
 
 
-def _whose(listed: list[tuple[str, bool, str]]) -> str:
+def _set_name(listed: list[tuple[str, bool, str]]) -> str:
     stems = [Path(file).stem for _, _, file in listed]
     if not stems:
         return "other"

@@ -47,10 +47,6 @@ def camelyon_patches(root: Path) -> list[RawImage] | None:
     return images
 
 
-def _patches(folder: Path) -> list[Path]:
-    return rasters(folder / "img") or rasters(folder)
-
-
 def lc25000_lung(root: Path) -> list[RawImage] | None:
     """LC25000's lung part: `lung_image_sets/{lung_n,lung_aca}`; 250 original tiles a class, each in altered copies."""
     base = root / "lung_image_sets" if (root / "lung_image_sets").is_dir() else root
@@ -61,6 +57,10 @@ def lc25000_lung(root: Path) -> list[RawImage] | None:
         for label in ("lung_n", "lung_aca")
         for path in rasters(base / label)
     ]
+
+
+def _patches(folder: Path) -> list[Path]:
+    return rasters(folder / "img") or rasters(folder)
 
 
 def _camelyon_side(slide: str, side: str) -> Literal["train", "test"]:

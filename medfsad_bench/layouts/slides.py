@@ -41,23 +41,14 @@ def camelyon_slides(root: Path) -> list[RawImage] | None:
     ]
 
 
-def read_polygons(path: Path) -> list[Polygon]:
-    """Polygons of an annotation file in ASAP's form, as (x, y) in pixels of level 0.
+def read_polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
+    """Polygons of an annotation file in ASAP's form, as (x, y) in pixels of level 0: tumour, and holes in it.
 
-    Those of the group `_2` and `Exclusion` are holes and left out of the list; see `read_holes`.
+    Holes (groups `_2` and `Exclusion` of Camelyon16) cut normal tissue out of an annotated tumour.
 
     Raises:
         DownloadError: If it isn't such a file.
     """
-    return _polygons(path)[0]
-
-
-def read_holes(path: Path) -> list[Polygon]:
-    """Polygons that cut normal tissue out of an annotated tumour (groups `_2` and `Exclusion` of Camelyon16)."""
-    return _polygons(path)[1]
-
-
-def _polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
     text = path.read_text("utf-8", errors="replace")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # an entity can grow without bounds
         raise DownloadError(f"{path.name}: declares entities. Expected a plain annotation file; download it again.")

@@ -32,18 +32,6 @@ def rsna(root: Path) -> list[RawImage] | None:
     return [replace(image, path=files.get(image.id, image.path)) for image in images]
 
 
-def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
-    """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
-    first: dict[str, Path] = {}
-    for path in files_below(root):
-        if path.suffix.lower() in DICOM_SUFFIXES:
-            names = (path.stem, *reversed(path.relative_to(root).parent.parts))
-            patient = next((name for name in names if name in patients), None)
-            if patient is not None:
-                first.setdefault(patient, path)
-    return first
-
-
 def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage]:
     """All images that the two tables name, whether or not their files are there.
 
@@ -112,11 +100,6 @@ def aptos(root: Path) -> list[RawImage] | None:
     ]
 
 
-def _photograph_folders(root: Path) -> list[Path]:
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
-    return [path for path in folders if "filtered" not in path.name and not path.name.startswith(".")]
-
-
 def odir(root: Path) -> list[RawImage] | None:
     """ODIR-5K: `preprocessed_images/<ID>_{left,right}.jpg` and `full_df.csv`, labelled by the eye's own keywords.
 
@@ -174,6 +157,23 @@ def chest_nih(root: Path) -> list[RawImage] | None:
         if _NIH_NAME.match(path.stem)
     ]
     return images if {image.label for image in images} == {"No Finding", "Pneumonia"} else None
+
+
+def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
+    """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
+    first: dict[str, Path] = {}
+    for path in files_below(root):
+        if path.suffix.lower() in DICOM_SUFFIXES:
+            names = (path.stem, *reversed(path.relative_to(root).parent.parts))
+            patient = next((name for name in names if name in patients), None)
+            if patient is not None:
+                first.setdefault(patient, path)
+    return first
+
+
+def _photograph_folders(root: Path) -> list[Path]:
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return [path for path in folders if "filtered" not in path.name and not path.name.startswith(".")]
 
 
 def _nih_from_table(root: Path, table: Path) -> list[RawImage]:

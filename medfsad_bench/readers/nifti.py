@@ -85,14 +85,6 @@ def read_volume(path: Path) -> Volume:
     return Volume(array, np.asarray(image.affine, np.float64), (x, y, z), tuple(notes), path.name, display)
 
 
-def _check_size(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) < 3 or min(shape) < 1 or np.prod([float(length) for length in shape[:3]]) > MAX_VOXELS:
-        raise DownloadError(
-            f"{path.name}: {' × '.join(map(str, shape))} voxels. Expected a volume of three dimensions and at most "
-            f"{MAX_VOXELS:,} voxels; convert it or leave it out."
-        )
-
-
 def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
     """Read a label volume on the grid of `like`; any label but zero is True.
 
@@ -152,6 +144,14 @@ def axial_picture(
 def axial_mask(mask: Bool[np.ndarray, "x y z"], index: int) -> Bool[np.ndarray, "h w"]:
     """An axial slice of a mask, turned as `axial_picture` turns the image."""
     return _upright(mask[:, :, index])
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or min(shape) < 1 or np.prod([float(length) for length in shape[:3]]) > MAX_VOXELS:
+        raise DownloadError(
+            f"{path.name}: {' × '.join(map(str, shape))} voxels. Expected a volume of three dimensions and at most "
+            f"{MAX_VOXELS:,} voxels; convert it or leave it out."
+        )
 
 
 def _upright(plane: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.store.dataset import Dataset, membership_digest
+from medfsad_bench.store import Dataset
+from medfsad_bench.store.integrity import membership_digest
 
 PASSED = "passed"
 PROBES = ("order", "batch", "duplicates")

@@ -60,6 +60,13 @@ def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 
         sheet.save(temporary)
 
 
+def outline(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The mask's pixels that touch a pixel outside it (4-neighbourhood)."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
 def _band(dataset: Dataset, split: str, label: int, title: str) -> Image.Image:
     table = dataset.table
     rows = np.flatnonzero(((table["split"] == split) & (table["label"] == label)).to_numpy())
@@ -82,10 +89,3 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "mh mw"]) ->
         small = np.array(Image.fromarray(mask).resize((_TILE, _TILE), Image.Resampling.NEAREST))
         tile[outline(small)] = (255, 40, 40)
     return Image.fromarray(tile)
-
-
-def outline(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The mask's pixels that touch a pixel outside it (4-neighbourhood)."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner

@@ -16,11 +16,9 @@ from jaxtyping import UInt8
 
 from medfsad_bench.errors import StoreError
 from medfsad_bench.files import whole
-from medfsad_bench.store.dataset import (
-    NUMBER_COLUMNS,
-    SCHEMA,
+from medfsad_bench.store.dataset import NUMBER_COLUMNS, SCHEMA, TEXT_COLUMNS
+from medfsad_bench.store.integrity import (
     SEAL_BYTES,
-    TEXT_COLUMNS,
     Pixels,
     content_digest,
     content_faults,
