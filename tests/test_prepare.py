@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -154,3 +155,21 @@ def test_every_open_set_is_prepared_from_the_real_images(shared: Path, tmp_path:
         assert report.counts == report.wanted
         assert report.allowed == []
         assert verify_store(Path(report.path)) == []
+
+
+REPORT_FIELDS = [
+    "name", "benchmark", "source", "path", "wanted", "counts", "groups", "candidates", "spare", "quarantined",
+    "findings", "allowed", "licensed", "membership_digest", "content_digest", "reused",
+]  # fmt: skip
+
+
+def test_a_report_has_the_same_fields_whatever_became_of_the_set(tmp_path: Path) -> None:
+    write_own_folder(tmp_path / "ward", seed=3, masks=False)
+    dry = prepared(tmp_path / "ward", tmp_path / "out", dry_run=True)[0]
+    assert list(asdict(dry)) == REPORT_FIELDS
+    assert (dry.path, dry.content_digest, dry.findings) == ("", "", [])
+    report = prepared(tmp_path / "ward", tmp_path / "out")[0]
+    written = json.loads(next((tmp_path / "out" / "own").glob("*.report.json")).read_text("utf-8"))
+    assert list(written) == REPORT_FIELDS
+    assert written == asdict(report)
+    assert (report.counts, report.groups, report.spare) == (dry.counts, dry.groups, dry.spare)

@@ -117,6 +117,8 @@ class Members:
 
     def choose_and_load(self) -> None:
         """Choose and read until all that are chosen could be read: each turn quarantines at least one more."""
+        if self.joins_near_duplicates:
+            self.load(self.images)
         self.choose()
         self.load(self.chosen)
         while self.chosen.keys() & self.quarantined.keys():

@@ -56,8 +56,6 @@ def prepare_set(
         ManifestError: If the benchmark takes a split that the download doesn't hold.
     """
     members = _members(download, manifest, options, watcher)
-    if members.joins_near_duplicates and not options.dry_run:
-        members.load(members.images)
     if options.dry_run:
         members.choose()
         return set_report(members)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.layouts.histology import slide_of
+from medfsad_bench.layouts.histology import bmad_files, slide_of
 from medfsad_bench.layouts.raw import RASTER_SUFFIXES, RawImage, files_below, rasters, relative_id
 
 _ANOMALOUS = {"rsna": "Lung Opacity", "lag": "suspicious_glaucoma", "his": "Ungood"}
@@ -39,20 +39,21 @@ def bmad(root: Path) -> list[RawImage] | None:
 
     What BMAD calls `valid` is part of the test here. Camelyon16 is a layout of its own.
     """
-    if not (root / "train" / "good").is_dir() or not (root / "test" / "Ungood").is_dir():
-        return None
+    masks = {(s, path.stem): path for s in ("valid", "test") for path in rasters(root / s / "Ungood" / "label")}
     images = []
-    for side, label in (("train", "good"), *((s, name) for s in ("valid", "test") for name in ("good", "Ungood"))):
-        folder = root / side / label
-        masks = {path.stem: path for path in rasters(folder / "label")}
-        for path in rasters(folder / "img") or rasters(folder):
-            name = relative_id(path, root)
-            kind = "normal" if label == "good" else "anomalous"
-            mask = masks.get(path.stem) if kind == "anomalous" else None
-            where = "train" if side == "train" else "test"
-            images.append(
-                RawImage(id=name, path=path, label=kind, patient=name, disease=kind, split=where, mask=mask)  # type: ignore[arg-type]
+    for side, label, path in bmad_files(root):
+        name, kind = relative_id(path, root), "normal" if label == "good" else "anomalous"
+        images.append(
+            RawImage(
+                id=name,
+                path=path,
+                label=kind,
+                patient=name,
+                disease=kind,
+                split="train" if side == "train" else "test",
+                mask=masks.get((side, path.stem)) if kind == "anomalous" else None,
             )
+        )
     return images
 
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.picture import (
-    MAX_PIXELS,
     Intensity,
     Picture,
+    check_size,
     grey_if_equal,
     one_line,
     percentile_range,
@@ -66,7 +66,7 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                _check_size(path, image)
+                check_size(path.name, image.width, image.height)
                 if getattr(image, "is_animated", False):  # counting all of them could take for ever
                     notes.append("first of several pages or frames taken")
                 image.load()
@@ -91,14 +91,6 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         raise DownloadError(
             f"{path.name}: the image is damaged or cut short ({one_line(error)}). Download it again."
         ) from error
-
-
-def _check_size(path: Path, image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DownloadError(
-            f"{path.name}: {image.width} × {image.height} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary "
-            "image; cut a whole-slide image into patches first."
-        )
 
 
 def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tuple[np.ndarray, str, str]:

@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -159,19 +159,9 @@ def _packed(image: UInt8[np.ndarray, "h w c"], mask: UInt8[np.ndarray, "mh mw"] 
 
 
 def _attributes(header: StoreHeader) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "benchmark": header.benchmark,
-        "name": header.name,
-        "version": header.version,
-        "size_px": header.size_px,
-        "manifest": header.manifest,
-        "code_version": header.code_version,
-        "decoders": header.decoders,
-        "mask_kind": header.mask_kind,
-        "allowed": json.dumps(sorted(header.allowed)),
-        **header.extra,
-    }
+    named = asdict(header)
+    extra = named.pop("extra")
+    return {"schema": SCHEMA, **named, "allowed": json.dumps(sorted(header.allowed)), **extra}
 
 
 def _seal(path: Path) -> None:
