@@ -108,13 +108,13 @@ def test_duplicates_across_the_split_stop_and_those_within_a_side_are_noted() ->
     candidates = [Candidate(name, name, name == "d") for name in "abcd"]
     images = {"a": loaded("a", 1), "b": loaded("b", 1), "c": loaded("c", 2), "d": loaded("d", 2, sha256="c")}
     split = {"a": "train", "b": "test", "c": "test", "d": "test"}
-    found = {f.where: f for f in duplicate_findings(candidates, split, images)}
-    assert found["a ~ b"].stops
-    assert "both sides" in found["a ~ b"].what
-    assert not found["c ~ d"].stops
-    assert "the same file" in found["c ~ d"].what
-    assert "different labels" in found["c ~ d"].what
-    assert len(found) == 2
+    by_pair = {f.where: f for f in duplicate_findings(candidates, split, images)}
+    assert by_pair["a ~ b"].stops
+    assert "both sides" in by_pair["a ~ b"].what
+    assert not by_pair["c ~ d"].stops
+    assert "the same file" in by_pair["c ~ d"].what
+    assert "different labels" in by_pair["c ~ d"].what
+    assert len(by_pair) == 2
 
 
 def test_the_same_file_is_found_even_where_nothing_can_be_compared() -> None:
@@ -135,9 +135,9 @@ def test_images_that_two_sets_share_are_found_and_stop_unless_held_out_together(
 def test_one_patient_under_two_groups_on_both_sides_is_noted_without_the_identity() -> None:
     candidates = [Candidate(name, name, False) for name in "ab"]
     images = {name: loaded(name, seed, header_patient="DOE 1970") for seed, name in enumerate("ab")}
-    found = patient_findings(candidates, {"a": "train", "b": "test"}, images)
-    assert [f.fault for f in found] == ["one-patient"]
-    assert "DOE" not in found[0].what + found[0].where
+    findings = patient_findings(candidates, {"a": "train", "b": "test"}, images)
+    assert [f.fault for f in findings] == ["one-patient"]
+    assert "DOE" not in findings[0].what + findings[0].where
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,8 @@ def test_personal_data_of_dicom_headers_is_reported_once_per_tag(tmp_path: Path)
             path = tmp_path / "ward" / label / f"{number}.dcm"
             write_dicom(path, stored, PatientID=f"{label}{number}", PatientName="Doe^Jane", BurnedInAnnotation="YES")
     report = prepared(tmp_path / "ward", tmp_path / "out")[0]
-    found = [f["what"] for f in report.findings if f["fault"] == "personal-data"]
-    assert [text.split(". ")[0] for text in found] == [
+    texts = [f["what"] for f in report.findings if f["fault"] == "personal-data"]
+    assert [text.split(". ")[0] for text in texts] == [
         "8 of 8 headers: PatientName", "8 of 8 headers: burned-in text (BurnedInAnnotation)"
     ]  # fmt: skip
     assert "Jane" not in json.dumps(report.findings)

@@ -274,8 +274,8 @@ def test_bmads_real_coordinates_hold_1143_test_normals(shared: Path, tmp_path: P
         for line in (shared / "indexes" / "his" / f"{list_}.txt").read_text().split():
             (folder / f"{line.replace(',', '_')}.png").touch()
     _, images = only(tmp_path)
-    found = Counter((image.label, image.split) for image in images.values())
-    assert found == {("good", "train"): 5088, ("good", "test"): 1143, ("Ungood", "test"): 1113}
+    counts = Counter((image.label, image.split) for image in images.values())
+    assert counts == {("good", "train"): 5088, ("good", "test"): 1143, ("Ungood", "test"): 1113}
     listed = {f"{slide}_{x}_{y}": label for slide, x, y, label in slide_coordinates()}
     assert {i: images[i].label for i in listed} == listed
 
@@ -481,9 +481,9 @@ def test_links_that_lead_out_are_left_alone_or_quarantined_in_one_line(tmp_path:
     normal = tmp_path / "data" / "ward" / "normal"
     (normal / "case00.png").symlink_to(tmp_path / "away" / "normal" / "case00.png")
     (normal / "again").symlink_to(tmp_path / "data" / "ward")
-    found, left = recognise(tmp_path / "data")
-    assert [item.root.name for item in found] == ["ward"]
-    assert {item.name: item.reason.split(";")[0] for item in left} == {
+    downloads, left_alone = recognise(tmp_path / "data")
+    assert [item.root.name for item in downloads] == ["ward"]
+    assert {item.name: item.reason.split(";")[0] for item in left_alone} == {
         "linked": "a link out of the folder", "loop": "a link back into the folder",
     }  # fmt: skip
     report = prepared(tmp_path / "data", tmp_path / "out", allow=frozenset({"smaller"}))[0]
