@@ -41,7 +41,7 @@ class IntensityRule(_Closed):
 
 
 class Labels(_Closed):
-    """Which of the source's class names are normal and which anomalous; any other is left out."""
+    """Which of the download's class names are normal and which anomalous; any other is left out."""
 
     normal: tuple[str, ...]
     anomalous: tuple[str, ...]
@@ -51,7 +51,7 @@ class SliceRule(_Closed):
     """Which axial slices of a patient take part.
 
     A slice counts if its brain area is at least `min_area` of the patient's largest and its height in the stack (0 the
-    lowest, 1 the highest slice) lies in `heights`; otherwise the place in the head would tell the classes apart. It is
+    lowest, 1 the highest slice) lies in `heights`; otherwise the height in the head would tell the classes apart. It is
     a tumour slice from `min_tumour_voxels` on and normal without any; between the two it is left out. Of a run of
     slices every `step`-th is looked at.
     """
@@ -65,8 +65,8 @@ class SliceRule(_Closed):
 class Split(_Closed):
     """How many images a benchmark takes of the set, and from which committed list, if there is one.
 
-    `upstream` keeps the split that the source brings along (MedIAnomaly's `data.json`), duplicates and all, so that old
-    numbers can be scored again.
+    `upstream` keeps the split that the download brings along (MedIAnomaly's `data.json`), duplicates and all, so that
+    old numbers can be scored again.
     """
 
     train: int = Field(ge=1)
@@ -130,7 +130,7 @@ class Listed(_Closed):
     group: str  # the id itself where the file has no such column
     split: Literal["train", "test"]
     sha256: str = ""  # empty where the list was made from names, or from re-encoded files
-    label: str = ""  # the source's class, where the list is all that says it
+    label: str = ""  # the download's class, where the list is all that says it
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -142,7 +142,7 @@ def load_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path.name}: not a TOML file ({error}). Mend it at that place.") from error
+        raise ManifestError(f"{path.name}: not a TOML file ({error}). Mend it there.") from error
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ManifestError(f"{path.name}: the manifest's fields don't fit the schema: {faults}.") from error
@@ -186,7 +186,7 @@ def listed_ids(manifest: Manifest, split: Split) -> list[Listed] | None:
     return listed
 
 
-def known_groups(manifest: Manifest) -> dict[str, str]:
+def committed_groups(manifest: Manifest) -> dict[str, str]:
     """The committed groups by image id; empty where names and tables tell the patient."""
     if manifest.groups is None:
         return {}

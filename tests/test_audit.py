@@ -10,11 +10,12 @@ from conftest import Silent, write_own_folder
 from PIL import Image, ImageDraw
 from test_dicom import write as write_dicom
 
-from medfsad_bench.curation.audit import duplicate_findings, image_findings, patient_findings, shared_findings
+from medfsad_bench.curation.audit import duplicate_findings, image_findings, patient_findings
 from medfsad_bench.curation.duplicates import Fingerprint, fingerprint, joined_groups, near_duplicates
-from medfsad_bench.curation.load import Loaded
+from medfsad_bench.curation.shared_images import shared_findings
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
+from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts.folders import chest_child
 from medfsad_bench.readers import read_picture
@@ -23,8 +24,8 @@ from medfsad_bench.resources import resource_dir
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def prepared(source: Path, out: Path, **options: object) -> list[SetReport]:
-    return prepare(source, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
+def prepared(download: Path, out: Path, **options: object) -> list[SetReport]:
+    return prepare(download, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
 
 
 def tissue(seed: int, shape: tuple[int, int] = (160, 128)) -> np.ndarray:
@@ -34,8 +35,8 @@ def tissue(seed: int, shape: tuple[int, int] = (160, 128)) -> np.ndarray:
 
 
 def loaded(name: str, seed: int, **fields: object) -> Loaded:
-    known = {"sha256": name, "height": 160, "width": 128, "contrast": 40.0, "levels": 200, "commonest": 0.1}
-    return Loaded(name, **{**known, "prints": fingerprint(tissue(seed)), **fields})  # type: ignore[arg-type]
+    usual = {"sha256": name, "height": 160, "width": 128, "contrast": 40.0, "levels": 200, "commonest": 0.1}
+    return Loaded(name, **{**usual, "prints": fingerprint(tissue(seed)), **fields})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("change", ["resized", "mirrored", "turned", "brighter", "gamma", "jpeg", "framed"])
@@ -107,13 +108,13 @@ def test_duplicates_across_the_split_stop_and_those_within_a_side_are_noted() ->
     candidates = [Candidate(name, name, name == "d") for name in "abcd"]
     images = {"a": loaded("a", 1), "b": loaded("b", 1), "c": loaded("c", 2), "d": loaded("d", 2, sha256="c")}
     split = {"a": "train", "b": "test", "c": "test", "d": "test"}
-    found = {f.where: f for f in duplicate_findings(candidates, split, images)}
-    assert found["a ~ b"].stops
-    assert "both sides" in found["a ~ b"].what
-    assert not found["c ~ d"].stops
-    assert "the same file" in found["c ~ d"].what
-    assert "different labels" in found["c ~ d"].what
-    assert len(found) == 2
+    by_pair = {f.where: f for f in duplicate_findings(candidates, split, images)}
+    assert by_pair["a ~ b"].stops
+    assert "both sides" in by_pair["a ~ b"].what
+    assert not by_pair["c ~ d"].stops
+    assert "the same file" in by_pair["c ~ d"].what
+    assert "different labels" in by_pair["c ~ d"].what
+    assert len(by_pair) == 2
 
 
 def test_the_same_file_is_found_even_where_nothing_can_be_compared() -> None:
@@ -124,18 +125,19 @@ def test_the_same_file_is_found_even_where_nothing_can_be_compared() -> None:
 
 
 def test_images_that_two_sets_share_are_found_and_stop_unless_held_out_together() -> None:
-    mine, theirs = [fingerprint(tissue(k)) for k in (1, 2)], [fingerprint(tissue(k)[:, ::-1].copy()) for k in (2, 3)]
-    found = shared_findings(["m1", "m2"], mine, "other", ["o2", "o3"], theirs, stops=True)
-    assert [(f.fault, f.where, f.stops) for f in found] == [("shared-images", "m2 ~ other/o2", True)]
-    assert shared_findings(["m1"], mine[:1], "other", ["o2", "o3"], theirs, stops=True) == []
+    prints = {f"m{k}": fingerprint(tissue(k)) for k in (1, 2)}
+    mirrored = {f"o{k}": fingerprint(tissue(k)[:, ::-1].copy()) for k in (2, 3)}
+    findings = shared_findings(prints, "other", mirrored, stops=True)
+    assert [(f.fault, f.where, f.stops) for f in findings] == [("shared-images", "m2 ~ other/o2", True)]
+    assert shared_findings({"m1": prints["m1"]}, "other", mirrored, stops=True) == []
 
 
 def test_one_patient_under_two_groups_on_both_sides_is_noted_without_the_identity() -> None:
     candidates = [Candidate(name, name, False) for name in "ab"]
     images = {name: loaded(name, seed, header_patient="DOE 1970") for seed, name in enumerate("ab")}
-    found = patient_findings(candidates, {"a": "train", "b": "test"}, images)
-    assert [f.fault for f in found] == ["one-patient"]
-    assert "DOE" not in found[0].what + found[0].where
+    findings = patient_findings(candidates, {"a": "train", "b": "test"}, images)
+    assert [f.fault for f in findings] == ["one-patient"]
+    assert "DOE" not in findings[0].what + findings[0].where
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_all_faults_that_stop_a_set_are_listed_and_shown_at_once(tmp_path: Path)
     assert list((tmp_path / "out").rglob("*.findings.png"))
 
 
-def test_personal_data_of_dicom_headers_is_reported_once_a_tag(tmp_path: Path) -> None:
+def test_personal_data_of_dicom_headers_is_reported_once_per_tag(tmp_path: Path) -> None:
     for label, count in (("normal", 6), ("anomalous", 2)):
         (tmp_path / "ward" / label).mkdir(parents=True)
         for number in range(count):
@@ -198,8 +200,8 @@ def test_personal_data_of_dicom_headers_is_reported_once_a_tag(tmp_path: Path) -
             path = tmp_path / "ward" / label / f"{number}.dcm"
             write_dicom(path, stored, PatientID=f"{label}{number}", PatientName="Doe^Jane", BurnedInAnnotation="YES")
     report = prepared(tmp_path / "ward", tmp_path / "out")[0]
-    found = [f["what"] for f in report.findings if f["fault"] == "personal-data"]
-    assert [text.split(". ")[0] for text in found] == [
+    texts = [f["what"] for f in report.findings if f["fault"] == "personal-data"]
+    assert [text.split(". ")[0] for text in texts] == [
         "8 of 8 headers: PatientName", "8 of 8 headers: burned-in text (BurnedInAnnotation)"
     ]  # fmt: skip
     assert "Jane" not in json.dumps(report.findings)

@@ -30,7 +30,7 @@ SEED, SCALE = 3, 0.3
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "sources"
+    folder = tmp_path_factory.mktemp("demo") / "downloads"
     write_demo_downloads(folder, seed=SEED, scale=SCALE)
     return folder
 
@@ -65,8 +65,8 @@ class TestWriting:
     def test_every_download_is_recognised_as_what_it_is(self, demo: Path) -> None:
         from medfsad_bench.layouts import recognise
 
-        found, strange = recognise(demo)
-        assert sorted(item.layout for item in found) == [
+        downloads, left_alone = recognise(demo)
+        assert sorted(item.layout for item in downloads) == [
             "aptos",
             "brain_tumor",
             "brats",
@@ -74,8 +74,8 @@ class TestWriting:
             "lag",
             "rsna",
         ]
-        assert strange == []
-        for item in found:
+        assert left_alone == []
+        for item in downloads:
             assert all(image.path.is_file() for image in item.images), item.layout
             on_disk = [p for p in item.root.rglob("*") if p.suffix in {".jpg", ".png", ".dcm"}]
             assert len(item.images) == (len(on_disk) or len(list(item.root.iterdir())))

@@ -33,9 +33,9 @@ def test_png_files_hold_the_stored_pixels_and_masks(ward: Dataset, tmp_path: Pat
 
 def test_the_table_comes_back_from_csv(ward: Dataset, tmp_path: Path) -> None:
     export_table(ward, tmp_path / "t.csv")
-    found = pd.read_csv(tmp_path / "t.csv", dtype=str)
-    assert found["id"].tolist() == ward.table["id"].tolist()
-    assert found["label"].tolist() == ward.table["label"].astype(str).tolist()
+    table = pd.read_csv(tmp_path / "t.csv", dtype=str)
+    assert table["id"].tolist() == ward.table["id"].tolist()
+    assert table["label"].tolist() == ward.table["label"].astype(str).tolist()
     assert len(export_ids(ward, tmp_path / "ids.csv", with_sha256=True)) == 64
 
 

@@ -17,11 +17,11 @@ from medfsad_bench.curation import load
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.errors import CurationError, MedfsadError
 from medfsad_bench.readers import read_picture
-from medfsad_bench.store.dataset import verify_store
+from medfsad_bench.store import verify_store
 
 
-def prepared(source: Path, out: Path, **options: object) -> SetReport:
-    return prepare(source, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0][0]  # type: ignore[arg-type]
+def prepared(download: Path, out: Path, **options: object) -> SetReport:
+    return prepare(download, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0][0]  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_digests(
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if len(list(out.rglob("*.safetensors"))) >= staged:
+            if len(list(out.rglob("[!.]*.safetensors"))) >= staged:
                 break
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert [verify_store(path) for path in out.rglob("*.h5") if not path.name.startswith(".")] in ([], [[]])
-    kept = len(list(out.rglob("*.safetensors")))
+    kept = len(list(out.rglob("[!.]*.safetensors")))
     reads: list[str] = []
     inner = read_picture
 
@@ -77,7 +77,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_digests(
     assert len(reads) == 34 - kept, "finished work is not done again"
     assert (report.membership_digest, report.content_digest) == (expected.membership_digest, expected.content_digest)
     assert not [
-        path for path in out.rglob("*") if path.is_file() and (path.suffix == ".tmp" or ".staging" in path.parts)
+        path for path in out.rglob("*") if path.is_file() and (path.name.startswith(".") or ".staging" in path.parts)
     ]
 
 
@@ -97,14 +97,14 @@ def test_a_full_disk_is_said_and_loses_nothing(ward: Path, tmp_path: Path, size:
 def test_a_file_that_can_not_be_read_is_one_quarantined_line(
     ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = load._source_key
+    inner = load._file_digest
 
     def refused(image: load.RawImage) -> str:
         if image.path.name == "case05.png":
             raise PermissionError(13, "Permission denied")
         return inner(image)
 
-    monkeypatch.setattr(load, "_source_key", refused)
+    monkeypatch.setattr(load, "_file_digest", refused)
     with pytest.raises(CurationError, match="case05"):
         prepared(ward, tmp_path / "out")
     report = prepared(ward, tmp_path / "out", allow=frozenset({"smaller"}))
@@ -118,7 +118,7 @@ def test_pipes_and_broken_links_do_not_block(ward: Path, tmp_path: Path) -> None
     assert list(report.quarantined) == ["normal/broken"]
 
 
-def test_a_source_that_is_only_read_is_left_as_it_was(ward: Path, tmp_path: Path) -> None:
+def test_a_download_is_only_read_and_left_as_it_was(ward: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in ward.rglob("*")}
     prepared(ward, tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in ward.rglob("*")} == before
@@ -129,7 +129,7 @@ def test_a_torn_staged_file_is_read_again(ward: Path, tmp_path: Path) -> None:
     """What a power failure leaves: a name without its bytes."""
     with files_up_to(60_000), pytest.raises(MedfsadError):
         prepared(ward, tmp_path / "out")
-    staged = sorted((tmp_path / "out").rglob("*.safetensors"))
+    staged = sorted((tmp_path / "out").rglob("[!.]*.safetensors"))
     assert staged
     staged[0].write_bytes(staged[0].read_bytes()[:100])
     staged[-1].write_bytes(b"")

@@ -14,8 +14,9 @@ from PIL import Image
 from test_dicom import write as write_dicom
 
 from medfsad_bench.curation.field_of_view import cut_square, field_of_view
-from medfsad_bench.curation.load import LoadPlan, load_images, staged_pixels
+from medfsad_bench.curation.load import LoadPlan, load_images
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
+from medfsad_bench.curation.staging import staged_pixels
 from medfsad_bench.demo import write_demo_downloads
 from medfsad_bench.errors import CurationError, DownloadError, ManifestError
 from medfsad_bench.layouts import RawImage, recognise
@@ -25,14 +26,13 @@ from medfsad_bench.readers import Intensity
 from medfsad_bench.store import Dataset
 
 
-def prepared(source: Path, out: Path, **options: object) -> list[SetReport]:
-    return prepare(source, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
+def prepared(download: Path, out: Path, **options: object) -> list[SetReport]:
+    return prepare(download, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
 
 
-def only(source: Path) -> tuple[str, dict[str, RawImage]]:
-    found, _ = recognise(source)
-    assert len(found) == 1
-    return found[0].layout, {image.id: image for image in found[0].images}
+def only(folder: Path) -> tuple[str, dict[str, RawImage]]:
+    (download,), _ = recognise(folder)
+    return download.layout, {image.id: image for image in download.images}
 
 
 def picture(path: Path, seed: int = 0, shape: tuple[int, int] = (96, 80)) -> Path:
@@ -67,8 +67,8 @@ def test_a_zip_file_gives_the_digests_of_the_folder_and_leaves_nothing_behind(tm
     flat = zipped(tmp_path / "ward", tmp_path / "flat" / "ward.zip")
     nested = zipped(tmp_path / "ward", tmp_path / "nested" / "ward.zip", inside="ward/")
     before = sorted(tmp_path.rglob("*"))
-    for number, source in enumerate((flat, flat.parent, nested, nested.parent)):
-        report = prepared(source, tmp_path / f"out{number}")[0]
+    for number, download in enumerate((flat, flat.parent, nested, nested.parent)):
+        report = prepared(download, tmp_path / f"out{number}")[0]
         assert (report.name, report.membership_digest, report.content_digest) == (
             "ward", expected.membership_digest, expected.content_digest
         )  # fmt: skip
@@ -79,12 +79,12 @@ def test_a_zip_file_gives_the_digests_of_the_folder_and_leaves_nothing_behind(tm
 
 def test_an_archive_of_images_is_unpacked_beside_its_tables(demo: Path, tmp_path: Path) -> None:
     """As Kaggle once gave RSNA: the tables, and `stage_2_train_images.zip` with the files at its root."""
-    source = demo / "rsna-pneumonia-detection-challenge"
-    for table in source.glob("*.csv"):
+    download = demo / "rsna-pneumonia-detection-challenge"
+    for table in download.glob("*.csv"):
         shutil.copy(table, tmp_path)
-    zipped(source / "stage_2_train_images", tmp_path / "stage_2_train_images.zip")
+    zipped(download / "stage_2_train_images", tmp_path / "stage_2_train_images.zip")
     report = prepared(tmp_path, tmp_path / "out", benchmark="demo")[0]
-    assert report.membership_digest == prepared(source, tmp_path / "out2", benchmark="demo")[0].membership_digest
+    assert report.membership_digest == prepared(download, tmp_path / "out2", benchmark="demo")[0].membership_digest
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:\\evil.png", "..\\evil.png"])
@@ -129,10 +129,10 @@ def test_an_archive_that_the_disk_can_not_hold_is_named(tmp_path: Path, monkeypa
 
 
 def test_rsna_in_tcias_folders_is_the_same_as_in_kaggles(demo: Path, tmp_path: Path) -> None:
-    source = demo / "rsna-pneumonia-detection-challenge"
-    for table in source.glob("*.csv"):
+    download = demo / "rsna-pneumonia-detection-challenge"
+    for table in download.glob("*.csv"):
         shutil.copy(table, tmp_path)
-    for file in (source / "stage_2_train_images").iterdir():
+    for file in (download / "stage_2_train_images").iterdir():
         folder = tmp_path / "RSNA" / file.stem / "01-01-1901-NA-NA-1" / "1.000000-view-2"
         folder.mkdir(parents=True)
         shutil.copy(file, folder / "1-1.dcm")
@@ -205,7 +205,7 @@ def test_borders_of_aptos_are_cut_before_the_image_is_squashed(tmp_path: Path) -
     Image.fromarray(disc((300, 500), (150, 250), 100)).save(path)
     plan = LoadPlan(Intensity(), 64, tmp_path / "staging", keep_masks=False, crop="fundus")
     loaded = load_images([RawImage("a", path, "0", "a")], plan, workers=1, on_done=lambda _: None)["a"]
-    pixels, _ = staged_pixels(plan, "a")
+    pixels, _ = staged_pixels(plan.staging, "a")
     assert loaded.height == loaded.width == pytest.approx(200, abs=6)
     assert pixels[32, 2, 0] > 100
     assert pixels[2, 2, 0] < 20
@@ -274,8 +274,8 @@ def test_bmads_real_coordinates_hold_1143_test_normals(shared: Path, tmp_path: P
         for line in (shared / "indexes" / "his" / f"{list_}.txt").read_text().split():
             (folder / f"{line.replace(',', '_')}.png").touch()
     _, images = only(tmp_path)
-    found = Counter((image.label, image.split) for image in images.values())
-    assert found == {("good", "train"): 5088, ("good", "test"): 1143, ("Ungood", "test"): 1113}
+    counts = Counter((image.label, image.split) for image in images.values())
+    assert counts == {("good", "train"): 5088, ("good", "test"): 1143, ("Ungood", "test"): 1113}
     listed = {f"{slide}_{x}_{y}": label for slide, x, y, label in slide_coordinates()}
     assert {i: images[i].label for i in listed} == listed
 
@@ -311,24 +311,24 @@ def test_whole_slides_give_patches_at_the_stated_coordinates_with_polygon_masks(
     plan = LoadPlan(Intensity(), 256, tmp_path / "staging", keep_masks=True)
     loaded = load_images(list(images.values()), plan, workers=1, on_done=lambda _: None)
     assert [item.problem for item in loaded.values()] == ["", ""]
-    patch, mask = staged_pixels(plan, "test_001_512_256")
+    patch, mask = staged_pixels(plan.staging, "test_001_512_256")
     assert np.array_equal(patch, pixels[256:512, 512:768])
     assert mask is not None
     assert mask[100].tolist() == pytest.approx([0] * 33 + [1] * 96 + [0] * 127, abs=1)
     assert mask.sum() == pytest.approx(256 * 96, rel=0.02)
-    other, none = staged_pixels(plan, "test_001_64_640")
+    other, none = staged_pixels(plan.staging, "test_001_64_640")
     assert np.array_equal(other, pixels[640:896, 64:320])
     assert none is None
     assert loaded["test_001_64_640"].spacing_mm == pytest.approx((0.000243, 0.000243), rel=1e-3)
 
 
 def test_brats_without_a_segmentation_is_left_out_and_named(demo: Path, tmp_path: Path) -> None:
-    source = tmp_path / "brats"
-    shutil.copytree(demo / "BraTS2021_Training_Data", source)
-    first = sorted(source.iterdir())[0]
+    download = tmp_path / "brats"
+    shutil.copytree(demo / "BraTS2021_Training_Data", download)
+    first = sorted(download.iterdir())[0]
     seg = next(first.glob("*_seg*"))
     seg.unlink()
-    report = prepared(source, tmp_path / "out", benchmark="demo")[0]
+    report = prepared(download, tmp_path / "out", benchmark="demo")[0]
     findings = {finding["fault"]: finding for finding in report.findings}
     assert findings["no-label"]["where"] == first.name
     assert first.name not in set(Dataset(Path(report.path)).table["patient"])
@@ -347,7 +347,7 @@ def test_brats_2020_with_its_one_odd_name_is_read(tmp_path: Path) -> None:
     assert mask.name.startswith("W39")
 
 
-def test_the_upstream_split_needs_a_source_that_holds_it(demo: Path, tmp_path: Path) -> None:
+def test_the_upstream_split_needs_a_download_that_holds_it(demo: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"data\.json"):
         prepared(demo / "rsna-pneumonia-detection-challenge", tmp_path / "out", benchmark="medfsad-full")
 
@@ -393,11 +393,11 @@ def test_a_table_gives_labels_patients_and_masks(tmp_path: Path) -> None:
         kind = "normal" if number < 24 else "anomalous"
         mask = f"x/masks/case{number:02d}.png" if number >= 24 else ""
         rows.append(f"x/{kind}/case{number:02d}.png,{kind},p{number // 2},{mask}")
-    source = tmp_path / "study"
-    source.mkdir()
-    (tmp_path / "x").rename(source / "x")
-    (source / "images.csv").write_text("\n".join(rows) + "\n")
-    report = prepared(source, tmp_path / "out")[0]
+    download = tmp_path / "study"
+    download.mkdir()
+    (tmp_path / "x").rename(download / "x")
+    (download / "images.csv").write_text("\n".join(rows) + "\n")
+    report = prepared(download, tmp_path / "out")[0]
     table = Dataset(Path(report.path)).table
     assert table.groupby("patient")["split"].nunique().max() == 1
     assert table.groupby("patient").size().max() == 2
@@ -481,12 +481,12 @@ def test_links_that_lead_out_are_left_alone_or_quarantined_in_one_line(tmp_path:
     normal = tmp_path / "data" / "ward" / "normal"
     (normal / "case00.png").symlink_to(tmp_path / "away" / "normal" / "case00.png")
     (normal / "again").symlink_to(tmp_path / "data" / "ward")
-    found, left = recognise(tmp_path / "data")
-    assert [item.root.name for item in found] == ["ward"]
-    assert {item.name: item.reason.split(";")[0] for item in left} == {
-        "linked": "a link out of the source", "loop": "a link back into the source",
+    downloads, left_alone = recognise(tmp_path / "data")
+    assert [item.root.name for item in downloads] == ["ward"]
+    assert {item.name: item.reason.split(";")[0] for item in left_alone} == {
+        "linked": "a link out of the folder", "loop": "a link back into the folder",
     }  # fmt: skip
     report = prepared(tmp_path / "data", tmp_path / "out", allow=frozenset({"smaller"}))[0]
     assert report.quarantined == {
-        "normal/case00": "case00.png: a link that leads out of the source; put the file itself there"
+        "normal/case00": "case00.png: a link that leads out of the download; put the file itself there"
     }

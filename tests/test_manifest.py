@@ -15,8 +15,8 @@ from medfsad_bench.manifest import (
     Split,
     all_manifests,
     benchmark_names,
+    committed_groups,
     ids_digest,
-    known_groups,
     listed_ids,
     load_manifest,
     version_note,
@@ -72,12 +72,12 @@ def test_a_committed_list_has_the_counts_and_whole_groups(manifest: object, benc
     sides: dict[str, set[str]] = {}
     for row in listed:
         sides.setdefault(row.group, set()).add(row.split)
-    assert all(len(found) == 1 for found in sides.values())
+    assert all(len(on) == 1 for on in sides.values())
 
 
 def test_committed_groups_cover_every_listed_image() -> None:
     for manifest in MANIFESTS:
-        groups = known_groups(manifest)
+        groups = committed_groups(manifest)
         for split in manifest.benchmarks.values():
             rows = listed_ids(manifest, split) or []
             if groups and rows:
@@ -100,9 +100,9 @@ def test_the_rsna_list_is_the_rule_applied_to_the_real_tables(shared: Path) -> N
 @pytest.mark.shared
 def test_the_lag_list_is_the_rule_applied_to_the_upstream_names(shared: Path) -> None:
     lists = json.loads((shared / "indexes" / "upstream_splits" / "LAG" / "data.json").read_text())
-    pool = lists["train"]["unlabeled"]
-    normal = [*lists["train"]["0"], *pool["0"], *lists["test"]["0"]]
-    glaucoma = [*pool["1"], *lists["test"]["1"]]
+    unlabelled = lists["train"]["unlabeled"]
+    normal = [*lists["train"]["0"], *unlabelled["0"], *lists["test"]["0"]]
+    glaucoma = [*unlabelled["1"], *lists["test"]["1"]]
     assert (len(normal), len(glaucoma)) == (3143, 1711)
     candidates = [Candidate(Path(n).stem, Path(n).stem, n in set(glaucoma)) for n in (*normal, *glaucoma)]
     manifest = all_manifests()["lag"]

@@ -1,8 +1,9 @@
-"""Preparing: one path from raw folders to files whose digests hang on their content alone, and that stops on faults."""
+"""Preparing: one path from downloads to files whose digests depend on content alone, and that stops on faults."""
 
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -16,8 +17,8 @@ from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.store import Dataset, verify_store
 
 
-def prepared(source: Path, out: Path, **options: object) -> list[SetReport]:
-    return prepare(source, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
+def prepared(downloads: Path, out: Path, **options: object) -> list[SetReport]:
+    return prepare(downloads, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())[0]  # type: ignore[arg-type]
 
 
 def digests(reports: list[SetReport]) -> list[tuple[str, str]]:
@@ -34,7 +35,7 @@ def test_a_prepared_file_is_sound_and_holds_what_the_folder_held(own_data: Path)
     assert int(table["label"].sum()) == 10
     assert dataset.images(np.array([0])).shape == (1, 64, 64, 3)
     assert dataset.mask(int(np.flatnonzero(table["label"])[0])).shape == (96, 80), (
-        "a mask keeps the source's resolution"
+        "a mask keeps its original resolution"
     )
     assert path.with_name(f"{path.stem}.sheet.png").is_file()
 
@@ -154,3 +155,21 @@ def test_every_open_set_is_prepared_from_the_real_images(shared: Path, tmp_path:
         assert report.counts == report.wanted
         assert report.allowed == []
         assert verify_store(Path(report.path)) == []
+
+
+REPORT_FIELDS = [
+    "name", "benchmark", "source", "path", "wanted", "counts", "groups", "candidates", "spare", "quarantined",
+    "findings", "allowed", "licensed", "membership_digest", "content_digest", "reused",
+]  # fmt: skip
+
+
+def test_a_report_has_the_same_fields_whatever_became_of_the_set(tmp_path: Path) -> None:
+    write_own_folder(tmp_path / "ward", seed=3, masks=False)
+    dry = prepared(tmp_path / "ward", tmp_path / "out", dry_run=True)[0]
+    assert list(asdict(dry)) == REPORT_FIELDS
+    assert (dry.path, dry.content_digest, dry.findings) == ("", "", [])
+    report = prepared(tmp_path / "ward", tmp_path / "out")[0]
+    written = json.loads(next((tmp_path / "out" / "own").glob("*.report.json")).read_text("utf-8"))
+    assert list(written) == REPORT_FIELDS
+    assert written == asdict(report)
+    assert (report.counts, report.groups, report.spare) == (dry.counts, dry.groups, dry.spare)

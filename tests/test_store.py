@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.store.dataset import Dataset, membership_digest, verify_store
+from medfsad_bench.store import Dataset, prepared_files, verify_store
+from medfsad_bench.store.integrity import membership_digest
 from medfsad_bench.store.writer import Packed, StoreHeader, packed_chunk, store_name, write_store
 
 HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra={"organ": "o"})
@@ -207,3 +208,16 @@ def test_what_is_no_prepared_file_is_refused_with_its_reason(tmp_path: Path) -> 
 def test_the_name_of_a_smaller_file_says_so() -> None:
     smaller = StoreHeader("demo", "toy", "1.0.0", 32, "", "", "", "none", allowed=("smaller",))
     assert store_name(smaller) == "toy-1.0.0-smaller-32px.h5"
+
+
+def test_a_file_that_is_being_written_is_not_among_the_prepared_ones(tmp_path: Path) -> None:
+    path = tmp_path / store_name(HEADER)
+    meanwhile: list[Path] = []
+
+    def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        meanwhile.extend(prepared_files(tmp_path))
+        return toy_pixels(index)
+
+    write_store(path, HEADER, toy_table(), [[0]], pixels)
+    assert meanwhile == []
+    assert prepared_files(tmp_path) == [path]

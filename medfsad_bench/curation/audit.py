@@ -1,4 +1,4 @@
-"""What is wrong with a set, all of it at once: findings are collected, not raised."""
+"""What is wrong with the images of a set, all of it at once: findings are collected, not raised."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates
-from medfsad_bench.curation.load import Loaded
+from medfsad_bench.curation.duplicates import near_duplicates
 from medfsad_bench.curation.split import Candidate
+from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.manifest import Listed
 
 CONSTANT_CONTRAST = 1.0  # grey levels of 255: below it there's nothing to see
@@ -88,14 +88,13 @@ def patient_findings(
     for c in candidates:
         if c.id in split and loaded[c.id].header_patient:
             sides[loaded[c.id].header_patient].setdefault(c.group, c.id)
-    found = []
+    findings = []
     for members in sides.values():  # the ID itself is nobody's business
-        where = {split[i] for i in members.values()}
-        if len(members) > 1 and len(where) > 1:
+        if len(members) > 1 and len({split[i] for i in members.values()}) > 1:
             ids = tuple(sorted(members.values()))
             what = f"{len(ids)} groups on both sides of the split have one PatientID in their headers"
-            found.append(Finding("one-patient", _some(ids), what, stops=False, ids=ids[:4]))
-    return found
+            findings.append(Finding("one-patient", _first_of(ids), what, stops=False, ids=ids[:4]))
+    return findings
 
 
 def image_findings(
@@ -117,7 +116,7 @@ def image_findings(
         what = (
             f"{len(ids)} of {len(chosen)} headers: {tag}. Prepared files hold no header; burned-in text stays visible"
         )
-        findings.append(Finding("personal-data", _some(ids), what, stops=False, ids=tuple(ids[:4])))
+        findings.append(Finding("personal-data", _first_of(ids), what, stops=False, ids=tuple(ids[:4])))
     return findings
 
 
@@ -136,32 +135,11 @@ def listed_findings(listed: Sequence[Listed], loaded: Mapping[str, Loaded]) -> l
     ]
 
 
-def shared_findings(
-    ids: Sequence[str], prints: Sequence[Fingerprint], other: str, other_ids: Sequence[str],
-    other_prints: Sequence[Fingerprint], *, stops: bool,
-) -> list[Finding]:  # fmt: skip
-    """Images of this set that are near-duplicates of another set's: a target that was a source is no target."""
-    pairs = near_duplicates([*prints, *other_prints])
-    found: dict[str, str] = {}
-    for i, j in pairs:
-        if i < len(prints) <= j:
-            found.setdefault(ids[i], other_ids[j - len(prints)])
-    if not found:
-        return []
-    first = next(iter(sorted(found.items())))
-    what = f"{len(found)} image(s) are near-duplicates of images of {other!r}" + (
-        "" if stops else ", which is held out together with it"
-    )
-    return [
-        Finding("shared-images", f"{first[0]} ~ {other}/{first[1]}", what, stops=stops, ids=tuple(sorted(found)[:8]))
-    ]
-
-
 def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:
-    """Images that the source gives no label."""
+    """Images to which the download gives no label."""
     if not ids:
         return []
-    return [Finding("no-label", _some(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
+    return [Finding("no-label", _first_of(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
 
 
 def _same_file(chosen: Sequence[Candidate], loaded: Mapping[str, Loaded]) -> set[tuple[int, int]]:
@@ -193,5 +171,5 @@ def _image_faults(item: Loaded, candidate: Candidate, usual_px: float, mask_kind
         yield "label-contradicts-mask", "labelled normal, but its mask marks pixels"
 
 
-def _some(ids: Sequence[str]) -> str:
+def _first_of(ids: Sequence[str]) -> str:
     return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"

@@ -60,27 +60,27 @@ def near_duplicates(
         prints: Fingerprints of n pictures.
         min_correlation: Of the details, in the best of the eight positions.
     """
-    found = [np.empty((0, 2), np.int64)]
+    pairs = [np.empty((0, 2), np.int64)]
     if len(prints) < 2:
-        return found[0]
+        return pairs[0]
     details = np.array([item.detail for item in prints], np.float32).reshape(len(prints), -1)
-    where = np.arange(_EDGE * _EDGE, dtype=np.int64).reshape(_EDGE, _EDGE)
-    turns = [position.ravel() for position in _positions(where)]
+    indices = np.arange(_EDGE * _EDGE, dtype=np.int64).reshape(_EDGE, _EDGE)
+    turns = [position.ravel() for position in _positions(indices)]
     for start in range(0, len(prints), _BLOCK):
         for turn in turns:
             flat = details[start : start + _BLOCK, turn]
             rows, columns = np.nonzero(flat @ details[: start + _BLOCK].T >= min_correlation)
             rows += start
             earlier = columns < rows
-            found.append(np.stack([columns[earlier], rows[earlier]], axis=1))
-    return np.unique(np.concatenate(found), axis=0).astype(np.int64)
+            pairs.append(np.stack([columns[earlier], rows[earlier]], axis=1))
+    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
 
 
-def joined_groups(known: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list[str]:
-    """Transitive closure of known groups and near-duplicates.
+def joined_groups(groups: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list[str]:
+    """Transitive closure of groups and near-duplicates.
 
     Args:
-        known: Group of each image (a patient, or the image itself).
+        groups: Of each image (a patient, or the image itself).
         pairs: Indices of images that belong together.
 
     Returns:
@@ -92,7 +92,7 @@ def joined_groups(known: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    names, number = np.unique(np.asarray(known, str), return_inverse=True)
+    names, number = np.unique(np.asarray(groups, str), return_inverse=True)
     a, b = number[pairs[:, 0]], number[pairs[:, 1]]
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(names), len(names)))
     component = connected_components(graph, directed=False)[1]

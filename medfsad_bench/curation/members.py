@@ -1,8 +1,7 @@
-"""Who takes part in one set, as it becomes clear: list or rule, then what reading the images shows."""
+"""Who takes part in one set, as it becomes clear: by list or rule, then by what reading the images shows."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,13 +13,14 @@ from medfsad_bench.curation.audit import (
     patient_findings,
     quarantine,
 )
-from medfsad_bench.curation.duplicates import joined_groups, near_duplicates
-from medfsad_bench.curation.load import Loaded, LoadPlan, load_images
-from medfsad_bench.curation.report import PrepareOptions, SetReport, Watcher, split_key
-from medfsad_bench.curation.split import Candidate, choose, choose_smaller, tally
+from medfsad_bench.curation.duplicates import Fingerprint, joined_groups, near_duplicates
+from medfsad_bench.curation.load import LoadPlan, load_images
+from medfsad_bench.curation.options import PrepareOptions, Watcher
+from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts, split_key
+from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import RawImage
-from medfsad_bench.manifest import Listed, Manifest, Split, ids_digest, known_groups
+from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, ids_digest
 
 
 @dataclass(slots=True)
@@ -32,160 +32,184 @@ class Members:
         split: Of the benchmark.
         listed: The committed membership, or None where the rule decides.
         images: By id, those that may take part.
+        download: Name of its folder, for messages.
         options: What the user asked for.
-        report: Filled on the way.
+        plan: How images are read.
+        watcher: Shows progress.
         loaded: What reading has shown, by id.
-        findings: All that was found, collected.
+        quarantined: Why an image can't take part, by id, sorted.
+        chosen: Side by id.
+        findings: Faults, collected.
+        allowed: Faults that the user let through.
     """
 
     manifest: Manifest
     split: Split
     listed: list[Listed] | None
     images: dict[str, RawImage]
+    download: str
     options: PrepareOptions
-    report: SetReport
+    plan: LoadPlan
+    watcher: Watcher
     loaded: dict[str, Loaded] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    _left_out: dict[str, str] = field(default_factory=dict)
-    _grouped: tuple[list[str], dict[str, str]] | None = None  # the last answer: comparing all pairs takes its time
+    allowed: set[str] = field(default_factory=set)
+    _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups: comparing all takes its time
 
-    def leave_out(self, problems: dict[str, str]) -> None:
-        """Quarantine images before they are read."""
-        self._left_out |= problems
-        self.report.quarantined = dict(sorted(self._left_out.items()))
+    @property
+    def joins_near_duplicates(self) -> bool:
+        """Whether groups are joined with near-duplicates, for which all images have to be read first."""
+        return self.listed is None and self.manifest.join_near_duplicates and not self.split.upstream
 
-    def load(self, plan: LoadPlan, ids: Sequence[str], watcher: Watcher) -> None:
-        """Read images that weren't yet."""
-        missing = [self.images[i] for i in ids if i not in self.loaded and i not in self._left_out]
-        if missing:
-            watcher.start(f"{self.manifest.name}: reading", len(missing))
-            self.loaded |= load_images(missing, plan, workers=self.options.workers, on_done=watcher.advance)
-        self.report.quarantined = dict(sorted({**self._left_out, **quarantine(self.loaded)}.items()))
-
+    @property
     def candidates(self) -> list[Candidate]:
         """Images that aren't quarantined, with their groups and sides."""
-        ids = [i for i in self.images if i not in self.report.quarantined]
+        ids = [i for i in self.images if i not in self.quarantined]
         groups = self._groups(ids)
         normal = set(self.manifest.labels.normal)
         return [Candidate(i, groups[i], self.images[i].label not in normal, self.images[i].split) for i in ids]
 
-    def choose(self) -> dict[str, str]:
+    @property
+    def counts(self) -> dict[tuple[str, bool], int]:
+        """Chosen images by (split, anomalous), in the order of the split's counts."""
+        counts = chosen_counts(self.candidates, self.chosen)
+        return {key: counts.get(key, 0) for key in self.split.counts}
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """How many groups stand on each side."""
+        sides = {(self.chosen[c.id], c.group) for c in self.candidates if c.id in self.chosen}
+        return {side: sum(side == other for other, _ in sides) for side in ("train", "test")}
+
+    @property
+    def spare(self) -> int:
+        """Candidates that are on neither side."""
+        return len(self.images) - len(self.quarantined) - len(self.chosen)
+
+    @property
+    def prints(self) -> dict[str, Fingerprint]:
+        """Fingerprints of the chosen images that were read, by id."""
+        prints = ((i, self.loaded[i].prints) for i in self.chosen)
+        return {image_id: print_ for image_id, print_ in prints if print_ is not None}
+
+    def leave_out(self, problems: dict[str, str]) -> None:
+        """Quarantine images, by the reason."""
+        self.quarantined = dict(sorted({**self.quarantined, **problems}.items()))
+
+    def load(self, ids: Iterable[str]) -> None:
+        """Read images that weren't yet, and quarantine those that can't be."""
+        missing = [self.images[i] for i in ids if i not in self.loaded and i not in self.quarantined]
+        if missing:
+            self.watcher.start(f"{self.manifest.name}: reading", len(missing))
+            loaded = load_images(missing, self.plan, workers=self.options.workers, on_done=self.watcher.advance)
+            self.loaded |= loaded
+            self.leave_out(quarantine(loaded))
+
+    def choose(self) -> None:
         """Apply list or rule.
 
         Raises:
-            CurationError: If the source holds too few and `--allow smaller` isn't given.
+            CurationError: If there are too few and `--allow smaller` isn't given.
         """
-        candidates = self.candidates()
-        chosen = self._listed_choice() if self.listed is not None else self._ruled_choice(candidates)
-        found = tally(candidates, chosen)
-        self.report.counts = {split_key(*key): found.get(key, 0) for key in self.split.counts}
-        self.report.groups = {
-            side: len({c.group for c in candidates if chosen.get(c.id) == side}) for side in ("train", "test")
-        }
-        self.report.spare = len(candidates) - len(chosen)
-        return chosen
+        self.chosen = self._chosen_by_rule() if self.listed is None else self._chosen_by_list(self.listed)
 
-    def audit(self, chosen: dict[str, str]) -> None:
+    def choose_and_load(self) -> None:
+        """Choose and read until all that are chosen could be read: each turn quarantines at least one more."""
+        if self.joins_near_duplicates:
+            self.load(self.images)
+        self.choose()
+        self.load(self.chosen)
+        while self.chosen.keys() & self.quarantined.keys():
+            self.choose()
+            self.load(self.chosen)
+
+    def note(self, findings: Sequence[Finding]) -> None:
+        """Collect findings. Nobody can mend the known faults of a committed list, so these don't stop the set."""
+        known_faults = () if self.listed is None else self.split.known_faults
+        self.findings += [replace(f, stops=f.stops and f.fault not in known_faults) for f in findings]
+
+    def audit(self) -> None:
         """Collect all that is wrong with the images that take part."""
-        candidates = self.candidates()
-        self.findings += duplicate_findings(candidates, chosen, self.loaded)
-        self.findings += patient_findings(candidates, chosen, self.loaded)
-        self.findings += image_findings(candidates, chosen, self.loaded, self.manifest.mask_kind)
-        if self.listed is not None:
-            self.findings += listed_findings(self.listed, self.loaded)
+        candidates = self.candidates
+        self.note(self._digest_findings(candidates) if self.listed is None else [])
+        self.note(duplicate_findings(candidates, self.chosen, self.loaded))
+        self.note(patient_findings(candidates, self.chosen, self.loaded))
+        self.note(image_findings(candidates, self.chosen, self.loaded, self.manifest.mask_kind))
+        self.note(listed_findings(self.listed or [], self.loaded))
 
-    def stop_or_allow(self, offenders: Path) -> None:
-        """Stop on faults that nobody allowed, all of them at once.
+    def let_through(self) -> list[str]:
+        """Note the faults that the user allowed; returns those that stop the set, in which case none is noted."""
+        stopping = {finding.fault for finding in self.findings if finding.stops}
+        refused = sorted(stopping - self.options.allow)
+        self.allowed |= set() if refused else stopping
+        return refused
 
-        Args:
-            offenders: Report that holds every finding, named in the message.
-
-        Raises:
-            CurationError: With the kinds and the first few.
-        """
-        if self.listed is not None:
-            known = self.split.known_faults
-            self.findings = [replace(f, stops=False) if f.fault in known else f for f in self.findings]
-        self.report.findings = [asdict(finding) for finding in self.findings]
-        stopping = [finding for finding in self.findings if finding.stops]
-        faults = sorted({finding.fault for finding in stopping})
-        refused = [fault for fault in faults if fault not in self.options.allow]
-        if refused:
-            lines = "; ".join(f"{finding.where}: {finding.what}" for finding in stopping[:5])
-            raise CurationError(
-                f"{self.manifest.name}: {len(stopping)} fault(s) of kind {', '.join(refused)} ({lines}"
-                f"{'; …' if len(stopping) > 5 else ''}). Expected none; all are listed in {offenders}, with a picture "
-                f"beside it. Report it, or write the file all the same with "
-                f"{' '.join(f'--allow {fault}' for fault in refused)}; the file will say so."
-            )
-        for fault in faults:
-            self.report.note(fault)
-
-    def _groups(self, ids: Sequence[str]) -> dict[str, str]:
+    def _groups(self, ids: list[str]) -> dict[str, str]:
         if self.listed is not None:
             by_id = {row.id: row.group for row in self.listed}
             return {i: by_id[i] for i in ids}
-        wanted = list(ids)
-        joins = self.manifest.join_near_duplicates and not self.split.upstream and all(i in self.loaded for i in ids)
-        if self._grouped is not None and self._grouped[0] == wanted:
-            return self._grouped[1]
-        known = known_groups(self.manifest)
-        groups = [known.get(i, self.images[i].patient) for i in ids]
-        if joins:
+        committed = committed_groups(self.manifest)
+        groups = [committed.get(i, self.images[i].patient) for i in ids]
+        if not self.joins_near_duplicates or any(i not in self.loaded for i in ids):
+            return dict(zip(ids, groups, strict=True))
+        if self._joined is None or self._joined[0] != ids:
             prints = [item.prints for i in ids if (item := self.loaded[i]).prints is not None]
-            pairs = [(a, b) for a, b in near_duplicates(prints) if not (ids[a] in known and ids[b] in known)]
-            groups = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
-        found = dict(zip(ids, groups, strict=True))
-        self._grouped = (wanted, found) if joins else None
-        return found
+            pairs = [(a, b) for a, b in near_duplicates(prints) if not (ids[a] in committed and ids[b] in committed)]
+            joined = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
+            self._joined = ids, dict(zip(ids, joined, strict=True))
+        return self._joined[1]
 
-    def _listed_choice(self) -> dict[str, str]:
-        rows = self.listed or []
-        chosen = {r.id: r.split for r in rows if r.id in self.images and r.id not in self.report.quarantined}
-        if len(chosen) < len(rows):
-            first = next(r.id for r in rows if r.id not in chosen)
-            self._too_few(f"{len(chosen)} of the {len(rows)} listed images (first missing: {first})")
+    def _chosen_by_list(self, listed: list[Listed]) -> dict[str, str]:
+        chosen = {row.id: row.split for row in listed if row.id in self.images and row.id not in self.quarantined}
+        if len(chosen) < len(listed):
+            first = next(row.id for row in listed if row.id not in chosen)
+            self._allow_smaller(f"{len(chosen)} of the {len(listed)} listed images (first missing: {first})")
         return dict(chosen)
 
-    def _ruled_choice(self, candidates: list[Candidate]) -> dict[str, str]:
-        name = self.manifest.name
+    def _chosen_by_rule(self) -> dict[str, str]:
+        name, candidates = self.manifest.name, self.candidates
         chosen = choose(name, candidates, self.split.counts)
-        found = tally(candidates, chosen)
-        if found == self.split.counts:
-            self._compare_digest(candidates, chosen)
+        counts = chosen_counts(candidates, chosen)
+        if counts == self.split.counts:
             return chosen
-        short = [
-            f"{found.get(k, 0)} of {n} {split_key(*k)}" for k, n in self.split.counts.items() if found.get(k, 0) < n
-        ]
-        self._too_few(", ".join(short))
+        short = ", ".join(
+            f"{counts.get(key, 0)} of {wanted} {split_key(*key)}"
+            for key, wanted in self.split.counts.items()
+            if counts.get(key, 0) < wanted
+        )
+        self._allow_smaller(short)
         chosen, _ = choose_smaller(name, candidates, self.split)
         if not chosen:
             raise CurationError(
-                f"{name}: the source {self.report.source!r} can't fill even one image a class on each side "
-                f"({', '.join(short)}; {len(self.report.quarantined)} quarantined). Complete the download."
+                f"{name}: the download {self.download!r} can't fill even one image per class on each side "
+                f"({short}; {len(self.quarantined)} quarantined). Complete the download."
             )
         return chosen
 
-    def _compare_digest(self, candidates: list[Candidate], chosen: dict[str, str]) -> None:
-        """Where the manifest states the list's digest without the list, the rule has to lead to it."""
-        expected = self.split.ids_sha256
-        if expected is None:
-            return
-        found = ids_digest((c.id, c.group, chosen[c.id]) for c in candidates if c.id in chosen)
-        where = Finding(
-            "other-files", self.manifest.name, f"the list's digest is {found}, the manifest has {expected}", stops=True
-        )
-        if found != expected and where not in self.findings:
-            self.findings.append(where)
+    def _allow_smaller(self, what: str) -> None:
+        """Note that the set is smaller than its benchmark.
 
-    def _too_few(self, what: str) -> None:
+        Raises:
+            CurationError: If nobody allowed that.
+        """
         if "smaller" not in self.options.allow and self.options.benchmark != "demo":
-            bad = self.report.quarantined
+            bad = self.quarantined
             detail = f"; {len(bad)} image(s) can't be read, first {next(iter(bad.items()))}" if bad else ""
             raise CurationError(
-                f"{self.manifest.name}: the source {self.report.source!r} holds {what}{detail}. Benchmark "
+                f"{self.manifest.name}: the download {self.download!r} holds {what}{detail}. Benchmark "
                 f"{self.options.benchmark!r} needs all of them. Complete the download (`medfsad datasets "
                 f"{self.manifest.name}` has the steps), or pass --allow smaller for a scaled-down file that isn't the "
                 "benchmark and says so in its name and in every row."
             )
-        self.report.note("smaller")
+        self.allowed.add("smaller")
+
+    def _digest_findings(self, candidates: list[Candidate]) -> list[Finding]:
+        """Where the manifest states the list's digest without the list, the rule has to lead to it."""
+        expected = self.split.ids_sha256
+        if expected is None or self.counts != self.split.counts:
+            return []
+        digest = ids_digest((c.id, c.group, self.chosen[c.id]) for c in candidates if c.id in self.chosen)
+        what = f"the list's digest is {digest}, the manifest has {expected}"
+        return [] if digest == expected else [Finding("other-files", self.manifest.name, what, stops=True)]

@@ -1,74 +1,131 @@
-"""What `prepare` was asked for, what it tells, and what becomes of a set."""
+"""What became of a set: its report and the sheet of its offending images."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-FAULTS = ("smaller", "near-duplicates", "other-files", "shared-images")
+import numpy as np
+
+from medfsad_bench.curation.audit import Finding
+from medfsad_bench.curation.load import LoadPlan
+from medfsad_bench.curation.members import Members
+from medfsad_bench.curation.split import split_key
+from medfsad_bench.curation.staging import staged_pixels
+from medfsad_bench.errors import CurationError
+from medfsad_bench.files import write_text
+from medfsad_bench.store import Dataset
+from medfsad_bench.store.sheet import write_offenders
+
+_OFFENDERS = 60  # findings that get a picture
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareOptions:
-    """What the user asked for."""
-
-    out: Path
-    benchmark: str = "medfsad-13k"
-    size_px: int = 256
-    workers: int = 1
-    allow: frozenset[str] = frozenset()
-    dry_run: bool = False
-
-
-@dataclass(slots=True)
 class SetReport:
-    """What became of one set; written beside its file as JSON."""
+    """What became of one set; written beside its file as JSON.
+
+    Attributes:
+        name: The set's.
+        benchmark: Which composition.
+        source: Name of the download's folder.
+        path: Of the prepared file; empty if none was written.
+        wanted: Images by class and side that the benchmark asks for.
+        counts: Images by class and side that were chosen.
+        groups: How many groups stand on each side.
+        candidates: Images with a label of the manifest.
+        spare: Candidates that are on neither side.
+        quarantined: Why an image can't take part, by its id.
+        findings: What the audit found, as records.
+        allowed: Faults that were let through.
+        licensed: Whether the prepared file must not be passed on.
+        membership_digest: Of the prepared file.
+        content_digest: Of the prepared file.
+        reused: Always False; the JSON has had it from the start.
+    """
 
     name: str
     benchmark: str
     source: str
-    path: str = ""
-    wanted: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, int] = field(default_factory=dict)
-    candidates: int = 0
-    spare: int = 0
-    quarantined: dict[str, str] = field(default_factory=dict)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    allowed: list[str] = field(default_factory=list)
-    licensed: bool = False
-    membership_digest: str = ""
-    content_digest: str = ""
+    path: str
+    wanted: dict[str, int]
+    counts: dict[str, int]
+    groups: dict[str, int]
+    candidates: int
+    spare: int
+    quarantined: dict[str, str]
+    findings: list[dict[str, Any]]
+    allowed: list[str]
+    licensed: bool
+    membership_digest: str
+    content_digest: str
     reused: bool = False
 
-    def note(self, fault: str) -> None:
-        """Add a fault that was let through."""
-        if fault not in self.allowed:
-            self.allowed = sorted([*self.allowed, fault])
 
+def set_report(members: Members, findings: Sequence[Finding] = (), dataset: Dataset | None = None) -> SetReport:
+    """What became of a set.
 
-@runtime_checkable
-class Watcher(Protocol):
-    """Whoever shows progress."""
-
-    def start(self, label: str, total: int) -> None:
-        """A stage with `total` steps begins."""
-
-    def advance(self, steps: int) -> None:
-        """Some steps are done."""
-
-
-def write_report(report: SetReport, path: Path) -> None:
-    """Write a report as JSON, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
-
-
-def split_key(split: str, anomalous: bool) -> str:
-    """A class on a side, in words.
-
-    >>> split_key("test", True)
-    'test anomalous'
+    Args:
+        members: Who takes part.
+        findings: What the audit found; a dry run has none.
+        dataset: The prepared file, if one was written.
     """
-    return f"{split} {'anomalous' if anomalous else 'normal'}"
+    return SetReport(
+        name=members.manifest.name,
+        benchmark=members.options.benchmark,
+        source=members.download,
+        path=str(dataset.path) if dataset else "",
+        wanted={split_key(*key): count for key, count in members.split.counts.items()},
+        counts={split_key(*key): count for key, count in members.counts.items()},
+        groups=members.groups,
+        candidates=len(members.images),
+        spare=members.spare,
+        quarantined=members.quarantined,
+        findings=[asdict(finding) for finding in findings],
+        allowed=sorted(members.allowed),
+        licensed=members.manifest.licensed,
+        membership_digest=str(dataset.attributes["membership_digest"]) if dataset else "",
+        content_digest=str(dataset.attributes["content_digest"]) if dataset else "",
+    )
+
+
+def write_report(report: SetReport, members: Members, path: Path, sheet: Path) -> None:
+    """Write the report, and a sheet of the offending images where there are any."""
+    readable = {image_id for image_id, loaded in members.loaded.items() if not loaded.problem}
+    offenders = [
+        (f"{finding.fault}: {finding.where}: {finding.what}", [_rgb(members.plan, i) for i in finding.ids])
+        for finding in _kinds_first(members.findings)
+        if finding.ids and readable.issuperset(finding.ids)
+    ]
+    try:
+        write_text(path, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+        if offenders:
+            write_offenders(offenders, sheet)
+        else:
+            sheet.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+def unwritten(path: Path, error: OSError) -> CurationError:
+    """What to tell a user whose disk is full."""
+    return CurationError(
+        f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run the "
+        "same command again."
+    )
+
+
+def _kinds_first(findings: Sequence[Finding]) -> list[Finding]:
+    """One of each kind before the second of any, so that no kind crowds the others out; those that stop come first."""
+    count: Counter[str] = Counter()
+    ranked = []
+    for number, finding in enumerate(findings):
+        count[finding.fault] += 1
+        ranked.append((not finding.stops, count[finding.fault], number))
+    return [findings[number] for *_, number in sorted(ranked)[:_OFFENDERS]]
+
+
+def _rgb(plan: LoadPlan, image_id: str) -> np.ndarray:
+    pixels, _ = staged_pixels(plan.staging, image_id)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

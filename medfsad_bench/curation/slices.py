@@ -11,6 +11,8 @@ from medfsad_bench.layouts import RawImage
 from medfsad_bench.manifest import SliceRule
 from medfsad_bench.readers import Intensity, read_mask, read_picture, read_volume, read_volume_mask
 
+_DARK = 20  # of 255: above the noise of the air around the head in 8-bit slices
+
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
@@ -24,7 +26,7 @@ def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]
     """Replace volumes (or unlabelled slices) by the slices that take part, labelled `normal` or `tumour`.
 
     Args:
-        images: Of one patient or many; label `volume` (NIfTI) or `slice` (one raster file a slice).
+        images: Of one patient or many; label `volume` (NIfTI) or `slice` (one raster file per slice).
         rule: The manifest's.
 
     Raises:
@@ -71,6 +73,3 @@ def _slice(image: RawImage) -> list[_Slice]:
     tumour = int(read_mask(image.mask).sum()) if image.mask else 0
     number = int(re.split(r"\D+", image.path.stem)[-1])
     return [_Slice(image, number, float((pixels.mean(axis=2) > _DARK).sum()), tumour)]
-
-
-_DARK = 20  # of 255: above the noise of the air around the head in 8-bit slices

@@ -24,7 +24,7 @@ class Candidate:
         id: The image.
         group: Patient, slide or eye pair, joined with near-duplicates.
         anomalous: Its label.
-        side: Where the source fixes the split, else empty.
+        side: Where the download fixes the split, else empty.
     """
 
     id: str
@@ -51,7 +51,7 @@ def choose(name: str, candidates: Sequence[Candidate], counts: Mapping[tuple[str
         counts: Images wanted by (split, anomalous).
 
     Returns:
-        Split by image id. Where the source holds too few, what there is.
+        Split by image id. Where there are too few candidates, what there is.
     """
     ranked = sorted(candidates, key=lambda c: rank(name, c.id))
     groups: dict[str, list[Candidate]] = defaultdict(list)
@@ -71,22 +71,13 @@ def choose(name: str, candidates: Sequence[Candidate], counts: Mapping[tuple[str
     return chosen
 
 
-def _pick(members: list[Candidate], missing: dict[bool, int], split: str) -> list[str]:
-    picked = []
-    for member in members:
-        if member.side in ("", split) and missing.get(member.anomalous, 0) > 0:
-            missing[member.anomalous] -= 1
-            picked.append(member.id)
-    return picked
-
-
-def tally(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], int]:
+def chosen_counts(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], int]:
     """Images by (split, anomalous) in a choice."""
-    found: dict[tuple[str, bool], int] = defaultdict(int)
+    counts: dict[tuple[str, bool], int] = defaultdict(int)
     for candidate in candidates:
         if candidate.id in chosen:
-            found[chosen[candidate.id], candidate.anomalous] += 1
-    return dict(found)
+            counts[chosen[candidate.id], candidate.anomalous] += 1
+    return dict(counts)
 
 
 def choose_smaller(
@@ -95,7 +86,7 @@ def choose_smaller(
     """Scale the counts down, all by one factor, to the largest split that the candidates can fill.
 
     Returns:
-        The choice and the counts it fills; both empty if not even one image a class can be had.
+        The choice and the counts it fills; both empty if not even one image per class can be had.
     """
     wanted = split.counts
     normal = sum(not c.anomalous for c in candidates)
@@ -105,13 +96,13 @@ def choose_smaller(
     for percent in range(100, 0, -1):  # less than the largest where groups have to stay whole
         counts = {key: max(1, int(count * largest * percent / 100)) for key, count in wanted.items()}
         chosen = choose(name, candidates, counts)
-        if tally(candidates, chosen) == counts:
+        if chosen_counts(candidates, chosen) == counts:
             return chosen, counts
     return {}, {}
 
 
 def draw_supports(name: str, train: Sequence[Candidate], *, draws: int) -> list[list[str]]:
-    """Support images of every draw: nested in K, one image a group.
+    """Support images of every draw: nested in K, one image per group.
 
     Args:
         name: The data set's name.
@@ -130,3 +121,21 @@ def draw_supports(name: str, train: Sequence[Candidate], *, draws: int) -> list[
         return [min(groups[group], key=lambda id_: rank(name, f"draw{draw:02d}", id_)) for group in order[:MAX_EPISODE]]
 
     return [drawn(draw) for draw in range(draws)]
+
+
+def split_key(split: str, anomalous: bool) -> str:
+    """A class on a side, in words.
+
+    >>> split_key("test", True)
+    'test anomalous'
+    """
+    return f"{split} {'anomalous' if anomalous else 'normal'}"
+
+
+def _pick(members: list[Candidate], missing: dict[bool, int], split: str) -> list[str]:
+    picked = []
+    for member in members:
+        if member.side in ("", split) and missing.get(member.anomalous, 0) > 0:
+            missing[member.anomalous] -= 1
+            picked.append(member.id)
+    return picked

@@ -166,9 +166,8 @@ def _seat(rng: Generator, depth: _Field, axes: tuple[_Field, ...], tumour: Tumou
     if tumour == "pituitary":
         return (between(rng, -0.03, 0.03), between(rng, 0.42, 0.5))
     low, high = (0.22, 0.65) if tumour == "glioma" else (0.05, 0.16)
-    places = np.flatnonzero((depth > low) & (depth < high))
-    place = int(rng.choice(places))
-    return tuple(float(axis.flat[place]) for axis in axes)
+    index = int(rng.choice(np.flatnonzero((depth > low) & (depth < high))))
+    return tuple(float(axis.flat[index]) for axis in axes)
 
 
 def _expose(rng: Generator, tissue: _Tissue, contrast: Contrast) -> Float[np.ndarray, "h w"]:

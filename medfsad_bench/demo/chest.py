@@ -119,17 +119,16 @@ def _strut(distance: _Field, half_width: float) -> _Field:
 def _opacities(rng: Generator, room: _Field) -> list[tuple[Bool[np.ndarray, "h w"], _Field]]:
     """One to three cloudy patches inside the lungs, each with its added density."""
     size = room.shape[0]
-    found = []
+    opacities = []
     for _ in range(int(rng.choice([1, 1, 2, 2, 3]))):
-        place = int(rng.choice(np.flatnonzero(room > 0.9)))
-        row, column = divmod(place, room.shape[1])
+        row, column = divmod(int(rng.choice(np.flatnonzero(room > 0.9))), room.shape[1])
         rows, columns = np.ogrid[: room.shape[0], : room.shape[1]]
         tall, wide = between(rng, 0.08, 0.20) * size, between(rng, 0.07, 0.13) * size
         distance = np.hypot((rows - row) / tall, (columns - column) / wide)
         mask = (distance < 1 + 0.25 * clouds(rng, room.shape, size / 12)) & (room > 0.5)
         patchy = 1 + 0.45 * clouds(rng, room.shape, size / 22) + 0.25 * clouds(rng, room.shape, size / 70)
-        found.append((mask, between(rng, 0.10, 0.22) * np.clip(patchy, 0, 2)))
-    return found
+        opacities.append((mask, between(rng, 0.10, 0.22) * np.clip(patchy, 0, 2)))
+    return opacities
 
 
 def _devices(rng: Generator, x: _Field, y: _Field) -> _Field:

@@ -1,12 +1,11 @@
 """All six generated downloads side by side in one folder: how many images of what, and the writing of them."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from medfsad_bench.demo import layouts
 from medfsad_bench.errors import DownloadError
+from medfsad_bench.files import whole_folder
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,18 +54,10 @@ def write_demo_downloads(
     if not scale > 0:
         raise DownloadError(f"scale is {scale}; expected a positive number, such as 1 for the usual demo.")
     _must_be_empty(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    growing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    growing.mkdir()
-    try:
+    with whole_folder(folder) as growing:
         for name in _WRITERS:
             _write_set(growing, name, seed=seed, scale=scale, on_progress=on_progress)
         (growing / "README.txt").write_text(_NOTE.format(seed=seed), encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        growing.replace(folder)
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
     return [folder / download for download, _ in _WRITERS.values()]
 
 
@@ -81,9 +72,9 @@ def _write_set(folder: Path, name: str, *, seed: int, scale: float, on_progress:
 
 def _must_be_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise DownloadError(f"{folder} is a file. Expected a new or an empty folder for the generated sources.")
+        raise DownloadError(f"{folder} is a file. Expected a new or an empty folder for the generated downloads.")
     if folder.is_dir() and (inside := sorted(path.name for path in folder.iterdir())):
         raise DownloadError(
             f"{folder} is not empty (it holds {inside[0]!r}{' and more' if len(inside) > 1 else ''}). Expected a new "
-            "or an empty folder for the generated sources, which never mix with other files; name another one."
+            "or an empty folder for the generated downloads, which never mix with other files; name another one."
         )

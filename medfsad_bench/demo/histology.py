@@ -38,7 +38,7 @@ def draw_stain(rng: Generator) -> Stain:
 def histology_phantom(
     rng: Generator, size_px: int, *, anomalous: bool, stain: Stain
 ) -> tuple[Float[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
-    """A patch at about 0.25 µm a pixel, with or without metastasis.
+    """A patch at about 0.25 µm per pixel, with or without metastasis.
 
     Args:
         rng: Draws tissue, cells and noise.

@@ -1,4 +1,4 @@
-"""The six raw downloads, as trees of files and tables; one function a set, each yields after every image it wrote."""
+"""The six raw downloads, as trees of files and tables; one function per set, each yields after every image it wrote."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -126,7 +126,7 @@ def his(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
 
 
 def brats(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
-    """BraTS 2021: a folder a patient, four sequences and the segmentation as int16 NIfTI."""
+    """BraTS 2021: a folder per patient, four sequences and the segmentation as int16 NIfTI."""
     affine = np.diag([-_BRATS_SPACING_MM[0], -_BRATS_SPACING_MM[1], _BRATS_SPACING_MM[2], 1.0])
     affine[:3, 3] = (0.0, 239.0, 0.0)  # the origin that all of BraTS has
     number = 0

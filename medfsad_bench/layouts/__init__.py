@@ -1,10 +1,10 @@
 """Raw downloads as people have them on disk: who recognises a folder, and which images lie in it.
 
-One module answers for one kind of layout. A layout is a function from a folder to raw images, or to None where the
+One module per kind of layout. A layout is a function from a folder to raw images, or to None where the
 folder isn't of that layout; it reads names and tables, and never a pixel.
 """
 
-from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, LeftAlone, Recognised, recognise
+from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, Download, LeftAlone, recognise
 from medfsad_bench.layouts.raw import Box, RawImage
 
-__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "LeftAlone", "RawImage", "Recognised", "recognise"]
+__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "Download", "LeftAlone", "RawImage", "recognise"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.layouts.histology import slide_of
+from medfsad_bench.layouts.histology import bmad_files, slide_of
 from medfsad_bench.layouts.raw import RASTER_SUFFIXES, RawImage, files_below, rasters, relative_id
 
 _ANOMALOUS = {"rsna": "Lung Opacity", "lag": "suspicious_glaucoma", "his": "Ungood"}
@@ -25,7 +25,7 @@ def medianomaly(name: str) -> Callable[[Path], list[RawImage] | None]:
 
     def layout(root: Path) -> list[RawImage] | None:
         listed = _listed(root)
-        if listed is None or _whose(listed) != name:
+        if listed is None or _set_name(listed) != name:
             return None
         files = _files(root)
         images = [_image(name, files, root, file, anomalous, side) for side, anomalous, file in listed]
@@ -39,20 +39,21 @@ def bmad(root: Path) -> list[RawImage] | None:
 
     What BMAD calls `valid` is part of the test here. Camelyon16 is a layout of its own.
     """
-    if not (root / "train" / "good").is_dir() or not (root / "test" / "Ungood").is_dir():
-        return None
+    masks = {(s, path.stem): path for s in ("valid", "test") for path in rasters(root / s / "Ungood" / "label")}
     images = []
-    for side, label in (("train", "good"), *((s, name) for s in ("valid", "test") for name in ("good", "Ungood"))):
-        folder = root / side / label
-        masks = {path.stem: path for path in rasters(folder / "label")}
-        for path in rasters(folder / "img") or rasters(folder):
-            name = relative_id(path, root)
-            kind = "normal" if label == "good" else "anomalous"
-            mask = masks.get(path.stem) if kind == "anomalous" else None
-            where = "train" if side == "train" else "test"
-            images.append(
-                RawImage(id=name, path=path, label=kind, patient=name, disease=kind, split=where, mask=mask)  # type: ignore[arg-type]
+    for side, label, path in bmad_files(root):
+        name, kind = relative_id(path, root), "normal" if label == "good" else "anomalous"
+        images.append(
+            RawImage(
+                id=name,
+                path=path,
+                label=kind,
+                patient=name,
+                disease=kind,
+                split="train" if side == "train" else "test",
+                mask=masks.get((side, path.stem)) if kind == "anomalous" else None,
             )
+        )
     return images
 
 
@@ -63,9 +64,9 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
         return None
     try:
         content: Any = json.loads(path.read_text("utf-8"))
-        pool = content["train"].get("unlabeled", {})
+        unlabelled = content["train"].get("unlabeled", {})
         parts = [("train", "0", content["train"]), ("test", "0", content["test"]), ("test", "1", content["test"])]
-        parts += [("", label, pool) for label in ("0", "1")]
+        parts += [("", label, unlabelled) for label in ("0", "1")]
         return [(side, label == "1", str(file)) for side, label, part in parts for file in part.get(label, [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DownloadError(
@@ -74,7 +75,7 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
         ) from error
 
 
-def _whose(listed: list[tuple[str, bool, str]]) -> str:
+def _set_name(listed: list[tuple[str, bool, str]]) -> str:
     stems = [Path(file).stem for _, _, file in listed]
     if not stems:
         return "other"
@@ -84,18 +85,18 @@ def _whose(listed: list[tuple[str, bool, str]]) -> str:
         "brain_tumor": _BRAIN_NAME.match,
         "lag": _LAG_NAME.match,
     }
-    return next((name for name, test in tests.items() if all(test(one) for one in stems)), "other")
+    return next((name for name, test in tests.items() if all(test(stem) for stem in stems)), "other")
 
 
 def _files(root: Path) -> dict[str, Path]:
     """Files by their path below `images/` or the root, and by their name alone."""
     base = root / "images" if (root / "images").is_dir() else root
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in files_below(base):
         if path.suffix.lower() in RASTER_SUFFIXES:
-            found[path.relative_to(base).as_posix()] = path
-            found.setdefault(path.name, path)
-    return found
+            files[path.relative_to(base).as_posix()] = path
+            files.setdefault(path.name, path)
+    return files
 
 
 def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: str) -> RawImage:

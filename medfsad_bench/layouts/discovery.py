@@ -38,8 +38,8 @@ _WRAPPERS = 3  # folders that hold nothing but one folder, as archives often do
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
-    """A folder in which a layout was found."""
+class Download:
+    """A folder in which a layout was recognised."""
 
     layout: str
     root: Path
@@ -48,7 +48,7 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
-    """A folder in which nothing was found, and why."""
+    """A folder in which no layout was recognised, and why."""
 
     path: Path
     reason: str
@@ -59,56 +59,55 @@ class LeftAlone:
         return self.path.name
 
 
-def recognise(source: Path) -> tuple[list[Recognised], list[LeftAlone]]:
-    """Find raw downloads in `source` itself or in its direct subfolders.
+def recognise(folder: Path) -> tuple[list[Download], list[LeftAlone]]:
+    """Find raw downloads in `folder` itself or in its direct subfolders.
 
-    A folder that holds nothing but one other is looked through. Links that lead out of the source, or back into it, are
+    A folder that holds nothing but one other is looked through. Links that lead out of `folder`, or back into it, are
     left alone.
 
     Args:
-        source: The folder that the user named.
+        folder: The one that the user named.
 
     Returns:
-        What was recognised, and the subfolders that weren't. If `source` itself is of a layout, only that is returned.
+        The downloads, and the subfolders that aren't any. If `folder` itself is of a layout, only that is returned.
 
     Raises:
         DownloadError: If it isn't a folder.
     """
-    if not source.is_dir():
+    if not folder.is_dir():
         raise DownloadError(
-            f"{source} is not a folder. Expected the folder of a raw download, or one that holds several; "
+            f"{folder} is not a folder. Expected the folder of a raw download, or one that holds several; "
             "`medfsad datasets` says what they look like and where to get them."
         )
-    found = _match(source)
-    if found:
-        return [found], []
-    recognised, left = [], []
-    for folder in sorted(_visible(source)):
-        if folder.is_symlink():
-            reason = "a link out of the source" if leads_out(folder, source) else "a link back into the source"
-            left.append(LeftAlone(folder, f"{reason}; name its target with --source"))
-        elif match := _match(folder):
-            recognised.append(match)
+    if download := _download_in(folder):
+        return [download], []
+    downloads, left_alone = [], []
+    for inner in sorted(_visible_folders(folder)):
+        if inner.is_symlink():
+            reason = "a link out of the folder" if leads_out(inner, folder) else "a link back into the folder"
+            left_alone.append(LeftAlone(inner, f"{reason}; name its target with --source"))
+        elif download := _download_in(inner):
+            downloads.append(download)
         else:
-            left.append(LeftAlone(folder, "a zip file, not unpacked" if archives(folder) else "no known layout"))
-    return recognised, left
+            left_alone.append(LeftAlone(inner, "a zip file, not unpacked" if archives(inner) else "no known layout"))
+    return downloads, left_alone
 
 
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    except OSError as error:
-        raise DownloadError(f"{folder}: can't be listed ({error.strerror}). Check its permissions.") from error
-
-
-def _match(folder: Path) -> Recognised | None:
+def _download_in(folder: Path) -> Download | None:
     for _ in range(_WRAPPERS):
         for name, layout in LAYOUTS.items():
             images = layout(folder)
             if images:
-                return Recognised(name, folder, images)
+                return Download(name, folder, images)
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
             return None
         folder = inside[0]
     return None
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise DownloadError(f"{folder}: can't be listed ({error.strerror}). Check its permissions.") from error

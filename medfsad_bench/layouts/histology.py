@@ -20,35 +20,43 @@ def slide_of(name: str) -> str:
 
 
 def camelyon_patches(root: Path) -> list[RawImage] | None:
-    """Camelyon16 patches as BMAD distributes them: `train/good`, `{valid,test}/{good,Ungood}`, with or without `img`.
+    """Camelyon16 patches as BMAD distributes them.
 
     The slide is the first part of the name (`normal_001_62656_108672`: slide, x, y). `normal_*` slides are for
     training, `test_*` slides for testing.
     """
-    if not (root / "train" / "good").is_dir() or not (root / "test" / "Ungood").is_dir():
-        return None
-    if not any(slide_of(path.stem) for path in _patches(root / "train" / "good")):
+    files = bmad_files(root)
+    if not any(slide_of(path.stem) for side, _, path in files if side == "train"):
         return None  # another set in BMAD's form
     images = []
-    for side, label in (("train", "good"), *((s, name) for s in ("valid", "test") for name in ("good", "Ungood"))):
-        folder = root / side / label
-        for path in _patches(folder):
-            slide = slide_of(path.stem) or relative_id(path, root)
-            images.append(
-                RawImage(
-                    id=path.stem,
-                    path=path,
-                    label=label,
-                    patient=slide,
-                    disease="metastasis" if label == "Ungood" else "",
-                    split=_camelyon_side(slide, side),
-                )
+    for side, label, path in files:
+        slide = slide_of(path.stem) or relative_id(path, root)
+        images.append(
+            RawImage(
+                id=path.stem,
+                path=path,
+                label=label,
+                patient=slide,
+                disease="metastasis" if label == "Ungood" else "",
+                split=_camelyon_side(slide, side),
             )
+        )
     return images
 
 
-def _patches(folder: Path) -> list[Path]:
-    return rasters(folder / "img") or rasters(folder)
+def bmad_files(root: Path) -> list[tuple[str, str, Path]]:
+    """Side, label and path of the images in BMAD's form; empty if the folder isn't of it.
+
+    The form: `train/good`, `{valid,test}/{good,Ungood}`, each with or without `img`.
+    """
+    if not (root / "train" / "good").is_dir() or not (root / "test" / "Ungood").is_dir():
+        return []
+    folders = [("train", "good"), *((side, label) for side in ("valid", "test") for label in ("good", "Ungood"))]
+    return [
+        (side, label, path)
+        for side, label in folders
+        for path in rasters(root / side / label / "img") or rasters(root / side / label)
+    ]
 
 
 def lc25000_lung(root: Path) -> list[RawImage] | None:

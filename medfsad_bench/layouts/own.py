@@ -1,6 +1,6 @@
-"""A user's own images: a folder a class, or a table; rasters, DICOM by patient or series, NIfTI with masks."""
+"""A user's own images: a folder per class, or a table; rasters, DICOM by patient or series, NIfTI with masks."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from medfsad_bench.errors import DownloadError
@@ -18,7 +18,7 @@ from medfsad_bench.layouts.raw import (
 
 _CLASSES = ("normal", "anomalous")
 _WORDS = {"normal": "normal", "0": "normal", "good": "normal", "anomalous": "anomalous", "1": "anomalous"}
-VOLUME, UNLABELLED = "volume", "unlabelled"
+_VOLUME, _UNLABELLED = "volume", "unlabelled"
 
 
 def plain(root: Path) -> list[RawImage] | None:
@@ -43,17 +43,17 @@ def table(root: Path) -> list[RawImage] | None:
     Raises:
         DownloadError: With the first offending row, if a label is missing or contradicts another, or a path leads out.
     """
-    found = [path for path in sorted(root.glob("*.csv")) if {"path", "label"} <= set(_header(path))]
-    if not found:
+    tables = [path for path in sorted(root.glob("*.csv")) if {"path", "label"} <= set(_header(path))]
+    if not tables:
         return None
-    if len(found) > 1:
+    if len(tables) > 1:
         raise DownloadError(
-            f"{root.name}: {found[0].name} and {found[1].name} both have the columns path and label. Expected one "
+            f"{root.name}: {tables[0].name} and {tables[1].name} both have the columns path and label. Expected one "
             "table; move the other away."
         )
     images, labels = [], dict[str, str]()
-    for number, row in enumerate(read_csv(found[0], "path", "label"), start=2):
-        where = f"{found[0].name}, line {number}"
+    for number, row in enumerate(read_csv(tables[0], "path", "label"), start=2):
+        where = f"{tables[0].name}, line {number}"
         label = _WORDS.get(row["label"].strip().lower())
         if label is None:
             raise DownloadError(f"{where}: the label is {row['label']!r}. Expected normal or anomalous (or 0 or 1).")
@@ -70,21 +70,18 @@ def table(root: Path) -> list[RawImage] | None:
 def _images(path: Path, root: Path, label: str, mask: Path | None, *, patient: str = "") -> list[RawImage]:
     name = relative_id(path, root)
     if is_volume(path):
-        kind = VOLUME if label == "normal" or mask is not None else UNLABELLED
+        kind = _VOLUME if label == "normal" or mask is not None else _UNLABELLED
         return [RawImage(id=name, path=path, label=kind, patient=patient or name, disease=label, mask=mask)]
     if path.suffix.lower() in DICOM_SUFFIXES or (not path.suffix and _is_dicom(path)):
         series, frames = _series(path)
         group = patient or series or name
-        one = RawImage(id=name, path=path, label=label, patient=group, disease=label, mask=mask)
-        return [one] if frames == 1 else list(_frames(one, frames))
+        image = RawImage(id=name, path=path, label=label, patient=group, disease=label, mask=mask)
+        return [image] if frames == 1 else _frames(image, frames)
     return [RawImage(id=name, path=path, label=label, patient=patient or name, disease=label, mask=mask)]
 
 
-def _frames(image: RawImage, frames: int) -> Iterator[RawImage]:
-    from dataclasses import replace
-
-    for frame in range(frames):
-        yield replace(image, id=f"{image.id}#{frame:04d}", frame=frame)
+def _frames(image: RawImage, frames: int) -> list[RawImage]:
+    return [replace(image, id=f"{image.id}#{frame:04d}", frame=frame) for frame in range(frames)]
 
 
 def _series(path: Path) -> tuple[str, int]:

@@ -13,8 +13,8 @@ _VOLUMES = SliceRule(min_area=0.3, min_tumour_voxels=1, step=3)
 def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
     """Describe a folder of a user's own.
 
-    Where the source fixes sides (BMAD, MedIAnomaly) they are kept. Volumes become every third axial slice with at least
-    30 % of the largest slice's area, shown from the 0th to the 99.5th percentile of the volume's non-zero voxels;
+    Where the download fixes sides (BMAD, MedIAnomaly) they are kept. Volumes become every third axial slice with at
+    least 30 % of the largest slice's area, shown from the 0th to the 99.5th percentile of the volume's non-zero voxels;
     slices with a voxel of the mask are anomalous.
 
     Args:
@@ -40,9 +40,9 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
         citation="",
         url="",
         obtain="",
-        rule="The source's own sides."
+        rule="The download's own sides."
         if sided
-        else "Half of the normal images for training; groups as the source knows them, joined with near-duplicates.",
+        else "Half of the normal images for training; groups as the download names them, joined with near-duplicates.",
         layout="plain",
         mask_kind="voxel" if any(image.mask for image in images) else "none",
         join_near_duplicates=not volumes and not sided,
@@ -54,7 +54,7 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
 
 
 def own_split(images: Sequence[RawImage], *, sided: bool) -> Split:
-    """Counts of a user's own images, by the sides that the source fixes or half and half."""
+    """Counts of a user's own images, by the sides that the download fixes or half and half."""
     normal = sum(image.label == "normal" for image in images)
     anomalous = sum(image.label in ("anomalous", "tumour") for image in images)
     if sided:

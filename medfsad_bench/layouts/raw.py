@@ -2,7 +2,6 @@
 
 import csv
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,6 @@ from medfsad_bench.errors import DownloadError
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
-VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +29,10 @@ class RawImage:
     Attributes:
         id: Unique in the set and the same in every copy of the download.
         path: The file with the pixels.
-        label: The source's own class name; the manifest says which are normal.
-        patient: Patient, slide or eye pair as the source knows it; the id where it knows none.
-        disease: What to break results down by; the class name unless the source knows better.
-        split: Where the source itself fixes the side (Camelyon16's slides), else empty.
+        label: The download's own class name; the manifest says which are normal.
+        patient: Patient, slide or eye pair as the download names it; the id where it names none.
+        disease: What to break results down by; the class name unless the download says more.
+        split: Where the download itself fixes the side (Camelyon16's slides), else empty.
         slice_index: Axial slice of a volume, else None.
         mask: File with the localisation truth, if there is one.
         boxes: Localisation truth as boxes.
@@ -64,16 +62,16 @@ def rasters(folder: Path) -> list[Path]:
 
 def files_below(folder: Path) -> list[Path]:
     """All files below `folder`, sorted; hidden ones and links to folders are left out, so that no loop is entered."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=False):
+    files = []
+    for parent, folders, names in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file() or not path.exists())  # no pipes or devices: they'd block
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in files if path.is_file() or not path.exists())  # no pipes or devices: they'd block
 
 
 def is_volume(path: Path) -> bool:
     """Whether the name is that of a NIfTI file."""
-    return path.name.lower().endswith(VOLUME_SUFFIXES)
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def leads_out(path: Path, root: Path) -> bool:
@@ -90,11 +88,6 @@ def stem(path: Path) -> str:
     return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
 
 
-def contains(folder: Path, names: Collection[str]) -> bool:
-    """Whether all of `names` are files directly in `folder`."""
-    return all((folder / name).is_file() for name in names)
-
-
 def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
     """Rows of a table that must have `columns`.
 
@@ -104,14 +97,14 @@ def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            found = tuple(reader.fieldnames or ())
+            header = tuple(reader.fieldnames or ())
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DownloadError(f"{path}: can't be read as a CSV table ({error}). Download it again.") from error
-    missing = [column for column in columns if column not in found]
+    missing = [column for column in columns if column not in header]
     if missing:
         raise DownloadError(
-            f"{path}: column(s) {', '.join(missing)} not found; the table has {', '.join(found) or 'no header'}. "
+            f"{path}: column(s) {', '.join(missing)} not found; the table has {', '.join(header) or 'no header'}. "
             "Use the table of the original download."
         )
     return rows

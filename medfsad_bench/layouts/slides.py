@@ -9,7 +9,7 @@ from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.raw import RawImage, files_below
 from medfsad_bench.manifest import slide_coordinates
 
-PATCH_PX = 256  # at level 0, which is 40x: 0.23 to 0.25 µm a pixel
+PATCH_PX = 256  # at level 0, which is 40x: 0.23 to 0.25 µm per pixel
 _NAME = re.compile(r"^(normal|tumor|test)_\d{3}$", re.IGNORECASE)
 
 Polygon = list[tuple[float, float]]
@@ -41,33 +41,24 @@ def camelyon_slides(root: Path) -> list[RawImage] | None:
     ]
 
 
-def read_polygons(path: Path) -> list[Polygon]:
-    """Polygons of an annotation file in ASAP's form, as (x, y) in pixels of level 0.
+def read_polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
+    """Polygons of an annotation file in ASAP's form, as (x, y) in pixels of level 0: tumour, and holes in it.
 
-    Those of the group `_2` and `Exclusion` are holes and left out of the list; see `read_holes`.
+    Holes (groups `_2` and `Exclusion` of Camelyon16) cut normal tissue out of an annotated tumour.
 
     Raises:
         DownloadError: If it isn't such a file.
     """
-    return _polygons(path)[0]
-
-
-def read_holes(path: Path) -> list[Polygon]:
-    """Polygons that cut normal tissue out of an annotated tumour (groups `_2` and `Exclusion` of Camelyon16)."""
-    return _polygons(path)[1]
-
-
-def _polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
     text = path.read_text("utf-8", errors="replace")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # an entity can grow without bounds
         raise DownloadError(f"{path.name}: declares entities. Expected a plain annotation file; download it again.")
-    found: dict[bool, list[Polygon]] = defaultdict(list)
+    polygons: dict[bool, list[Polygon]] = defaultdict(list)
     try:
         for annotation in ElementTree.fromstring(text).iter("Annotation"):  # noqa: S314 - entities are refused above
             corners = [(float(c.attrib["X"]), float(c.attrib["Y"])) for c in annotation.iter("Coordinate")]
             hole = annotation.attrib.get("PartOfGroup", "") in ("_2", "Exclusion")
             if len(corners) >= 3:
-                found[hole].append(corners)
+                polygons[hole].append(corners)
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise DownloadError(f"{path.name}: no annotation in ASAP's form ({error}). Download it again.") from error
-    return found[False], found[True]
+    return polygons[False], polygons[True]

@@ -32,18 +32,6 @@ def rsna(root: Path) -> list[RawImage] | None:
     return [replace(image, path=files.get(image.id, image.path)) for image in images]
 
 
-def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
-    """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
-    found: dict[str, Path] = {}
-    for path in files_below(root):
-        if path.suffix.lower() in DICOM_SUFFIXES:
-            names = (path.stem, *reversed(path.relative_to(root).parent.parts))
-            patient = next((name for name in names if name in patients), None)
-            if patient is not None:
-                found.setdefault(patient, path)
-    return found
-
-
 def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage]:
     """All images that the two tables name, whether or not their files are there.
 
@@ -52,9 +40,9 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
     """
     boxes: dict[str, list[Box]] = defaultdict(list)
     for row in read_csv(labels, "patientId", "x", "y", "width", "height", "Target"):
-        found = boxes[row["patientId"]]
+        of_patient = boxes[row["patientId"]]
         if row["Target"] == "1":
-            found.append(Box(float(row["x"]), float(row["y"]), float(row["width"]), float(row["height"])))
+            of_patient.append(Box(float(row["x"]), float(row["y"]), float(row["width"]), float(row["height"])))
     label: dict[str, str] = {}
     for row in read_csv(classes, "patientId", "class"):
         if label.setdefault(row["patientId"], row["class"]) != row["class"]:
@@ -110,11 +98,6 @@ def aptos(root: Path) -> list[RawImage] | None:
         )
         for name, grade in sorted(grades.items())
     ]
-
-
-def _photograph_folders(root: Path) -> list[Path]:
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
-    return [path for path in folders if "filtered" not in path.name and not path.name.startswith(".")]
 
 
 def odir(root: Path) -> list[RawImage] | None:
@@ -174,6 +157,23 @@ def chest_nih(root: Path) -> list[RawImage] | None:
         if _NIH_NAME.match(path.stem)
     ]
     return images if {image.label for image in images} == {"No Finding", "Pneumonia"} else None
+
+
+def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
+    """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
+    first: dict[str, Path] = {}
+    for path in files_below(root):
+        if path.suffix.lower() in DICOM_SUFFIXES:
+            names = (path.stem, *reversed(path.relative_to(root).parent.parts))
+            patient = next((name for name in names if name in patients), None)
+            if patient is not None:
+                first.setdefault(patient, path)
+    return first
+
+
+def _photograph_folders(root: Path) -> list[Path]:
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return [path for path in folders if "filtered" not in path.name and not path.name.startswith(".")]
 
 
 def _nih_from_table(root: Path, table: Path) -> list[RawImage]:

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.dicom_grey import LookUpTable, functional_group, shown_grey
 from medfsad_bench.readers.dicom_privacy import privacy_notes
-from medfsad_bench.readers.picture import MAX_PIXELS, Intensity, Picture, grey_if_equal, one_line, to_8_bits
+from medfsad_bench.readers.picture import Intensity, Picture, check_size, grey_if_equal, one_line, to_8_bits
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SQUARE = 1e-3  # relative difference of the two spacings below which pixels count as square
@@ -125,7 +125,7 @@ def _quiet() -> Iterator[None]:
 def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
     """Stored values (h, w), or RGB (h, w, 3) where pydicom converts YBR."""
     try:
-        _check_size(path, dataset, frame)
+        _check_frame(path, dataset, frame)
         _complete_meta(dataset)
         return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
     except (DownloadError, KeyboardInterrupt, SystemExit):
@@ -137,16 +137,11 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
         ) from error
 
 
-def _check_size(path: Path, dataset: Dataset, frame: int) -> None:
+def _check_frame(path: Path, dataset: Dataset, frame: int) -> None:
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     if not 0 <= frame < frames:
         raise DownloadError(f"{path.name}: frame {frame} asked for, the file holds {frames}. Choose one of these.")
-    rows, columns = int(dataset.get("Rows", 0) or 0), int(dataset.get("Columns", 0) or 0)
-    if rows * columns > MAX_PIXELS:
-        raise DownloadError(
-            f"{path.name}: {columns} × {rows} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary image; cut a "
-            "whole-slide image into patches first."
-        )
+    check_size(path.name, int(dataset.get("Columns", 0) or 0), int(dataset.get("Rows", 0) or 0))
 
 
 def _plugin(dataset: Dataset) -> str:

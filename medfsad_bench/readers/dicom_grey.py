@@ -1,6 +1,6 @@
 """The grey-scale pipeline of DICOM: modality LUT, then VOI LUT or window, then presentation (PS3.4 N.2).
 
-Stored values are integers of few bits, so the pipeline is worked out once a value and not once a pixel: a table of
+Stored values are integers of few bits, so the pipeline is worked out once per value and not once per pixel: a table of
 8-bit results, exactly what the same arithmetic on the whole picture gives.
 """
 
@@ -213,7 +213,7 @@ class _Modality:
 
 
 class LookUpTable:
-    """A look-up table of PS3.3 C.11.1.1.1 and C.7.6.3.1.5: entries, the first value mapped, bits an entry.
+    """A look-up table of PS3.3 C.11.1.1.1 and C.7.6.3.1.5: entries, the first value mapped, bits per entry.
 
     Raises:
         ValueError: If it holds fewer entries than it promises.

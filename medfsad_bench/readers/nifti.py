@@ -85,14 +85,6 @@ def read_volume(path: Path) -> Volume:
     return Volume(array, np.asarray(image.affine, np.float64), (x, y, z), tuple(notes), path.name, display)
 
 
-def _check_size(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) < 3 or min(shape) < 1 or np.prod([float(length) for length in shape[:3]]) > MAX_VOXELS:
-        raise DownloadError(
-            f"{path.name}: {' × '.join(map(str, shape))} voxels. Expected a volume of three dimensions and at most "
-            f"{MAX_VOXELS:,} voxels; convert it or leave it out."
-        )
-
-
 def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
     """Read a label volume on the grid of `like`; any label but zero is True.
 
@@ -141,7 +133,7 @@ def axial_picture(
         volume: RAS+.
         index: Of the slice, from inferior to superior.
         intensity: How values become 8 bits.
-        range_: What `display_range` returned, so that it's computed once a volume.
+        range_: What `display_range` returned, so that it's computed once per volume.
     """
     low, high = range_ or display_range(volume, intensity)
     pixels = to_8_bits(_upright(volume.array[:, :, index]).astype(np.float64), low, high)
@@ -152,6 +144,14 @@ def axial_picture(
 def axial_mask(mask: Bool[np.ndarray, "x y z"], index: int) -> Bool[np.ndarray, "h w"]:
     """An axial slice of a mask, turned as `axial_picture` turns the image."""
     return _upright(mask[:, :, index])
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or min(shape) < 1 or np.prod([float(length) for length in shape[:3]]) > MAX_VOXELS:
+        raise DownloadError(
+            f"{path.name}: {' × '.join(map(str, shape))} voxels. Expected a volume of three dimensions and at most "
+            f"{MAX_VOXELS:,} voxels; convert it or leave it out."
+        )
 
 
 def _upright(plane: np.ndarray) -> np.ndarray:
@@ -172,10 +172,10 @@ def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
                 "Expected an affine in millimetres; mend the header."
             )
     resampler.SetReferenceImage(_itk(like, sitk))
-    found = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
-    if (found < 0).all():
+    labels = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
+    if (labels < 0).all():
         return None
-    return np.asarray(found > 0, bool)
+    return np.asarray(labels > 0, bool)
 
 
 def _itk(volume: Volume, sitk: "object") -> "object":

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from medfsad_bench.errors import DownloadError
+
 MAX_PIXELS = 100_000_000  # a whole-slide image isn't a picture; anything larger is a decompression bomb
 
 Pixels = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
@@ -54,6 +56,19 @@ class Picture:
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line of bearable length; its name where it says nothing."""
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300] or type(error).__name__
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        DownloadError: If it's above `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise DownloadError(
+            f"{name}: {width} × {height} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary image; cut a "
+            "whole-slide image into patches first."
+        )
 
 
 def to_8_bits(values: Float[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:

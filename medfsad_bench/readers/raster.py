@@ -9,9 +9,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.picture import (
-    MAX_PIXELS,
     Intensity,
     Picture,
+    check_size,
     grey_if_equal,
     one_line,
     percentile_range,
@@ -66,7 +66,7 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                _check_size(path, image)
+                check_size(path.name, image.width, image.height)
                 if getattr(image, "is_animated", False):  # counting all of them could take for ever
                     notes.append("first of several pages or frames taken")
                 image.load()
@@ -93,14 +93,6 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
         ) from error
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DownloadError(
-            f"{path.name}: {image.width} × {image.height} px is more than {MAX_PIXELS:,} pixels. Expected an ordinary "
-            "image; cut a whole-slide image into patches first."
-        )
-
-
 def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tuple[np.ndarray, str, str]:
     if intensity.mapping == "display":
         if mode == "F":
@@ -112,7 +104,7 @@ def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tu
     else:
         low, high = _range(path, values.astype(np.float64), intensity)
     note = f"{mode} scaled to 8 bits"
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # once a value, not once a pixel
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # once per value, not once per pixel
         table = to_8_bits(np.arange(2**16, dtype=np.float64), low, high)
         return table[values], f"{intensity.mapping} {low:g}/{high:g}", note
     return to_8_bits(values.astype(np.float64), low, high), f"{intensity.mapping} {low:g}/{high:g}", note

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from medfsad_bench.errors import DownloadError, MedfsadError
 from medfsad_bench.readers.picture import Picture, grey_if_equal, one_line
 
-_40X_UM = (0.15, 0.35)  # micrometres a pixel that pass for 40x
+_40X_UM = (0.15, 0.35)  # micrometres per pixel that pass for 40x
 
 
 def read_patches(path: Path, regions: Iterable[tuple[int, int, int]]) -> Iterator[Picture]:
@@ -73,6 +73,6 @@ def _spacing(path: Path, properties: object) -> tuple[float, float] | None:
     y, x = (float(value) for value in values)
     if not _40X_UM[0] <= x <= _40X_UM[1]:
         raise DownloadError(
-            f"{path.name}: {x:.2f} µm a pixel. Expected 0.23 to 0.25 (40x); download the original slide."
+            f"{path.name}: {x:.2f} µm per pixel. Expected 0.23 to 0.25 (40x); download the original slide."
         )
     return y / 1000, x / 1000

@@ -20,7 +20,8 @@ import pandas as pd
 from medfsad_bench.manifest import all_manifests, ids_digest
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.run_folder import Measurements
-from medfsad_bench.store.dataset import Dataset, membership_digest
+from medfsad_bench.store import Dataset
+from medfsad_bench.store.integrity import membership_digest
 
 PASSED = "passed"
 RERUNS = ("order", "batch", "duplicates")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from medfsad_bench.files import write_text
 from medfsad_bench.manifest import Manifest, all_manifests
 from medfsad_bench.store import Dataset
 
@@ -52,9 +53,9 @@ _FIELDS = {
     "label": ("sc:Integer", "1 anomalous, 0 normal"),
     "disease": ("sc:Text", "class of an anomalous image"),
     "split": ("sc:Text", "train or test"),
-    "sha256": ("sc:Text", "of the source file, or of file and mask"),
-    "height": ("sc:Integer", "of the source image, px"),
-    "width": ("sc:Integer", "of the source image, px"),
+    "sha256": ("sc:Text", "of the original file, or of file and mask"),
+    "height": ("sc:Integer", "of the original image, px"),
+    "width": ("sc:Integer", "of the original image, px"),
 }
 FIELDS = tuple(_FIELDS)
 
@@ -102,7 +103,7 @@ def croissant(dataset: Dataset, table: Path) -> dict[str, Any]:
                 "@type": "cr:RecordSet",
                 "@id": "images",
                 "name": "images",
-                "description": "One record an image.",
+                "description": "One record per image.",
                 "key": {"@id": "images/id"},
                 "field": fields,
             }
@@ -112,9 +113,7 @@ def croissant(dataset: Dataset, table: Path) -> dict[str, Any]:
 
 def write_croissant(dataset: Dataset, table: Path, path: Path) -> None:
     """Write the description as `croissant.json`."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(croissant(dataset, table), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(croissant(dataset, table), indent=1, ensure_ascii=False) + "\n")
 
 
 def _origin(dataset: Dataset, manifest: Manifest | None) -> dict[str, Any]:

@@ -1,22 +1,20 @@
 """`medfsad export`: a prepared file's content in forms that other tools read."""
 
-import csv
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from medfsad_bench.errors import StoreError
+from medfsad_bench.files import whole, whole_folder
 from medfsad_bench.manifest import ids_digest
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.croissant import FIELDS, write_croissant
 
 
 def export_table(dataset: Dataset, path: Path) -> int:
-    """Write the whole table (ids, groups, labels, splits, sources) as CSV; returns its rows."""
-    _whole(path, lambda temporary: dataset.table.to_csv(temporary, index=False, lineterminator="\n"))
+    """Write the whole table (ids, groups, labels, splits, files) as CSV; returns its rows."""
+    _write_table(path, dataset.table)
     return len(dataset.table)
 
 
@@ -26,18 +24,11 @@ def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
     Args:
         dataset: The prepared file.
         path: CSV file to write.
-        with_sha256: Whether the source files are the original ones, so that their digests mean something elsewhere.
+        with_sha256: Whether the files are the original ones, so that their digests mean something elsewhere.
     """
     columns = ["id", "group", "split", *(["sha256"] if with_sha256 else [])]
     rows = dataset.table[columns].astype(str).sort_values("id")
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(rows.itertuples(index=False, name=None))
-
-    _whole(path, write)
+    _write_table(path, rows)
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
 
@@ -54,7 +45,7 @@ def export_croissant(dataset: Dataset, folder: Path) -> int:
     table["image"] = [f"{split}/{kind}/{name}" for split, kind, name in zip(table["split"], kinds, names, strict=True)]
     table["mask"] = [f"masks/{name}" if has else "" for name, has in zip(names, dataset.has_mask(), strict=True)]
     path = folder / "images.csv"
-    _whole(path, lambda temporary: table[list(FIELDS)].to_csv(temporary, index=False, lineterminator="\n"))
+    _write_table(path, table[list(FIELDS)])
     write_croissant(dataset, path, folder / "croissant.json")
     return count
 
@@ -72,14 +63,7 @@ def export_episodes(dataset: Dataset, path: Path) -> int:
         for position, index in enumerate(supports)
     ]
     rows += [(digest, "query", "", "", ids[index]) for index in dataset.indices("test")]
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("membership_digest", "role", "draw", "position", "id"))
-            writer.writerows(rows)
-
-    _whole(path, write)
+    _write_table(path, pd.DataFrame(rows, columns=["membership_digest", "role", "draw", "position", "id"]))
     return len(rows)
 
 
@@ -91,15 +75,8 @@ def export_png(dataset: Dataset, folder: Path) -> int:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"--out {folder} isn't an empty folder. Expected a new one for the PNG files; choose another.")
-    if folder.exists():
-        folder.rmdir()
-    growing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    growing.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as growing:
         _write_pngs(dataset, growing)
-        growing.replace(folder)
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
     return len(dataset.table)
 
 
@@ -122,10 +99,8 @@ def _safe(image_id: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in image_id).lstrip(".") or "_"
 
 
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
+def _write_table(path: Path, table: pd.DataFrame) -> None:
     if path.is_dir():
         raise StoreError(f"--out {path} is a folder. Expected the name of a CSV file to write.")
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(temporary)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")

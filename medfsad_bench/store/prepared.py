@@ -7,6 +7,11 @@ from medfsad_bench.manifest import OWN
 from medfsad_bench.store.dataset import Dataset
 
 
+def prepared_files(folder: Path) -> list[Path]:
+    """Prepared files in a folder, sorted; one that is just being written isn't among them."""
+    return sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
+
+
 def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
     """All prepared sets of one benchmark.
 
@@ -19,7 +24,7 @@ def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
     """
     if not data.is_dir():
         raise StoreError(f"{data} is no folder. Expected prepared files (*.h5) there; `medfsad prepare` writes them.")
-    folders = [data] if any(data.glob("*.h5")) else sorted(f for f in data.iterdir() if any(f.glob("*.h5")))
+    folders = [data] if prepared_files(data) else sorted(f for f in data.iterdir() if prepared_files(f))
     folders = [f for f in folders if benchmark in (None, f.name) or f == data]
     if benchmark is None and len(folders) > 1:
         folders = [f for f in folders if f.name != OWN]
@@ -43,8 +48,8 @@ def find_by_digest(data: Path, digest: str) -> Dataset:
     Raises:
         StoreError: If there is none in `data` or one level below it.
     """
-    files = [*sorted(data.glob("*.h5")), *sorted(data.glob("*/*.h5"))] if data.is_dir() else []
-    sets = [Dataset(path) for path in files]
+    folders = [data, *sorted(data.glob("*/"))] if data.is_dir() else []
+    sets = [Dataset(path) for folder in folders for path in prepared_files(folder)]
     for dataset in sets:
         if dataset.attributes["membership_digest"] == digest:
             return dataset
@@ -57,7 +62,7 @@ def find_by_digest(data: Path, digest: str) -> Dataset:
 
 def _sets_in(folder: Path) -> list[Dataset]:
     by_name: dict[str, Dataset] = {}
-    for dataset in map(Dataset, sorted(folder.glob("*.h5"))):
+    for dataset in map(Dataset, prepared_files(folder)):
         if dataset.name in by_name:
             raise StoreError(
                 f"{folder} holds two files of {dataset.name!r}: {by_name[dataset.name].path.name} and "

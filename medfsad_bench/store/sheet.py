@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from medfsad_bench.files import whole
 from medfsad_bench.store import Dataset
 
 _TILE, _GAP, _TITLE, _COLUMNS = 112, 4, 22, 10
-_OFFENDERS, _CELL = 60, 380
+_CELL = 380
 _ROWS = (("train", 0, "train, normal"), ("test", 0, "test, normal"), ("test", 1, "test, anomalous"))
 
 
@@ -27,13 +28,12 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
     for band in bands:
         sheet.paste(band, (0, top))
         top += band.height
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    sheet.save(temporary)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        sheet.save(temporary)
 
 
 def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 3"]]]], path: Path) -> None:
-    """Write a PNG with the images of each finding side by side, its text beneath; the first of each kind come first.
+    """Write a PNG with the images of each finding side by side, its text beneath.
 
     Args:
         groups: Per finding its text and its images.
@@ -41,12 +41,12 @@ def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 
     """
     font = ImageFont.load_default(11)
     cells = []
-    for text, images in groups[:_OFFENDERS]:
+    for text, images in groups:
         width = max(_CELL, len(images) * (_TILE + _GAP) + _GAP)
         cell = Image.new("RGB", (width, _TILE + 3 * _GAP + 3 * 16), "white")
-        for place, image in enumerate(images):
+        for column, image in enumerate(images):
             tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
-            cell.paste(tile, (_GAP + place * (_TILE + _GAP), _GAP))
+            cell.paste(tile, (_GAP + column * (_TILE + _GAP), _GAP))
         lines = textwrap.wrap(text, width // 6)[:3]
         ImageDraw.Draw(cell).multiline_text((_GAP, _TILE + 2 * _GAP), "\n".join(lines), fill="black", font=font)
         cells.append(cell)
@@ -56,9 +56,15 @@ def write_offenders(groups: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 
     sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * height), "white")
     for number, cell in enumerate(cells):
         sheet.paste(cell, (number % columns * width, number // columns * height))
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    sheet.save(temporary)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        sheet.save(temporary)
+
+
+def outline(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The mask's pixels that touch a pixel outside it (4-neighbourhood)."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
 
 
 def _band(dataset: Dataset, split: str, label: int, title: str) -> Image.Image:
@@ -71,9 +77,9 @@ def _band(dataset: Dataset, split: str, label: int, title: str) -> Image.Image:
     groups = table["group"].iloc[rows].nunique()
     text = f"{dataset.name}: {title}: {len(rows)} images of {groups} groups"
     ImageDraw.Draw(band).text((_GAP, 3), text, fill="black", font=ImageFont.load_default(13))
-    for place, (index, image) in enumerate(zip(picked, dataset.images(picked), strict=True)):
-        left = _GAP + place % _COLUMNS * (_TILE + _GAP)
-        band.paste(_tile(image, dataset.mask(int(index))), (left, _TITLE + place // _COLUMNS * (_TILE + _GAP)))
+    for position, (index, image) in enumerate(zip(picked, dataset.images(picked), strict=True)):
+        left = _GAP + position % _COLUMNS * (_TILE + _GAP)
+        band.paste(_tile(image, dataset.mask(int(index))), (left, _TITLE + position // _COLUMNS * (_TILE + _GAP)))
     return band
 
 
@@ -83,10 +89,3 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "mh mw"]) ->
         small = np.array(Image.fromarray(mask).resize((_TILE, _TILE), Image.Resampling.NEAREST))
         tile[outline(small)] = (255, 40, 40)
     return Image.fromarray(tile)
-
-
-def outline(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The mask's pixels that touch a pixel outside it (4-neighbourhood)."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.store.dataset import (
-    NUMBER_COLUMNS,
-    SCHEMA,
+from medfsad_bench.files import whole
+from medfsad_bench.store.dataset import NUMBER_COLUMNS, SCHEMA, TEXT_COLUMNS
+from medfsad_bench.store.integrity import (
     SEAL_BYTES,
-    TEXT_COLUMNS,
     Pixels,
     content_digest,
     content_faults,
@@ -88,12 +86,12 @@ def write_store(
     chunks: Chunks = lambda _: None,
     workers: int = 1,
 ) -> None:
-    """Write a prepared set under a temporary name, check it, and move it to `path`.
+    """Write a prepared set, whole and checked or not at all.
 
     Args:
         path: The final name.
         header: Its attributes.
-        table: One row an image with the columns of schema 1, in the order of the images.
+        table: One row per image with the columns of schema 1, in the order of the images.
         episodes: Per draw the indices of the supports.
         pixels: Image (h, w, 1|3) and mask of a row; may be called from another thread.
         chunks: The same image and mask, packed, where somebody has them already; else None.
@@ -102,29 +100,26 @@ def write_store(
     Raises:
         StoreError: If the disk is full or what was written doesn't verify.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w", libver="v110", userblock_size=SEAL_BYTES) as file:
-            for number, draw in enumerate(episodes):
-                file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
-            _write_table(file, table)
-            _write_images(file, len(table), header.size_px, pixels, chunks)
-            for key, value in _attributes(header).items():
-                file.attrs[key] = value
-            file.attrs["membership_digest"] = membership_digest(table, episodes)
-        expected, found = _digests(temporary, pixels, workers)
-        with h5py.File(temporary, "r+") as file:
-            file.attrs["content_digest"] = expected
-        _seal(temporary)
-        faults = seal_faults(temporary) or content_faults(temporary, digest=found)
-        if faults:
-            raise StoreError(f"{path.name}: what was written doesn't verify ({'; '.join(faults)}). Prepare it again.")
-        temporary.replace(path)
+        with whole(path) as temporary:
+            with h5py.File(temporary, "w", libver="v110", userblock_size=SEAL_BYTES) as file:
+                for number, draw in enumerate(episodes):
+                    file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
+                _write_table(file, table)
+                _write_images(file, len(table), header.size_px, pixels, chunks)
+                for key, value in _attributes(header).items():
+                    file.attrs[key] = value
+                file.attrs["membership_digest"] = membership_digest(table, episodes)
+            expected, written = _digests(temporary, pixels, workers)
+            with h5py.File(temporary, "r+") as file:
+                file.attrs["content_digest"] = expected
+            _seal(temporary)
+            if faults := seal_faults(temporary) or content_faults(temporary, digest=written):
+                raise StoreError(
+                    f"{path.name}: what was written doesn't verify ({'; '.join(faults)}). Prepare it again."
+                )
     except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk
         raise StoreError(f"{path}: can't be written ({error}). Free disk space or choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _digests(path: Path, pixels: Pixels, workers: int) -> tuple[str, str]:
@@ -133,8 +128,8 @@ def _digests(path: Path, pixels: Pixels, workers: int) -> tuple[str, str]:
         if workers < 2:
             return content_digest(file, pixels), content_digest(file)
         expected = other.submit(content_digest, file, pixels)
-        found = content_digest(file)
-        return expected.result(), found
+        written = content_digest(file)
+        return expected.result(), written
 
 
 def _write_table(file: h5py.File, table: pd.DataFrame) -> None:
@@ -164,19 +159,9 @@ def _packed(image: UInt8[np.ndarray, "h w c"], mask: UInt8[np.ndarray, "mh mw"] 
 
 
 def _attributes(header: StoreHeader) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "benchmark": header.benchmark,
-        "name": header.name,
-        "version": header.version,
-        "size_px": header.size_px,
-        "manifest": header.manifest,
-        "code_version": header.code_version,
-        "decoders": header.decoders,
-        "mask_kind": header.mask_kind,
-        "allowed": json.dumps(sorted(header.allowed)),
-        **header.extra,
-    }
+    named = asdict(header)
+    extra = named.pop("extra")
+    return {"schema": SCHEMA, **named, "allowed": json.dumps(sorted(header.allowed)), **extra}
 
 
 def _seal(path: Path) -> None:

@@ -34,14 +34,14 @@ class _Silent:
         """Nothing."""
 
 
-def write_source(root: Path, count: int) -> None:
+def write_download(root: Path, count: int) -> None:
     """A download of the set `rsna` with `count` of its listed ids, its two tables, and phantoms for radiographs.
 
     Smooth anatomy with noise, which JPEG finds as hard as the real ones (0.1 MB).
     """
     manifest = all_manifests()["rsna"]
     listed = listed_ids(manifest, manifest.split("medfsad-13k")) or []
-    chosen = [listed[place] for place in np.linspace(0, len(listed) - 1, min(count, len(listed))).astype(int)]
+    chosen = [listed[index] for index in np.linspace(0, len(listed) - 1, min(count, len(listed))).astype(int)]
     images = root / "stage_2_train_images"
     images.mkdir(parents=True)
     labels, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]
@@ -108,7 +108,7 @@ def main() -> None:
     count = parser.parse_args().images
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "rsna", Path(folder) / "out"
-        write_source(root, count)
+        write_download(root, count)
         out.mkdir()
         plain = plain_loop(root, out)
         one = timed(root, out / "one", 1, count)

@@ -1,4 +1,4 @@
-"""Whether memory hangs on the number of images: `prepare` on 2,000 and 20,000 small pictures, each in its own process.
+"""Whether memory depends on the number of images: `prepare` on 2,000 and 20,000 small pictures, one process for each.
 
     python tests/bench/prepare_memory.py [--counts 2000 20000]
 
@@ -31,8 +31,8 @@ def main() -> None:
     for count in arguments.counts:
         command = [sys.executable, __file__, "--one", str(count)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        print(f"| {count:,} | {found['own']:.0f} | {found['worker']:.0f} | {found['seconds']:.0f} |", flush=True)
+        used = json.loads(done.stdout.splitlines()[-1])
+        print(f"| {count:,} | {used['own']:.0f} | {used['worker']:.0f} | {used['seconds']:.0f} |", flush=True)
 
 
 def measure(count: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Raw layouts: recognised by what lies in a folder, labelled by the source's own names and tables."""
+"""Downloads: recognised by what lies in a folder, labelled by their own names and tables."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,10 +12,10 @@ from medfsad_bench.layouts.tables import odir_label, rsna_from_tables
 
 REAL_LAYOUTS = {
     "brain_tumor": {"notumor": 1996, "glioma": 650, "meningioma": 650, "pituitary": 60},
-    "chest_nih": {"No Finding": 20, "Pneumonia": 20},
+    "chest_nih": {"No Finding": 62, "Pneumonia": 62},
     "chest_child": {"NORMAL": 450, "PNEUMONIA": 250},
     "lc25000_lung": {"lung_n": 249, "lung_aca": 120},
-    "lgg": {"slice": 494},
+    "lgg": {"slice": 1108},
     "odir": {"normal fundus": 220, "diabetic retinopathy": 100, "glaucoma": 70},
 }
 
@@ -28,9 +28,9 @@ def touch(*paths: Path) -> None:
 
 @pytest.mark.shared
 def test_every_real_layout_is_recognised_with_its_counts(shared: Path) -> None:
-    found, left = recognise(shared / "data")
-    assert {item.layout: dict(Counter(image.label for image in item.images)) for item in found} == REAL_LAYOUTS
-    assert [folder.name for folder in left] == ["dicom", "nifti"]
+    downloads, left_alone = recognise(shared / "data")
+    assert {item.layout: dict(Counter(image.label for image in item.images)) for item in downloads} == REAL_LAYOUTS
+    assert [folder.name for folder in left_alone] == ["dicom", "nifti"]
 
 
 @pytest.mark.shared
@@ -57,12 +57,12 @@ def test_chest_patients_coarsen_the_independent_table(shared: Path) -> None:
 
 def test_a_folder_that_holds_several_downloads_is_searched_one_level_deep(tmp_path: Path) -> None:
     touch(tmp_path / "a/normal/1.png", tmp_path / "a/anomalous/2.png", tmp_path / "b/readme.txt")
-    found, left = recognise(tmp_path)
-    assert [(item.layout, len(item.images)) for item in found] == [("plain", 2)]
-    assert [folder.name for folder in left] == ["b"]
+    downloads, left_alone = recognise(tmp_path)
+    assert [(item.layout, len(item.images)) for item in downloads] == [("plain", 2)]
+    assert [folder.name for folder in left_alone] == ["b"]
 
 
-def test_a_source_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_download_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="not a folder"):
         recognise(tmp_path / "nothing")
 

@@ -1,0 +1,259 @@
+"""One set on its way from a recognised download to its file.
+
+labels, slices → members (list or rule, groups) → read → audit → write
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medfsad_bench import __version__
+from medfsad_bench.curation.audit import unlabelled_findings
+from medfsad_bench.curation.load import LoadPlan
+from medfsad_bench.curation.members import Members
+from medfsad_bench.curation.options import PrepareOptions, Watcher
+from medfsad_bench.curation.report import SetReport, set_report, unwritten, write_report
+from medfsad_bench.curation.shared_images import OtherSets
+from medfsad_bench.curation.slices import expand_slices
+from medfsad_bench.curation.split import Candidate, choose_smaller, draw_supports
+from medfsad_bench.curation.staging import staged_chunks, staged_pixels
+from medfsad_bench.errors import CurationError, ManifestError
+from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
+from medfsad_bench.layouts.own_manifest import own_split
+from medfsad_bench.layouts.raw import leads_out
+from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
+from medfsad_bench.readers import Intensity
+from medfsad_bench.store import Dataset
+from medfsad_bench.store.sheet import write_contact_sheet
+from medfsad_bench.store.writer import Packed, StoreHeader, store_name, write_store
+
+_DRAWS = 10
+_DECODERS = ("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pillow", "nibabel", "numpy")
+
+
+def prepare_set(
+    download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher, other_sets: OtherSets
+) -> SetReport:
+    """Read, choose, audit and write one set.
+
+    Args:
+        download: In which it lies.
+        manifest: What the set is.
+        options: Where to, which benchmark, how large.
+        watcher: Shows progress.
+        other_sets: To find images that two sets share; this one is added.
+
+    Raises:
+        CurationError: If the set isn't what its manifest promises.
+        ManifestError: If the benchmark takes a split that the download doesn't hold.
+    """
+    members = _members(download, manifest, options, watcher)
+    if options.dry_run:
+        members.choose()
+        return set_report(members)
+    members.choose_and_load()
+    members.audit()
+    members.note(other_sets.findings(manifest, members.prints))
+    stopped = _folder(members) / f"{manifest.name}.stopped.json"
+    if refused := members.let_through():
+        write_report(set_report(members, members.findings), members, stopped, stopped.with_suffix(".png"))
+        raise CurationError(_refusal(members, refused, stopped))
+    stopped.unlink(missing_ok=True)
+    stopped.with_suffix(".png").unlink(missing_ok=True)
+    report = _write(members)
+    other_sets.add(manifest.name, members.prints)
+    return report
+
+
+def _members(download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> Members:
+    """The images that may take part; of a user's own folder with the counts that it can fill."""
+    own = download.layout in OWN_LAYOUTS
+    options = replace(options, benchmark=OWN) if own else options
+    split = manifest.split(options.benchmark)
+    _check_upstream(manifest, split, download)
+    listed = listed_ids(manifest, split)
+    images, unlabelled_ids = _labelled(download, manifest, watcher)
+    if own:
+        split = _own_split(manifest, images, sided=split.upstream)
+        manifest = manifest.model_copy(update={"benchmarks": {OWN: split}})
+    if split.upstream:
+        images = {i: image for i, image in images.items() if image.split}
+    if listed is not None:
+        images = {row.id: images[row.id] for row in listed if row.id in images}
+    plan = _load_plan(manifest, options)
+    members = Members(manifest, split, listed, images, download.root.name, options, plan, watcher)
+    members.note(unlabelled_findings(unlabelled_ids))
+    members.leave_out(_outside(images.values(), download.root))
+    return members
+
+
+def _check_upstream(manifest: Manifest, split: Split, download: Download) -> None:
+    if split.upstream and not any(image.split for image in download.images):
+        raise ManifestError(
+            f"{manifest.name}: this benchmark takes the upstream split, which {download.root.name!r} doesn't hold. "
+            "Expected the set of MedIAnomaly-Data (zenodo.org/records/12677223) with `images/` and `data.json`; name "
+            "its folder with --source."
+        )
+
+
+def _labelled(download: Download, manifest: Manifest, watcher: Watcher) -> tuple[dict[str, RawImage], list[str]]:
+    """Images with a label of the manifest, by id, and the ids of those without any."""
+    images = download.images
+    unlabelled_ids = [image.id for image in images if image.label == "unlabelled"]
+    if manifest.slices is not None:
+        patients = sorted({image.patient for image in images})
+        watcher.start(f"{manifest.name}: choosing slices", len(patients))
+        slices = []
+        for patient in patients:
+            slices += expand_slices([image for image in images if image.patient == patient], manifest.slices)
+            watcher.advance(1)
+        images = slices
+    labelled: dict[str, RawImage] = {}
+    for image in images:
+        if image.label not in (*manifest.labels.normal, *manifest.labels.anomalous):
+            continue
+        if image.id in labelled:
+            raise CurationError(
+                f"{manifest.name}: the id {image.id!r} stands for two files ({labelled[image.id].path.name}, "
+                f"{image.path.name}). Expected unique names; unpack the download again into an empty folder."
+            )
+        labelled[image.id] = image
+    return labelled, unlabelled_ids
+
+
+def _own_split(manifest: Manifest, images: Mapping[str, RawImage], *, sided: bool) -> Split:
+    """Counts for a user's own images: half of the normals for training, or what whole patients can fill."""
+    split = own_split(list(images.values()), sided=sided)
+    patients = Counter(image.patient for image in images.values())
+    if split.upstream or max(patients.values(), default=1) == 1:
+        return split
+    normal = set(manifest.labels.normal)
+    candidates = [Candidate(i, image.patient, image.label not in normal) for i, image in images.items()]
+    _, counts = choose_smaller(manifest.name, candidates, split)
+    if not counts:
+        return split
+    return Split(train=counts["train", False], test_normal=counts["test", False], test_anomalous=counts["test", True])
+
+
+def _load_plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
+    rule = manifest.intensity
+    key = f"{options.benchmark}-{manifest.name}-{manifest.version}-{options.size_px}px-{__version__}"
+    return LoadPlan(
+        intensity=Intensity(rule.mapping, rule.low, rule.high),
+        size_px=options.size_px,
+        staging=options.out / ".staging" / key,
+        keep_masks=manifest.mask_kind != "none",
+        channel=rule.channel,
+        crop=rule.crop,
+    )
+
+
+def _outside(images: Iterable[RawImage], root: Path) -> dict[str, str]:
+    """Images whose file or mask is a link that leads out of the download, with the reason to leave them out."""
+    return {
+        image.id: f"{image.path.name}: a link that leads out of the download; put the file itself there"
+        for image in images
+        if any(leads_out(path, root) for path in (image.path, image.mask) if path is not None)
+    }
+
+
+def _folder(members: Members) -> Path:
+    return members.options.out / members.options.benchmark
+
+
+def _refusal(members: Members, refused: Sequence[str], path: Path) -> str:
+    stopping = [finding for finding in members.findings if finding.stops]
+    lines = "; ".join(f"{finding.where}: {finding.what}" for finding in stopping[:5])
+    return (
+        f"{members.manifest.name}: {len(stopping)} fault(s) of kind {', '.join(refused)} ({lines}"
+        f"{'; …' if len(stopping) > 5 else ''}). Expected none; all are listed in {path}, with a picture beside it. "
+        f"Report it, or write the file all the same with {' '.join(f'--allow {fault}' for fault in refused)}; the file "
+        "will say so."
+    )
+
+
+def _write(members: Members) -> SetReport:
+    """Write the file, its contact sheet and its report, and clear the staging folder."""
+    name, staging = members.manifest.name, members.plan.staging
+    candidates = {candidate.id: candidate for candidate in members.candidates}
+    ids = sorted(members.chosen)
+    table = pd.DataFrame([_row(members, candidates[i]) for i in ids])
+    train = [candidates[i] for i in ids if members.chosen[i] == "train"]
+    position = {image_id: index for index, image_id in enumerate(ids)}
+    episodes = [[position[i] for i in draw] for draw in draw_supports(name, train, draws=_DRAWS)]
+    channels = max(members.loaded[i].channels for i in ids)
+
+    def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        image, mask = staged_pixels(staging, ids[index])
+        return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
+
+    def chunks(index: int) -> Packed | None:
+        members.watcher.advance(1)
+        same = members.loaded[ids[index]].channels == channels
+        return staged_chunks(staging, ids[index]) if same else None
+
+    header = _header(members)
+    path = _folder(members) / store_name(header)
+    members.watcher.start(f"{name}: writing", len(ids) + 1)
+    write_store(path, header, table, episodes, pixels, chunks=chunks, workers=members.options.workers)
+    dataset = Dataset(path)
+    try:
+        write_contact_sheet(dataset, path.with_suffix(".sheet.png"))
+    except OSError as error:
+        raise unwritten(path, error) from error
+    report = set_report(members, members.findings, dataset)
+    write_report(report, members, path.with_suffix(".report.json"), path.with_suffix(".findings.png"))
+    shutil.rmtree(staging, ignore_errors=True)
+    return report
+
+
+def _row(members: Members, candidate: Candidate) -> dict[str, Any]:
+    image, loaded = members.images[candidate.id], members.loaded[candidate.id]
+    spacing = loaded.spacing_mm or (np.nan, np.nan)
+    return {
+        "id": image.id,
+        "patient": image.patient,
+        "group": candidate.group,
+        "label": int(candidate.anomalous),
+        "disease": (image.disease or members.manifest.disease) if candidate.anomalous else "",
+        "split": members.chosen[candidate.id],
+        "path": image.path.name if image.slice_index is None else f"{image.path.name}#{image.slice_index}",
+        "sha256": loaded.sha256,
+        "height": loaded.height,
+        "width": loaded.width,
+        "spacing_row_mm": spacing[0],
+        "spacing_column_mm": spacing[1],
+        "window": loaded.window,
+        "transfer_syntax": loaded.transfer_syntax,
+        "warnings": "; ".join(loaded.warnings),
+    }
+
+
+def _header(members: Members) -> StoreHeader:
+    manifest, options = members.manifest, members.options
+    text = manifest_text(manifest.name) if manifest.name in all_manifests() else manifest.model_dump_json(indent=1)
+    return StoreHeader(
+        benchmark=options.benchmark,
+        name=manifest.name,
+        version=manifest.version,
+        size_px=options.size_px,
+        manifest=text,
+        code_version=__version__,
+        decoders=" ".join(f"{name}={version(name)}" for name in _DECODERS),
+        mask_kind=manifest.mask_kind,
+        allowed=tuple(sorted(members.allowed)),
+        extra={
+            "organ": manifest.organ,
+            "modality": manifest.modality,
+            "held_out_with": json.dumps(sorted(manifest.held_out_with)),
+            "licensed": json.dumps(manifest.licensed),
+        },
+    )

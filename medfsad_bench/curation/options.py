@@ -1,0 +1,30 @@
+"""What `prepare` was asked for, and what shows its progress."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+FAULTS = ("smaller", "near-duplicates", "other-files", "shared-images")
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """What the user asked for."""
+
+    out: Path
+    benchmark: str = "medfsad-13k"
+    size_px: int = 256
+    workers: int = 1
+    allow: frozenset[str] = frozenset()
+    dry_run: bool = False
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """What shows progress."""
+
+    def start(self, label: str, total: int) -> None:
+        """A stage with `total` steps begins."""
+
+    def advance(self, steps: int) -> None:
+        """Some steps are done."""

@@ -1,0 +1,117 @@
+"""What reading leaves of each image until its set is written: pixels, mask and what is known of it.
+
+Each image lies in the staging folder as soon as it's done, so that a killed `prepare` goes on where it was and no
+pixels travel between processes.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from medfsad_bench.curation.duplicates import Fingerprint
+from medfsad_bench.errors import CurationError
+from medfsad_bench.files import whole
+from medfsad_bench.store.writer import Packed, packed_chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is known of an image once it has been read. Its pixels lie in the staging folder.
+
+    `problem` is empty, or why the image is quarantined; then the other fields mean nothing.
+    """
+
+    id: str
+    problem: str = ""
+    sha256: str = ""
+    height: int = 0
+    width: int = 0
+    channels: int = 1
+    spacing_mm: tuple[float, float] | None = None
+    window: str = ""
+    transfer_syntax: str = ""
+    header_patient: str = ""
+    warnings: tuple[str, ...] = ()
+    privacy: tuple[str, ...] = ()
+    mask_area: float = -1.0  # share of the image; -1 where it has no mask
+    commonest: float = 0.0  # share of the commonest grey level
+    levels: int = 0  # grey levels that occur
+    contrast: float = 0.0  # standard deviation of the stored pixels, 0…127.5
+    prints: Fingerprint | None = None
+
+
+def stage(
+    folder: Path,
+    loaded: Loaded,
+    pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"],
+    mask: UInt8[np.ndarray, "mh mw"] | None,
+) -> None:
+    """Put an image into the staging folder.
+
+    Raises:
+        CurationError: If the disk is full. It's no fault of the image, so it must not end in quarantine.
+    """
+    # Packed here, where there are several of us.
+    arrays = {"pixels": pixels, "packed": np.frombuffer(packed_chunk(pixels), np.uint8)}
+    if mask is not None:
+        arrays |= {"mask": mask, "packed_mask": np.frombuffer(packed_chunk(mask), np.uint8)}
+    if loaded.prints is not None:
+        arrays |= {f"print_{name}": np.asarray(value) for name, value in asdict(loaded.prints).items()}
+    facts = {name: value for name, value in asdict(loaded).items() if name != "prints"}
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"facts": json.dumps(facts)})
+    try:
+        with whole(_staged_path(folder, loaded.id)) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise CurationError(
+            f"{folder}: can't be written to ({error.strerror or error}). Expected room for about "
+            f"{len(content) / 2**20:.1f} MiB per image; free some and run the same command again, it goes on."
+        ) from error
+
+
+def staged(folder: Path, image_id: str, sha256: str) -> Loaded | None:
+    """What is known of an image that was staged from a file of this digest; None where it has to be read anew."""
+    path = _staged_path(folder, image_id)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            prints = {name[6:]: file.get_tensor(name) for name in file.keys() if name.startswith("print_")}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, SafetensorError):  # torn by a crash of the machine
+        return None
+    if facts.get("sha256") != sha256 or set(prints) != {field.name for field in fields(Fingerprint)}:
+        return None
+    if {*facts, "prints"} != {field.name for field in fields(Loaded)}:  # left by another version
+        return None
+    facts["spacing_mm"] = tuple(facts["spacing_mm"]) if facts["spacing_mm"] else None
+    facts["warnings"], facts["privacy"] = tuple(facts["warnings"]), tuple(facts["privacy"])
+    return Loaded(**facts, prints=Fingerprint(**prints))
+
+
+def staged_pixels(folder: Path, image_id: str) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
+    """Pixels and mask of an image that was staged."""
+    with safe_open(_staged_path(folder, image_id), framework="np") as file:
+        pixels = file.get_tensor("pixels")
+        mask = file.get_tensor("mask") if "mask" in file.keys() else None  # noqa: SIM118 - it's no mapping
+    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), mask
+
+
+def staged_chunks(folder: Path, image_id: str) -> Packed:
+    """Pixels and mask of an image that was staged, as the prepared file stores them."""
+    with safe_open(_staged_path(folder, image_id), framework="np") as file:
+        image = file.get_tensor("packed").tobytes()
+        if "mask" not in file.keys():  # noqa: SIM118
+            return Packed(image)
+        height, width = file.get_slice("mask").get_shape()
+        return Packed(image, file.get_tensor("packed_mask").tobytes(), (height, width))
+
+
+def _staged_path(folder: Path, image_id: str) -> Path:
+    return folder / f"{hashlib.sha256(image_id.encode()).hexdigest()[:32]}.safetensors"
