@@ -1,8 +1,8 @@
 """Models of the library anomalib under this protocol: `anomalib:patchcore`, `anomalib:padim`, … (extra `[anomalib]`).
 
 anomalib's own code fits the model on the K support images and scores the test images; its post-processing, which would
-need test images to set a threshold, is off. Models in `LENT` get their features from the run's cache, so that they
-and the native baselines look at the same; others load what anomalib loads.
+need test images to set a threshold, is off. Models in `LENT` get their features from the run's cache, the same as
+the native baselines; others load what anomalib loads.
 """
 
 import importlib.util
@@ -63,7 +63,7 @@ class OwnConfig:
 
     Attributes:
         epochs: Passes over the support; one for models that only collect.
-        batch_size: Images a step.
+        batch_size: Images per step.
     """
 
     epochs: int = 1
@@ -78,9 +78,9 @@ class AnomalibModel(Method):
         self.config = config
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
-        """Let anomalib fit its model; every draw of the global generator on the way starts from the run's seed."""
+        """Let anomalib fit its model; what it draws from the global generator meanwhile starts from the run's seed."""
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a library's advice on loaders and loggers is none to our user
+            warnings.simplefilter("ignore")  # a library's advice on loaders and loggers is of no use to our user
             torch.manual_seed(context.seed)
             module = _module(self.model, self.config, context)
             _fit(module, support, context, self.config)
@@ -89,9 +89,9 @@ class AnomalibModel(Method):
         def score(images: Images) -> Scores:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = [module(images[i : i + 1]) for i in range(len(images))]
-            maps = [one.anomaly_map.reshape(one.anomaly_map.shape[-2:]) for one in found if one.anomaly_map is not None]
-            image = [one.pred_score.reshape(()) for one in found if one.pred_score is not None]
+                results = [module(images[i : i + 1]) for i in range(len(images))]
+            maps = [r.anomaly_map.reshape(r.anomaly_map.shape[-2:]) for r in results if r.anomaly_map is not None]
+            image = [r.pred_score.reshape(()) for r in results if r.pred_score is not None]
             return Scores(image=torch.stack(image) if image else None, pixel=torch.stack(maps) if maps else None)
 
         return score

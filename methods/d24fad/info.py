@@ -1,4 +1,4 @@
-"""How D²4FAD makes itself known. Imports no torch."""
+"""The record of D²4FAD. Imports no torch."""
 
 from typing import TYPE_CHECKING
 
