@@ -1,6 +1,7 @@
-"""Files appear whole or not at all, whatever stops the process that writes them."""
+"""Files and folders appear whole or not at all, whatever stops the process that writes them."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,30 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Lend a new hidden folder beside `path`; when the block ends well, it takes that name.
+
+    Otherwise it's removed. What a killed process left of it is removed by the next that writes the same folder.
+
+    Args:
+        path: Of the finished folder; there may be an empty one.
+
+    Raises:
+        OSError: If it can't be written there, or `path` holds something.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

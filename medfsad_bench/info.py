@@ -32,7 +32,7 @@ class MethodInfo:
         config: A frozen dataclass whose defaults are the paper's values.
         build: From a config to a method; imports torch inside.
         summary: One line for `medfsad methods`.
-        paper: Citation or URL; empty for a control.
+        paper: Citation in 26 characters, as in `Roth et al., CVPR 2022`; empty for a control.
         licence: SPDX identifier of the implementation.
         presets: Per preset name the fields that differ from the defaults. `paper` is the defaults.
         has_seen: Public data sets behind its weights or its own training, for the contamination flag.

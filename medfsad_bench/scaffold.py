@@ -11,12 +11,11 @@
 
 import keyword
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 
 from medfsad_bench.errors import MethodError
+from medfsad_bench.files import whole_folder, write_text
 from medfsad_bench.registry import all_methods
 
 
@@ -46,12 +45,9 @@ def new_method(name: str, out: Path) -> Path:
     if not out.is_dir():
         raise MethodError(f"--out {out} isn't a folder. Expected one in which {name}/ can be made.")
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_")) or name}
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as temporary:
+    with whole_folder(folder) as package:
         for path, text in _FILES.items():
-            target = Path(temporary) / name / Template(path).substitute(words)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(Template(text).substitute(words), "utf-8")
-        shutil.move(Path(temporary) / name, folder)
+            write_text(package / Template(path).substitute(words), Template(text).substitute(words))
     return folder
 
 

@@ -1,8 +1,8 @@
 """Models of the library anomalib under this protocol: `anomalib:patchcore`, `anomalib:padim`, … (extra `[anomalib]`).
 
 anomalib's own code fits the model on the K support images and scores the test images; its post-processing, which would
-need test images to set a threshold, is off. Models in `LENT` get their features from the run's cache, the same as
-the native baselines; others load what anomalib loads.
+need test images to set a threshold, is off. Models in `ON_CACHED_FEATURES` get their features from the run's cache,
+as the native baselines do; others load what anomalib loads.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -29,7 +29,7 @@ _TIMM_NAMES = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for siz
 
 @dataclass(frozen=True)
 class PatchcoreConfig(FeatureConfig):
-    """PatchCore on lent features.
+    """PatchCore on features from the run's cache.
 
     Attributes:
         coreset: Part of the bank that its selection keeps; anomalib's default is 0.1, the native baseline's 1.
@@ -40,7 +40,7 @@ class PatchcoreConfig(FeatureConfig):
 
 @dataclass(frozen=True)
 class PadimConfig(FeatureConfig):
-    """PaDiM on lent features.
+    """PaDiM on features from the run's cache.
 
     Attributes:
         channels: How many anomalib draws at random.
@@ -54,7 +54,7 @@ _QUICK: dict[str, dict[str, Any]] = {
     "patchcore": {"backbone": "efficientnet_lite0"},
     "padim": {"backbone": "efficientnet_lite0", "stages": (2, 3), "channels": 100},
 }
-LENT: dict[str, type[FeatureConfig]] = {"patchcore": PatchcoreConfig, "padim": PadimConfig}
+ON_CACHED_FEATURES: dict[str, type[FeatureConfig]] = {"patchcore": PatchcoreConfig, "padim": PadimConfig}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class AnomalibModel(Method):
         return score
 
 
-class LentFeatures(nn.Module):
+class CachedFeatures(nn.Module):
     """Stands in for anomalib's feature extractor and asks the run's cache."""
 
     def __init__(self, config: FeatureConfig, layers: Sequence[str], context: RunContext) -> None:
@@ -141,7 +141,7 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
     elif isinstance(config, PadimConfig):
         own = {"n_features": config.channels}
     module = get_model(model, backbone=network, layers=layers, pre_trained=False, pre_processor=False, **own, **quiet)
-    module.model.feature_extractor = LentFeatures(config, layers, context)
+    module.model.feature_extractor = CachedFeatures(config, layers, context)
     if own.get("coreset_sampling_ratio") == 1:
         module.model.subsample_embedding = lambda _: _keep_all(module.model)  # it would choose all, one by one
     return module
@@ -197,16 +197,16 @@ def member(model: str) -> MethodInfo:
     if model.replace("_", "") not in names:
         raise MethodError(f"anomalib has no model {model!r}; there are {', '.join(sorted(names))}.")
     internal = names[model.replace("_", "")]
-    return MethodInfo(
+    return replace(
+        INFO,
         name=f"anomalib:{model}",
         version=f"1.0.0+anomalib.{version('anomalib')}",
-        config=LENT.get(model, OwnConfig),
+        config=ON_CACHED_FEATURES.get(model, OwnConfig),
         build=lambda config: AnomalibModel(internal, config),
         summary=f"anomalib's {model}",
         paper="",
-        licence="Apache-2.0",
         presets={"quick": _QUICK[model]} if model in _QUICK else {},
-        has_seen=("imagenet-1k",),
+        member=None,
     )
 
 
@@ -220,7 +220,7 @@ INFO = MethodInfo(
     config=OwnConfig,
     build=_family,
     summary="A model of the library anomalib on our episodes, as in anomalib:padim",
-    paper="Akcay et al., Anomalib, ICIP 2022",
+    paper="Akcay et al., ICIP 2022",
     licence="Apache-2.0",
     has_seen=("imagenet-1k",),
     member=member,

@@ -1,7 +1,7 @@
 """A detector that runs elsewhere: `external:NAME`, a process or an HTTP endpoint that speaks three messages of JSON.
 
 For models that can't live in this process: other languages, other versions of torch, vision-language models behind a
-server. NAME is how the rows shall be called. Images go out as PNG (base64, RGB, the prepared pixels exactly),
+server. NAME is the name of its rows. Images go out as PNG (base64, RGB, the prepared pixels exactly),
 scores come back:
 
     → {"op": "info"}                                    ← {"model": "AnomalyGPT", "version": "1.2"}
@@ -18,7 +18,7 @@ The version that answers is part of the result: it has to be stated as `model_ve
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,15 +126,12 @@ def _shown(answer: dict[str, Any]) -> str:
 
 def member(name: str) -> MethodInfo:
     """The record of `external:<name>`."""
-    return MethodInfo(
+    return replace(
+        INFO,
         name=f"external:{name}",
-        version="1.0.0",
-        config=Config,
         build=lambda config: External(f"external:{name}", config),
         summary="A detector behind a process or an HTTP endpoint",
-        paper="",
-        licence="unknown",
-        knowledge="external model",
+        member=None,
         deviations=("neither what it was trained on nor how it scores is known here",),
     )
 

@@ -104,7 +104,7 @@ INFO = MethodInfo(
     deviations=(
         "trained on other sets' normal images or on the K supports; the paper takes many normal images of the target",
         "the loss takes the cosine at each position, as the paper's equation does, and not of flattened maps",
-        "quick: EfficientNet-Lite0 at 128 px, two blocks per stage, none rectified at its end (the teacher's stages have "
-        "both signs), 400 steps of 8 images, or 20 on the support",
+        "quick: EfficientNet-Lite0 at 128 px, two blocks per stage, none rectified at its end (the teacher's stages "
+        "have both signs), 400 steps of 8 images, or 20 on the support",
     ),
 )

@@ -1,7 +1,8 @@
 """SPADE at K shots (Cohen and Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020).
 
 The image score is the mean squared distance of the pooled last stage to the nearest support images (section 3.2). The
-map compares each position with all positions of those images, in a pyramid of finer stages (section 3.3).
+map compares each position with all positions of those images, in a pyramid of finer stages (section 3.3). The paper is
+arXiv 2005.02357.
 """
 
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ INFO = MethodInfo(
     config=Config,
     build=Spade,
     summary="Distance to the nearest support images, then to the nearest positions in them",
-    paper="Cohen and Hoshen, 2020, arXiv 2005.02357",
+    paper="Cohen and Hoshen, 2020",
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0", "stages": (3,)}},
     has_seen=("imagenet-1k",),

@@ -1,4 +1,6 @@
-"""D²4FAD: dual distillation for few-shot anomaly detection (ICLR 2026), written from its equations.
+"""D²4FAD, written from the equations of its paper.
+
+Dong et al., Dual Distillation for Few-Shot Anomaly Detection, ICLR 2026, arXiv 2603.01713.
 
 config      the paper's values, the quick preset, the ablations
 student     mirrored decoder: from the teacher's last stage back to its first three

@@ -22,14 +22,14 @@ INFO = MethodInfo(
     config=Config,
     build=build,
     summary="Dual distillation: a student decoder that follows a frozen teacher, and itself on the support",
-    paper="Dong et al., Dual Distillation for Few-Shot Anomaly Detection, ICLR 2026, arXiv 2603.01713",
+    paper="Dong et al., ICLR 2026",
     licence="Apache-2.0",
     presets={"quick": QUICK},
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
-        "training supports come from other groups than the query's: the reference draws from the whole set",
+        "training supports come from other groups than the query's; the reference draws from the whole set",
         "one training at K = 4 serves every K in the quick preset",
-        "the map is smoothed image by image, every test image is scored, the last epoch counts (protocol strict)",
+        "the map is smoothed image by image, every test image is scored, and the last epoch is used (protocol strict)",
     ),
 )

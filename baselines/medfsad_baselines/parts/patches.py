@@ -77,8 +77,8 @@ class MemoryBank:
     """Vectors of the support, ready to be searched: `nearest_distances` for many patches.
 
     The squared distance |p − b|² is |p|² + (|b|² − 2 p·b). The bracket is a matrix product with an offset, and only its
-    least value per row is needed; taken in blocks, it stays in a CPU's cache. Vectors are taken from their mean, so that
-    little is lost by cancellation.
+    least value per row is needed; taken in blocks, it stays in a CPU's cache. The vectors' mean is subtracted first, so
+    that little is lost by cancellation.
 
     Attributes:
         vectors: In an order that depends on their values alone, so that the support's order doesn't matter.
