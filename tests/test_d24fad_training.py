@@ -215,6 +215,13 @@ def test_precision_and_layout_leave_the_losses_where_they_are(
     assert not torch.backends.cuda.matmul.allow_tf32, "left as it was"
 
 
+def test_a_student_to_be_compiled_has_the_state_of_any_other() -> None:
+    stages = [torch.zeros(1, channels, edge, edge) for channels, edge in ((24, 16), (40, 8), (112, 4), (320, 2))]
+    plain, compiled = (new_networks(stages, quick(compile=mode), seed=0).state_dict() for mode in ("no", "default"))
+    assert plain.keys() == compiled.keys()
+    assert all(torch.equal(value, compiled[name]) for name, value in plain.items())
+
+
 def test_features_beyond_the_budget_are_computed_anew_and_the_same(sources: dict[str, DeviceSource]) -> None:
     from medfsad_bench.runner.features import FeatureCache
 
