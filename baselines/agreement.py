@@ -1,6 +1,6 @@
 """Whether the native baselines and anomalib's agree on the same features, for baselines/RESULTS.md.
 
-- table RUNS…: per target and K both AUROCs, whether each lies in the other's interval, and their paired difference
+- table RUNS…: both AUROCs per target and K, whether each lies in the other's interval, and their paired difference
 - padim --data FOLDER --target NAME…: from the native PaDiM to anomalib's, one change at a time
 
 `python baselines/agreement.py --help`. The second part needs the extra `[anomalib]`, as do the runs of the first.
@@ -26,7 +26,8 @@ from medfsad_bench.estimates.image import scored
 from medfsad_bench.method import Method, RunContext
 from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
 from medfsad_bench.metrics.paired import paired_difference
-from medfsad_bench.results.row import Row, read_scores
+from medfsad_bench.results.row import Row
+from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.store import Dataset
 
@@ -36,8 +37,8 @@ SHOTS = 4  # of the second part
 
 
 def table(runs: Sequence[Path]) -> str:
-    """One line a method, target and K that both sides were run on, with the same features."""
-    found = {
+    """One line per method, target and K that both sides were run on, with the same features."""
+    rows = {
         (row.method, row.target, row.shots): (row, folder / row.run_id)
         for folder in runs
         for row in rows_in_runs(folder)
@@ -48,8 +49,8 @@ def table(runs: Sequence[Path]) -> str:
         "| furthest draw |",
         "|---|---|--:|---|---|---|---|--:|",
     ]
-    for (method, target, shots), (row, folder) in sorted(found.items()):
-        other = found.get((PREFIX + method, target, shots))
+    for (method, target, shots), (row, folder) in sorted(rows.items()):
+        other = rows.get((PREFIX + method, target, shots))
         if other is not None and _features(row) == _features(other[0]) and row.draws == other[0].draws:
             lines.append(f"| `{method}` | {target} | {shots} | {_line(row, folder, *other)} |")
     return "\n".join(lines)
@@ -62,30 +63,30 @@ def padim(data: Path, targets: Sequence[str], draws: int) -> str:
     """
     from medfsad_baselines.anomalib_models import _module
     from medfsad_bench.registry import configure, method_info
-    from medfsad_bench.runner.plan import prepared_sets
+    from medfsad_bench.store.prepared import prepared_sets
 
-    native, theirs = method_info("padim"), method_info(PREFIX + "padim")
-    config, own = configure(native, preset="quick"), configure(theirs, preset="quick")
+    native, anomalibs = method_info("padim"), method_info(PREFIX + "padim")
+    config, anomalibs_config = configure(native, preset="quick"), configure(anomalibs, preset="quick")
     context = LocalContext()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        channels: Int64[Tensor, " d"] = _module("padim", own, context).model.idx
+        channels: Int64[Tensor, " d"] = _module("padim", anomalibs_config, context).model.idx
     steps = {
         "native": native.build(config),
         "with anomalib's channels": _Channels(config, channels),
         "and its covariance": _Unshrunk(config, channels),
-        "anomalib's": theirs.build(own),
+        "anomalib's": anomalibs.build(anomalibs_config),
     }
-    sets = [one for one in prepared_sets(data) if one.name in targets]
-    lines = [f"| step | {' | '.join(one.name for one in sets)} |", f"|---|{'---|' * len(sets)}"]
+    sets = [dataset for dataset in prepared_sets(data) if dataset.name in targets]
+    lines = [f"| step | {' | '.join(dataset.name for dataset in sets)} |", f"|---|{'---|' * len(sets)}"]
     for name, method in steps.items():
-        cells = [_shown(_figure(_replicates(_scores(method, one, context, draws)))) for one in sets]
+        cells = [_shown(_estimate(_replicates(_scores(method, dataset, context, draws)))) for dataset in sets]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 class _Channels(Padim):
-    """PaDiM with channels that somebody else drew."""
+    """PaDiM with given channels."""
 
     def __init__(self, config: Config, channels: Int64[Tensor, " d"]) -> None:
         super().__init__(config)
@@ -123,48 +124,51 @@ def main() -> None:
     sys.stdout.write(text + "\n")
 
 
-def _line(row: Row, folder: Path, other: Row, its: Path) -> str:
-    tables = [_replicates(read_scores(one / "scores.parquet"), seed=row.seed) for one in (folder, its)]
-    figures = [one.metrics["image_auroc"] for one in (row, other)]
-    inside = [_within(figures[0], figures[1]), _within(figures[1], figures[0])]
+def _line(row: Row, folder: Path, other: Row, other_folder: Path) -> str:
+    tables = [_replicates(RunFolder(run).scores(), seed=row.seed) for run in (folder, other_folder)]
+    native, anomalibs = row.metrics["image_auroc"], other.metrics["image_auroc"]
+    inside = [_within(native, anomalibs), _within(anomalibs, native)]
     difference = paired_difference(*tables)
     furthest = float(np.abs(tables[0].measured - tables[1].measured).max())
     words = "yes" if all(inside) else "no" if not any(inside) else "one"
     shown = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return f"{_shown(figures[0])} | {_shown(figures[1])} | {words} | {shown} | {furthest:.3f}"
+    return f"{_shown(native)} | {_shown(anomalibs)} | {words} | {shown} | {furthest:.3f}"
 
 
 def _features(row: Row) -> list[Any]:
     return [row.config.get(name) for name in FEATURES]
 
 
-def _within(figure: Estimate, other: Estimate) -> bool:
-    return other.low is not None and other.high is not None and other.low <= figure.value <= other.high
+def _within(estimate: Estimate, other: Estimate) -> bool:
+    return other.low is not None and other.high is not None and other.low <= estimate.value <= other.high
 
 
 def _scores(method: Method, dataset: Dataset, context: LocalContext, draws: int) -> pd.DataFrame:
-    from medfsad_bench.runner.evaluate import Target, score_draw, scores_table
+    from medfsad_bench.registry import method_info
+    from medfsad_bench.results.tables import scores_table
+    from medfsad_bench.runner.opened import opened
+    from medfsad_bench.runner.plan import Cell, RunOptions
+    from medfsad_bench.runner.scoring import score_draw
 
-    target = Target(dataset, context.device, seed=context.seed)
-    each = [
-        dataclasses.replace(score_draw(method, target, context, draw=draw, shots=SHOTS, batch_size=32), maps=None)
-        for draw in range(draws)
-    ]
-    return scores_table(target, each)
+    info = dataclasses.replace(method_info("padim"), build=lambda _: method)
+    cell = Cell(info, Config(), "", dataset, (), SHOTS, RunOptions(Path(), draws=draws, seed=context.seed))
+    with opened(cell, context.device, context.cache, lambda *_: None) as run:
+        scored_draws = [dataclasses.replace(score_draw(run, draw), maps=None) for draw in range(draws)]
+    return scores_table(dataset, cell.episodes.queries, scored_draws)
 
 
 def _replicates(scores: pd.DataFrame, *, seed: int = 0) -> Replicates:
-    found = scored(scores)
-    return replicate(found.matrix, found.anomalous, found.groups, replicates=REPLICATES, seed=seed)
+    queries = scored(scores)
+    return replicate(queries.matrix, queries.anomalous, queries.groups, replicates=REPLICATES, seed=seed)
 
 
-def _figure(table: Replicates) -> Estimate:
+def _estimate(table: Replicates) -> Estimate:
     interval = interval_of(table, area=True)
     return mean_estimate(table.measured, (interval.low, interval.high))
 
 
-def _shown(figure: Estimate) -> str:
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+def _shown(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 if __name__ == "__main__":

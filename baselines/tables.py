@@ -1,7 +1,7 @@
 """The tables of baselines/RESULTS.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
 
 - auroc RUNS: strict image AUROC with intervals, one table per K, methods by targets
-- backbones RUNS: mean AUROC of methods by feature networks: which matters more
+- backbones RUNS: mean AUROC of methods by feature networks, and which of the two matters more
 - costs [METHOD…]: parameters, FLOPs, time and memory of each method, in a process of its own
 """
 
@@ -37,21 +37,21 @@ def auroc(runs: Sequence[Path]) -> str:
 
 def backbones(runs: Sequence[Path]) -> str:
     """Methods by feature networks at K = 4: means over the targets that all were run on, then the two spreads."""
-    found: Mapping[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    aurocs: Mapping[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in (row for folder in runs for row in rows_in_runs(folder)):
         if row.config.get("backbone") and row.shots == BACKBONES_SHOTS and not row.contaminated_supports:
-            found[row.method, row.config["backbone"]][row.target] = row.metrics["image_auroc"].value
-    networks = Counter(method for method, _ in found)
-    found = {key: one for key, one in found.items() if networks[key[0]] > 1}
-    targets = sorted(set.intersection(*(set(one) for one in found.values())))
-    means = {key: fmean(one[target] for target in targets) for key, one in found.items()}
+            aurocs[row.method, row.config["backbone"]][row.target] = row.metrics["image_auroc"].value
+    networks = Counter(method for method, _ in aurocs)
+    aurocs = {key: by_target for key, by_target in aurocs.items() if networks[key[0]] > 1}
+    targets = sorted(set.intersection(*(set(by_target) for by_target in aurocs.values())))
+    means = {key: fmean(by_target[target] for target in targets) for key, by_target in aurocs.items()}
     text = _grid({key: f"{value:.3f}" for key, value in means.items()}, "method")
     spread = f"between backbones {_spread(means, 1):.3f}, between methods {_spread(means, 0):.3f}"
     return f"Mean over {', '.join(targets)}\n\n{text}\n\nMean range {spread}"
 
 
 def costs(methods: Sequence[str]) -> str:
-    """One row a method; each measured in its own process, so that its peak memory is its own."""
+    """One row per method; each measured in its own process, so that its peak memory is its own."""
     lines = [
         "| method | parameters | GFLOP per image | adapt, CPU s | score, CPU ms per image | peak memory, MiB |",
         "|---|--:|--:|--:|--:|--:|",
@@ -70,7 +70,7 @@ def costs(methods: Sequence[str]) -> str:
 def one_cost(name: str) -> str:
     """Measure one method in this process: quick preset, K = 4, 256 px, features not known before, networks untrained.
 
-    Times are CPU seconds of one thread, which hardly hang on what else the machine does. A CLIP has random weights.
+    Times are CPU seconds of one thread, which hardly depend on what else the machine does. A CLIP has random weights.
     """
     import gc
     import resource
@@ -98,15 +98,15 @@ def one_cost(name: str) -> str:
     scorer = method.adapt(support, context)
     adapt_s = time.process_time() - started
     gc.collect()  # what the first support left behind
-    parameters = [one.requires_grad_(False) for one in gc.get_objects() if isinstance(one, torch.nn.Parameter)]
-    with FlopCounterMode(display=False) as counter:  # which trips over learnt inputs that ask for gradients
+    parameters = [part.requires_grad_(False) for part in gc.get_objects() if isinstance(part, torch.nn.Parameter)]
+    with FlopCounterMode(display=False) as counter:  # which fails on learnt inputs that require gradients
         scorer(counted)
     started = time.process_time()
     scorer(timed)
     score_s = (time.process_time() - started) / COSTS_IMAGES
     return json.dumps(
         {
-            "parameters": sum(one.numel() for one in parameters),
+            "parameters": sum(part.numel() for part in parameters),
             "flops": counter.get_total_flops() / COSTS_IMAGES,
             "adapt_s": adapt_s,
             "score_s": score_s,
@@ -118,8 +118,8 @@ def one_cost(name: str) -> str:
 def main() -> None:
     """Print the part that is asked for."""
     parts: dict[str, Callable[[list[str]], str]] = {
-        "auroc": lambda given: auroc([Path(one) for one in given]),
-        "backbones": lambda given: backbones([Path(one) for one in given]),
+        "auroc": lambda given: auroc([Path(folder) for folder in given]),
+        "backbones": lambda given: backbones([Path(folder) for folder in given]),
         "costs": costs,
         "one-cost": lambda given: one_cost(given[0]),
     }
@@ -131,9 +131,9 @@ def main() -> None:
 
 
 def _grid(cells: dict[tuple[str, str], str], corner: str) -> str:
-    known = {name for name, _ in cells}
-    first = [name for name in METHODS + TRAINED if name in known]
-    names = first + sorted(known - set(first))
+    present = {name for name, _ in cells}
+    first = [name for name in METHODS + TRAINED if name in present]
+    names = first + sorted(present - set(first))
     columns = sorted({column for _, column in cells})
     lines = [f"| {corner} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     lines += [f"| `{name}` | {' | '.join(cells.get((name, column), '–') for column in columns)} |" for name in names]
@@ -141,13 +141,13 @@ def _grid(cells: dict[tuple[str, str], str], corner: str) -> str:
 
 
 def _name(row: Row) -> str:
-    """The method, and what it was trained on where that isn't its usual."""
+    """The method, and what it was trained on where that isn't the default."""
     return f"{row.method}, on the support" if row.config.get("trained_on") == "support" else row.method
 
 
 def _interval(row: Row) -> str:
-    figure = row.metrics["image_auroc"]
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    auroc = row.metrics["image_auroc"]
+    return f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
 
 
 def _spread(means: dict[tuple[str, str], float], axis: int) -> float:

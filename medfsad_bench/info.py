@@ -1,4 +1,4 @@
-"""The record by which a method makes itself known. Importable without torch, so that listing methods is fast."""
+"""A method's record: its name, settings, paper and what it has seen. Imports no torch, so that listing is fast."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ ABNORMAL_SUPPORTS = "abnormal supports"
 SOURCE_ANOMALIES = "anomalies of other sets"
 
 
-def known(*kinds: str) -> str:
+def knowledge_of(*kinds: str) -> str:
     """What `MethodInfo.knowledge` says of several kinds: the same words for the same knowledge, so the same track.
 
-    >>> known(TEXT, ABNORMAL_SUPPORTS)
+    >>> knowledge_of(TEXT, ABNORMAL_SUPPORTS)
     'abnormal supports, text'
     """
     return ", ".join(sorted(kinds))
@@ -37,12 +37,12 @@ class MethodInfo:
         config: A frozen dataclass whose defaults are the paper's values.
         build: From a config to a method; imports torch inside.
         summary: One line for `medfsad methods`.
-        paper: Citation or URL; empty for a control.
+        paper: Citation in 26 characters, as in `Roth et al., CVPR 2022`; empty for a control.
         licence: SPDX identifier of the implementation.
         presets: Per preset name the fields that differ from the defaults. `paper` is the defaults.
         has_seen: Public data sets behind its weights or its own training, for the contamination flag.
         knowledge: What it is given beyond the K normal images; methods that know more never share a rank. The runner
-            offers `ABNORMAL_SUPPORTS` and `SOURCE_ANOMALIES` to nobody who doesn't name them here; see `known`.
+            offers `ABNORMAL_SUPPORTS` and `SOURCE_ANOMALIES` to nobody who doesn't name them here; see `knowledge_of`.
         trains: Whether `pretrain` does anything, so that sources have to be there; not where the config says
             `trained_on="support"`.
         deviations: Where it leaves the paper, each with its reason.

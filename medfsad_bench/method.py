@@ -24,10 +24,10 @@ class Scores:
     """Scores of n test images: higher is more anomalous, on any scale.
 
     Attributes:
-        image: One score an image, or None if the suite should pool the map.
-        pixel: One anomaly map an image, at any resolution, or None. At least one of the two must be given.
+        image: One score per image, or None if the suite should pool the map.
+        pixel: One anomaly map per image, at any resolution, or None. At least one of the two must be given.
         support: How much each support image counted for each image, rows summing to 1; None where that means nothing.
-            Kept with the run, for people to look at; no figure hangs on it.
+            Kept with the run, for people to look at; no figure depends on it.
     """
 
     image: Float[Tensor, " n"] | None = None
@@ -83,16 +83,16 @@ class ImageSource(Protocol):
 
 @runtime_checkable
 class LabelledSource(ImageSource, Protocol):
-    """A source with its anomalies: what methods get that declare `SOURCE_ANOMALIES` in their `knowledge`."""
+    """A source with its anomalies, for methods that declare `SOURCE_ANOMALIES` in their `knowledge`."""
 
     @property
     def anomalies(self) -> ImageSource:
-        """The anomalous images of that set, all from groups that the normal ones don't have."""
+        """The anomalous images of that set, none from a group of the normal ones."""
 
 
 @runtime_checkable
 class RunContext(Protocol):
-    """What the runner lends to a method."""
+    """What the runner gives a method to work with."""
 
     @property
     def device(self) -> torch.device:
@@ -103,12 +103,12 @@ class RunContext(Protocol):
         """The run's seed. Draw from a `torch.Generator` made of it, never from the global one."""
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
-        """Feature maps of a frozen backbone, one tensor a stage, without gradient; cached by the pixels' digest."""
+        """Feature maps of a frozen backbone, one tensor per stage, without gradient; cached by the pixels' digest."""
 
     def source_features(
         self, backbone: Backbone, source: ImageSource, indices: Int64[Tensor, " b"], stages: Sequence[int] | None = None
     ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
-        """The same for images of a source by index: computed once a source, whatever the target, epoch or method.
+        """The same for images of a source by index: computed once per source, whatever the target, epoch or method.
 
         Args:
             backbone: The network.
@@ -123,9 +123,9 @@ class RunContext(Protocol):
         """What `compute` makes of each image, kept by `key` and the pixels' digest.
 
         Args:
-            key: Stands for all that the result hangs on beside the image: take a new one when weights change.
+            key: Stands for all that the result depends on beside the image: take a new one when weights change.
             images: A batch.
-            compute: From a batch to tensors with one row an image, each row of that image alone.
+            compute: From a batch to tensors with one row per image, each row of that image alone.
         """
 
     def paired(
@@ -134,7 +134,7 @@ class RunContext(Protocol):
         """What `compute` makes of each image and each of some others, kept by `key` and both digests.
 
         For what queries and single support images have in common, such as distances: the supports of a draw are
-        nested, so that at K = 8 half of it is known from K = 4.
+        nested, so that at K = 8 half of it has been computed at K = 4.
 
         Args:
             key: As in `cached`.
@@ -145,7 +145,7 @@ class RunContext(Protocol):
         """
 
     def epoch_end(self, epoch: int) -> None:
-        """Tell the runner that epoch `epoch` (counted from 1) of `pretrain` is over. The state may be saved now."""
+        """Tell the runner that epoch `epoch` (counted from 1) of `pretrain` is over; it may save the state now."""
 
     def progress(self, done: int, total: int, **figures: float) -> None:
         """Move the progress bar of the present stage and show figures such as `loss=0.12`."""
@@ -180,7 +180,7 @@ class Method(ABC):
 class AbnormalShotMethod(Method):
     """A detector that sees K anomalous images of the target beside the K normal ones, and says so in `knowledge`.
 
-    They come from test images whose groups are taken out of the queries. The runner calls `adapt_to_both` alone.
+    They come from test images, whose groups are taken out of the queries. The runner calls `adapt_to_both` alone.
     """
 
     @abstractmethod
@@ -203,7 +203,7 @@ class AbnormalShotMethod(Method):
         )
 
     def bound(self, abnormal: Float[Tensor, "abnormal 3 h w"]) -> Method:
-        """The same as a method of normal supports alone, the abnormal ones being given."""
+        """The same as a method of normal supports alone, with these abnormal ones."""
         return _Bound(self, abnormal)
 
 

@@ -19,7 +19,7 @@ PRESETS = ("paper", "quick")
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A method whose package can't be imported: named with its reason, and no obstacle to the others."""
+    """A method whose package can't be imported, with the reason; the others aren't affected."""
 
     name: str
     reason: str
@@ -32,15 +32,15 @@ def all_methods() -> dict[str, MethodInfo | Broken]:
     Raises:
         MethodError: If two packages claim one name.
     """
-    found: dict[str, MethodInfo | Broken] = {}
+    methods: dict[str, MethodInfo | Broken] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in found:
+        if point.name in methods:
             raise MethodError(
                 f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
                 "Uninstall one."
             )
-        found[point.name] = _load(point)
-    return found
+        methods[point.name] = _load(point)
+    return methods
 
 
 def installed_names() -> frozenset[str]:
@@ -58,11 +58,11 @@ def method_info(name: str) -> MethodInfo:
     info = _installed(family)
     if info.member is None:
         if colon:
-            raise MethodError(f"Method {family!r} is one method and no family; leave {colon + member!r} out.")
+            raise MethodError(f"Method {family!r} is one method and not a family; leave {colon + member!r} out.")
         return info
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", member):
         raise MethodError(
-            f"{family!r} is a family of methods ({info.summary}); {name!r} names none of it. Expected {family}:NAME, "
+            f"{family!r} is a family of methods ({info.summary}); {name!r} names none of them. Expected {family}:NAME, "
             "the name in lower-case letters, digits, dots and dashes."
         )
     return info.member(member)
@@ -80,8 +80,8 @@ def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str,
         MethodError: If a field is unknown or a value isn't of its type.
     """
     if preset not in PRESETS and preset not in info.presets:
-        known = ", ".join(dict.fromkeys((*PRESETS, *info.presets)))
-        raise MethodError(f"Method {info.name!r} has no preset {preset!r}; there are {known}.")
+        names = ", ".join(dict.fromkeys((*PRESETS, *info.presets)))
+        raise MethodError(f"Method {info.name!r} has no preset {preset!r}; there are {names}.")
     fields = {field.name: field for field in dataclasses.fields(info.config)}
     values = {**info.presets.get(preset, {})}
     for name, value in (settings or {}).items():
@@ -93,7 +93,7 @@ def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str,
     try:
         return info.config(**values)
     except ValueError as error:
-        raise MethodError(f"Method {info.name!r}: the settings don't go together: {error}.") from error
+        raise MethodError(f"Method {info.name!r}: these settings contradict each other: {error}.") from error
 
 
 def _installed(name: str) -> MethodInfo:
@@ -134,5 +134,5 @@ def _load(point: EntryPoint) -> MethodInfo | Broken:
     except Exception as error:  # noqa: BLE001 - whatever a foreign package does on import must not hide the others
         return Broken(point.name, f"{type(error).__name__}: {error}")
     if not isinstance(info, MethodInfo) or info.name != point.name:
-        return Broken(point.name, f"{point.value} is no MethodInfo of that name")
+        return Broken(point.name, f"{point.value} isn't a MethodInfo of that name")
     return info

@@ -1,4 +1,4 @@
-"""A new method as a package that works from the first minute: what `medfsad new-method NAME` writes.
+"""A new method as a package that works at once: what `medfsad new-method NAME` writes.
 
 <out>/<name>/pyproject.toml          its entry point in the group `medfsad.methods`
              README.md               its row, to be filled in
@@ -11,12 +11,11 @@
 
 import keyword
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 
 from medfsad_bench.errors import MethodError
+from medfsad_bench.files import whole_folder, write_text
 from medfsad_bench.registry import all_methods
 
 
@@ -44,14 +43,11 @@ def new_method(name: str, out: Path) -> Path:
     if folder.exists():
         raise MethodError(f"{folder} exists already. Choose another name, or another folder with --out.")
     if not out.is_dir():
-        raise MethodError(f"--out {out} is no folder. Expected one in which {name}/ can be made.")
+        raise MethodError(f"--out {out} isn't a folder. Expected one in which {name}/ can be made.")
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_")) or name}
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as temporary:
+    with whole_folder(folder) as package:
         for path, text in _FILES.items():
-            target = Path(temporary) / name / Template(path).substitute(words)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(Template(text).substitute(words), "utf-8")
-        shutil.move(Path(temporary) / name, folder)
+            write_text(package / Template(path).substitute(words), Template(text).substitute(words))
     return folder
 
 
@@ -88,7 +84,7 @@ What it does in one sentence, and the paper it comes from.
 _INIT = '"""$title, a method for MedFSAD."""\n'
 
 _INFO = '''\
-"""How $name makes itself known. Imports no torch, so that listing methods is fast."""
+"""The record of $name. Imports no torch, so that listing methods is fast."""
 
 from typing import TYPE_CHECKING
 
@@ -117,7 +113,7 @@ INFO = MethodInfo(
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0"}},
     has_seen=("imagenet-1k",),  # public data behind its weights
-    knowledge="normals",  # more than K normal images? Say what: such methods have a track of their own
+    knowledge="normals",  # with more than K normal images, `knowledge_of(…)`: such methods have their own track
     trains=False,  # True if `pretrain` learns from the normal images of the other data sets
 )
 '''
@@ -138,7 +134,7 @@ class Config:
 '''
 
 _METHOD = '''\
-"""$title: distance of each patch to the mean patch of the support. Replace this by your own."""
+"""$title: distance of each patch to the mean patch of the support. Replace this with your own."""
 
 import torch
 from jaxtyping import Float
@@ -168,7 +164,7 @@ class $title(Method):
         return score
 
     def _patches(self, images: Images, context: RunContext) -> Float[Tensor, "n c ph pw"]:
-        first, *others = context.features(self.backbone, images)  # frozen, and computed once an image
+        first, *others = context.features(self.backbone, images)  # frozen, and computed once per image
         size = first.shape[-2:]
         same = [functional.interpolate(f, size, mode="bilinear", align_corners=False) for f in others]
         return torch.cat([first, *same], dim=1)

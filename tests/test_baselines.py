@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from medfsad_baselines.padim import gaussians
 from medfsad_baselines.parts.augmentations import rotated
-from medfsad_baselines.parts.patches import Bank, patch_grid
+from medfsad_baselines.parts.patches import MemoryBank, nearest_distances, patch_grid
 from medfsad_baselines.patchcore import greedy_coreset
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, Method
@@ -42,11 +42,11 @@ def rng(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_nearest_distances_are_those_to_all_vectors_even_far_from_the_origin() -> None:
     vectors, patches = rng(50, 20) + 100, rng(7, 20, seed=1) + 100
-    found = Bank(vectors).distances(patches)
+    distances = MemoryBank(vectors).distances(patches)
     expected = torch.cdist(patches.double(), vectors.double()).min(1)
-    assert found.double() == pytest.approx(expected.values, rel=1e-4)
+    assert distances.double() == pytest.approx(expected.values, rel=1e-4)
     for patch, index in zip(patches, expected.indices, strict=True):
-        assert torch.equal(Bank(vectors).nearest(patch, 1)[0], vectors[index])
+        assert torch.equal(MemoryBank(vectors).nearest(patch, 1)[0], vectors[index])
 
 
 def test_a_grid_joins_stages_at_the_finest() -> None:
@@ -79,8 +79,8 @@ def test_distances_of_a_grid_are_those_of_its_patches(edges: tuple[int, ...]) ->
     """Far from the origin, for a bank of several blocks."""
     stages = [9 + rng(4 + number, edge, edge, seed=number) for number, edge in enumerate(edges)]
     patches = patch_grid([stage[None] for stage in stages])[0]
-    bank = Bank(9 + rng(2500, patches.shape[-1], seed=9))
-    expected = torch.cdist(patches.flatten(0, 1).double(), bank.vectors.double()).amin(1).view(12, 12)
+    bank = MemoryBank(9 + rng(2500, patches.shape[-1], seed=9))
+    expected = nearest_distances(patches.flatten(0, 1).double(), bank.vectors.double()).view(12, 12)
     assert bank.distances_of_grid(patches, stages) == pytest.approx(expected.float(), rel=1e-5)
     assert bank.distances(patches.flatten(0, 1)) == pytest.approx(expected.float().flatten(), rel=1e-5)
 

@@ -1,6 +1,7 @@
 """The CLIP baselines on a small CLIP as initialised: against slow references, and with CLIP itself left as it was."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,8 @@ from medfsad_baselines.mvfa import Adapters
 from medfsad_baselines.mvfa import train as train_adapters
 from medfsad_baselines.parts import clip_weights
 from medfsad_baselines.parts.clip import Clip, ClipConfig, ensemble, load_clip
-from medfsad_baselines.parts.clip_prompts import ABNORMAL_STATES, TEMPLATES, state_embeddings
-from medfsad_baselines.parts.episodic_head import labelled_episodes
+from medfsad_baselines.parts.clip_prompts import ABNORMAL_STATES, TEMPLATES, state_embeddings, text_scores
+from medfsad_baselines.parts.episodic_head import training_episodes
 from medfsad_baselines.parts.losses import focal_and_dice
 from medfsad_baselines.parts.synthetic_lesions import KINDS, with_lesions
 from medfsad_baselines.winclip import harmonic_mean, nearest, window_embeddings, window_masks
@@ -115,7 +116,7 @@ def test_a_block_that_is_not_there_is_named(clip: Clip) -> None:
         ("ViT-B-16", None, "names no weights"),
         ("RN50/openai", None, "no CLIP with a plain vision transformer"),
         ("ViT-B-16/openai", None, "Expected ViT-B-16-quickgelu/openai"),
-        ("random:tiny", "some.safetensors", "say two things"),
+        ("random:tiny", "some.safetensors", "contradict each other"),
         ("tiny", "nowhere.safetensors", "doesn't exist"),
         ("ViT-B-16/laion400m_e31", None, r"can't be fetched.*--weights FILE.*random:tiny"),
     ],
@@ -223,18 +224,18 @@ def test_a_residual_map_equals_brute_force() -> None:
             assert float(found[image, patch]) == pytest.approx(sum(each) / 2, abs=1e-6)
 
 
-def test_labelled_episodes_share_no_group_between_support_and_queries() -> None:
+def test_training_episodes_share_no_group_between_support_and_queries() -> None:
     source = a_source(24)
     normal = {image.numpy().tobytes(): int(group) for image, group in zip(source[torch.arange(24)], source.groups)}  # noqa: B905
-    made = labelled_episodes([source], shots=4, batch_size=8, steps=20, generator=Generator().manual_seed(0))  # type: ignore[list-item]
+    episodes = training_episodes([source], shots=4, batch_size=8, generator=Generator().manual_seed(0))  # type: ignore[list-item]
     count = 0
-    for support, queries, truth in made:
+    for support, queries, truth in itertools.islice(episodes, 20):
         groups = [normal[(image * 255).round().byte().numpy().tobytes()] for image in support]
-        asked = [(image * 255).round().byte().numpy().tobytes() for image in queries]
+        pictures = [(image * 255).round().byte().numpy().tobytes() for image in queries]
         assert len(set(groups)) == 4
         assert truth.tolist() == [0.0] * 4 + [1.0] * 4
-        assert [one in normal for one in asked] == [True] * 4 + [False] * 4
-        assert not {normal[one] for one in asked[:4]} & set(groups)
+        assert [picture in normal for picture in pictures] == [True] * 4 + [False] * 4
+        assert not {normal[picture] for picture in pictures[:4]} & set(groups)
         count += 1
     assert count == 20
 
@@ -311,6 +312,11 @@ def test_focal_and_dice_are_those_of_a_hand_worked_map() -> None:
     assert float(focal_and_dice(mask.float(), mask)) == pytest.approx(0, abs=1e-4)
 
 
+def head_loss(head: Head, tokens: list[Tensor], masks: Tensor) -> float:
+    with torch.no_grad():
+        return float(focal_and_dice(head(tokens, head.text()), masks))
+
+
 def test_mediclip_trains_prompts_and_adapters_and_leaves_clip_as_it_was(clip: Clip) -> None:
     before, generator = fingerprint(clip), Generator().manual_seed(0)
     config = configure(method_info("mediclip"), preset="tiny", settings={"steps": 25, "learning_rate": 1e-2})
@@ -318,8 +324,9 @@ def test_mediclip_trains_prompts_and_adapters_and_leaves_clip_as_it_was(clip: Cl
     start = {name: value.detach().clone() for name, value in head.named_parameters()}
     images, masks = with_lesions(phantom_images(3), 12, generator)
     tokens = [layer[:, 1:] for layer in clip.blocks(clip.embedded(images), config.layers)]
-    losses = train_head(head, tokens, masks, config, generator)
-    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    before_training = head_loss(head, tokens, masks)
+    train_head(head, tokens, masks, config, generator)
+    assert head_loss(head, tokens, masks) < 0.9 * before_training
     assert {name.split(".")[0] for name in start} == {"prompt", "adapters"}
     assert all(not torch.equal(value, start[name]) for name, value in head.named_parameters())
     assert fingerprint(clip) == before
@@ -355,8 +362,20 @@ def test_mvfa_trains_adapters_and_leaves_clip_as_it_was(clip: Clip) -> None:
     config = configure(method_info("mvfa"), preset="tiny", settings={"steps": 20, "learning_rate": 1e-2})
     adapters = Adapters(clip, config, Generator().manual_seed(0))
     bad, states = with_square(phantom_images(4, seed=1)), state_embeddings(clip, "medical image")
-    losses = train_adapters(adapters, clip.embedded(phantom_images(4)), clip.embedded(bad), states, clip.scale, config)
-    assert losses[-1] < 0.5 * losses[0]
+    normal, abnormal = clip.embedded(phantom_images(4)), clip.embedded(bad)
+
+    def separation() -> float:
+        """How much likelier the worst patch of an abnormal image is to be abnormal, summed over levels."""
+        with torch.no_grad():
+            worst = [
+                [text_scores(level, states, clip.scale).amax(1).mean() for level in adapters(images)]
+                for images in (abnormal, normal)
+            ]
+        return float(sum(worst[0]) - sum(worst[1]))
+
+    before_training = separation()
+    train_adapters(adapters, normal, abnormal, states, clip.scale, config)
+    assert separation() > before_training + 1
     assert fingerprint(clip) == before
 
 

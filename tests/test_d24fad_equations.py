@@ -172,6 +172,22 @@ def test_the_losses_are_those_of_the_equations(networks: Networks, shared: bool)
     np.testing.assert_allclose(losses.total.item(), 0.1 * distill + self_distill, rtol=1e-4)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_the_student_in_passes_is_its_forward_pass_by_pass(networks: Networks, training: bool) -> None:
+    """With the running statistics that training leaves behind."""
+    last, start = features(5, seed=9)[3], networks.state_dict()
+    start = {name: value.clone() for name, value in start.items()}
+    networks.train(training)
+    with torch.no_grad():
+        fast = networks.decoder.in_passes(last, 2)
+        after_fast = {name: value.clone() for name, value in networks.state_dict().items()}
+        networks.load_state_dict(start)
+        plain = [networks.decoder(part) for part in last.split(2)]
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after_fast, dict(networks.state_dict()), rtol=1e-4, atol=1e-5)
+    networks.load_state_dict(start)
+
+
 def test_doubling_and_its_gradients_are_those_of_torchs_transposed_convolution() -> None:
     generator = torch.Generator().manual_seed(6)
     doubling = Doubling(5, 3)

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_runner import TOY, Toy, cell_of
 
-from d24fad.bank import FeatureBank
 from d24fad.config import Config
 from d24fad.detector import D24FAD
 from d24fad.episodes import epoch_episodes
 from d24fad.networks import Networks, new_networks
-from d24fad.training import Losses, training_losses
+from d24fad.training import Losses, episode_losses, training_losses
 from medfsad_bench.errors import MethodError, WeightsError
+from medfsad_bench.learning import SourceImages
 from medfsad_bench.method import RunContext
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.run_folder import RunFolder
@@ -192,11 +192,10 @@ def quick(**settings: object) -> Config:
 
 def losses_of(config: Config, sources: dict[str, DeviceSource]) -> list[float]:
     """The first episode's losses, untrained."""
-    bank = FeatureBank(sources, D24FAD(config)._backbone, LocalContext())
-    networks = new_networks(bank.stages(np.array([0])), config, seed=0).train()
-    episode = next(epoch_episodes(bank, config, seed=0, epoch=0))
-    (support,) = bank.stages(episode.supports.T.reshape(-1), (3,))
-    return [part.item() for part in training_losses(networks, bank.stages(episode.queries), support, config)]
+    images = SourceImages(sources, D24FAD(config)._backbone, LocalContext())
+    networks = new_networks(images.stages(np.array([0])), config, seed=0).train()
+    episode = next(epoch_episodes(images, config, seed=0, epoch=0))
+    return [part.item() for part in episode_losses(networks, images, episode, config)]
 
 
 def test_features_kept_as_float16_change_the_losses_by_less_than_a_thousandth(sources: dict[str, DeviceSource]) -> None:
@@ -216,16 +215,21 @@ def test_precision_and_layout_leave_the_losses_where_they_are(
     assert not torch.backends.cuda.matmul.allow_tf32, "left as it was"
 
 
+def test_a_student_to_be_compiled_has_the_state_of_any_other() -> None:
+    stages = [torch.zeros(1, channels, edge, edge) for channels, edge in ((24, 16), (40, 8), (112, 4), (320, 2))]
+    plain, compiled = (new_networks(stages, quick(compile=mode), seed=0).state_dict() for mode in ("no", "default"))
+    assert plain.keys() == compiled.keys()
+    assert all(torch.equal(value, compiled[name]) for name, value in plain.items())
+
+
 def test_features_beyond_the_budget_are_computed_anew_and_the_same(sources: dict[str, DeviceSource]) -> None:
     from medfsad_bench.runner.features import FeatureCache
 
-    config, found = quick(), []
+    config, stages = quick(), []
     for budget in (8 << 30, 1):
-        bank = FeatureBank(
-            sources, D24FAD(config)._backbone, LocalContext(cache=FeatureCache(CPU, budget_bytes=budget))
-        )
-        found.append(bank.stages(np.array([0, 13, 5, 20])))
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        context = LocalContext(cache=FeatureCache(CPU, budget_bytes=budget))
+        stages.append(SourceImages(sources, D24FAD(config)._backbone, context).stages(np.array([0, 13, 5, 20])))
+    assert all(torch.equal(a, b) for a, b in zip(*stages, strict=True))
 
 
 def test_in_a_sweep_the_teacher_sees_each_image_once(own_data: Path, tmp_path: Path) -> None:
@@ -275,7 +279,7 @@ def test_a_checkpoint_in_the_references_form_is_loaded_without_loss(own_data: Pa
     method = D24FAD(quick(size_px=128))
     method.load_reference(tmp_path / "ours.pth")
     state = method.state()
-    assert all(torch.equal(state[f"networks.{name}"], value) for name, value in networks.state_dict().items())
+    assert all(torch.equal(state[f"network.{name}"], value) for name, value in networks.state_dict().items())
     cell = cell_of(
         method_info("d24fad"), own_data, tmp_path, checkpoint=tmp_path / "ours.pth", draws=1
     )  # fmt: skip
@@ -283,6 +287,20 @@ def test_a_checkpoint_in_the_references_form_is_loaded_without_loss(own_data: Pa
     assert row.pretrain_s == 0
     assert any("trained on" in warning for warning in row.warnings), "nothing tells what it has seen"
     assert not row.ranks
+
+
+def test_a_state_with_the_names_of_earlier_versions_is_taken_up(sources: dict[str, DeviceSource]) -> None:
+    trained, again = D24FAD(quick(steps=2)), D24FAD(quick(steps=2))
+    trained.pretrain(sources, LocalContext())
+    earlier = {"network.": "networks.", "counters": "training.counters", "moment.": "training.adam."}
+    state = {}
+    for name, value in trained.state().items():
+        prefix = next((prefix for prefix in earlier if name.startswith(prefix)), "")
+        state[earlier.get(prefix, "") + name.removeprefix(prefix)] = value
+    assert "training.adam.0.exp_avg" in state
+    again.load_state(state)
+    assert again.state().keys() == trained.state().keys()
+    assert all(torch.equal(value, trained.state()[name]) for name, value in again.state().items())
 
 
 def test_a_wrong_checkpoint_is_refused_by_its_first_keys(tmp_path: Path) -> None:

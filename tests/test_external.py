@@ -134,9 +134,9 @@ def test_another_version_than_stated_stops_and_names_itself(server: Server) -> N
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ({"scores": [1.0, 2.0]}, "expected one number an image"),
-        ({"scores": ["high"]}, "expected one number an image"),
-        ({}, "expected one number an image"),
+        ({"scores": [1.0, 2.0]}, "expected one number per image"),
+        ({"scores": ["high"]}, "expected one number per image"),
+        ({}, "expected one number per image"),
         ({"error": "out of memory"}, "answers with an error: out of memory"),
     ],
 )
@@ -177,9 +177,9 @@ def test_a_process_that_can_not_be_started_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("external", {}, "'external' names none of it"),
-        ("external:My Model", {}, "names none of it"),
-        ("chance:loud", {}, "one method and no family"),
+        ("external", {}, "'external' names none of them"),
+        ("external:My Model", {}, "names none of them"),
+        ("chance:loud", {}, "one method and not a family"),
         ("external:toy", {}, "expected one of the two"),
         ("external:toy", {"url": "ftp://x"}, "no address"),
         ("external:toy", {"timeout_s": "0"}, "timeout_s has to be above 0"),

@@ -59,6 +59,11 @@ def test_a_wrong_setting_is_named(settings: dict[str, str], message: str) -> Non
         configure(TOY, settings=settings)
 
 
+def test_every_record_of_ours_fits_a_line_of_the_list_of_methods() -> None:
+    infos = [info for info in all_methods().values() if isinstance(info, MethodInfo)]
+    assert [info.name for info in infos if len(info.name) > 16 or len(info.paper) > 26 or "\n" in info.summary] == []
+
+
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(MethodError, match="no preset 'fast'; there are paper, quick"):
         configure(TOY, preset="fast")

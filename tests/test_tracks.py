@@ -15,7 +15,7 @@ from medfsad_bench.board.groups import groups
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.abnormal import GROUPS, abnormal_candidates
 from medfsad_bench.errors import MethodError
-from medfsad_bench.info import ABNORMAL_SUPPORTS, SOURCE_ANOMALIES, TEXT, MethodInfo, known
+from medfsad_bench.info import ABNORMAL_SUPPORTS, SOURCE_ANOMALIES, TEXT, MethodInfo, knowledge_of
 from medfsad_bench.method import AbnormalShotMethod, ImageSource, LabelledSource, RunContext, Scorer, Scores
 from medfsad_bench.results.protocol_checks import check_supports
 from medfsad_bench.results.rescore import rescored
@@ -40,7 +40,7 @@ class Both(AbnormalShotMethod):
         return lambda images: Scores(pixel=(images - normal).abs().mean(1) - (images - bad).abs().mean(1))
 
 
-BOTH = dataclasses.replace(TOY, name="both", build=Both, knowledge=known(ABNORMAL_SUPPORTS))
+BOTH = dataclasses.replace(TOY, name="both", build=Both, knowledge=knowledge_of(ABNORMAL_SUPPORTS))
 
 
 class Ran(NamedTuple):
@@ -71,7 +71,7 @@ def bytes_of(images: torch.Tensor) -> list[bytes]:
 
 
 def test_the_same_knowledge_is_the_same_track_in_whatever_order_it_is_named() -> None:
-    assert known(TEXT, ABNORMAL_SUPPORTS) == known(ABNORMAL_SUPPORTS, TEXT)
+    assert knowledge_of(TEXT, ABNORMAL_SUPPORTS) == knowledge_of(ABNORMAL_SUPPORTS, TEXT)
     assert BOTH.knows(ABNORMAL_SUPPORTS)
     assert not BOTH.knows(TEXT)
     assert not TOY.knows(ABNORMAL_SUPPORTS)
@@ -139,7 +139,7 @@ def test_nobody_gets_abnormal_supports_without_declaring_them(own_data: Path, tm
     secret = dataclasses.replace(BOTH, knowledge="normals")
     with pytest.raises(MethodError, match="no abnormal ones"):
         Runner("cpu").run(without_masks(secret, own_data, tmp_path / "a"))
-    idle = dataclasses.replace(TOY, knowledge=known(ABNORMAL_SUPPORTS))
+    idle = dataclasses.replace(TOY, knowledge=knowledge_of(ABNORMAL_SUPPORTS))
     with pytest.raises(MethodError, match="takes none"):
         Runner("cpu").run(without_masks(idle, own_data, tmp_path / "b"))
     check_method(Both(ToyConfig()))
@@ -158,7 +158,7 @@ class Learner(Toy):
 def test_labelled_anomalies_of_other_sets_are_shown_to_who_declares_them(
     own_data: Path, tmp_path: Path, declared: bool
 ) -> None:
-    knowledge = known(SOURCE_ANOMALIES) if declared else "normals"
+    knowledge = knowledge_of(SOURCE_ANOMALIES) if declared else "normals"
     info = dataclasses.replace(TOY, name="learner", build=Learner, trains=True, knowledge=knowledge)
     Runner("cpu").run(without_masks(info, own_data, tmp_path))
     (name, source), *others = Learner.seen.items()
@@ -174,7 +174,7 @@ def test_labelled_anomalies_of_other_sets_are_shown_to_who_declares_them(
 
 def test_methods_with_different_knowledge_never_share_a_rank(own_data: Path, ran: Ran) -> None:
     runs = ran.cell.options.runs
-    for info in (TOY, dataclasses.replace(TOY, name="reader", knowledge=known(TEXT))):
+    for info in (TOY, dataclasses.replace(TOY, name="reader", knowledge=knowledge_of(TEXT))):
         Runner("cpu").run(without_masks(info, own_data, runs))
     board = {group.knowledge: group for group in groups(rows_in_runs(runs))}
     assert {name: [line.method for line in group.lines] for name, group in board.items()} == {

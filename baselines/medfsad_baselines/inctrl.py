@@ -21,17 +21,17 @@ from torch.nn import functional
 from medfsad_baselines.parts.clip import ClipConfig, load_clip, residuals
 from medfsad_baselines.parts.clip_prompts import state_embeddings, text_scores
 from medfsad_baselines.parts.clip_weights import RANDOM, TINY
-from medfsad_baselines.parts.episodic_head import Episode, LabelledConfig, LabelledMethod
+from medfsad_baselines.parts.episodic_head import Episode, EpisodicHeadConfig, EpisodicHeadMethod
 from medfsad_baselines.parts.heads import two_layers
 from medfsad_baselines.parts.maps import squared_up
-from medfsad_bench.info import SOURCE_ANOMALIES, TEXT, MethodInfo, known
+from medfsad_bench.info import SOURCE_ANOMALIES, TEXT, MethodInfo, knowledge_of
 from medfsad_bench.method import Images, RunContext, Scorer, Scores
 
 Parts = Sequence[Tensor]  # of n images: unit image embedding (n, d), then unit patch tokens (n, p, w), block by block
 
 
 @dataclass(frozen=True)
-class Config(LabelledConfig, ClipConfig):
+class Config(EpisodicHeadConfig, ClipConfig):
     """The paper's values.
 
     Attributes:
@@ -67,7 +67,7 @@ class Head(nn.Module):
         return self.holistic(whole)[:, 0] + self.patch_weight * maps.amax(1), of_image, maps
 
 
-class InCtrl(LabelledMethod):
+class InCtrl(EpisodicHeadMethod):
     """Residuals to the support, scored by a head that was trained on other sets."""
 
     name = "inctrl"
@@ -86,25 +86,25 @@ class InCtrl(LabelledMethod):
     def loss(self, head: nn.Module, episode: Episode, context: RunContext) -> Float[Tensor, ""]:
         """Cross-entropy of the score and of the image residual's."""
         support, queries, anomalous = episode
-        known_parts, parts = self._parts(support, context), self._parts(queries, context)
-        score, of_image, _ = head(parts, known_parts, self._said(parts, context))
+        support_parts, parts = self._parts(support, context), self._parts(queries, context)
+        score, of_image, _ = head(parts, support_parts, self._text_scores(parts, context))
         truth = anomalous.to(score.device)
         loss = functional.binary_cross_entropy_with_logits(score, truth)
         return loss + functional.binary_cross_entropy_with_logits(of_image, truth)
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Keep the support's embeddings and tokens."""
-        head, known_parts = self.head(context), self._parts(support, context)
+        head, support_parts = self.head(context), self._parts(support, context)
 
         def score(images: Images) -> Scores:
             with torch.no_grad():
                 parts = self._parts(images, context)
-                image, _, maps = head(parts, known_parts, self._said(parts, context))
+                image, _, maps = head(parts, support_parts, self._text_scores(parts, context))
             return Scores(image=image, pixel=squared_up(maps))
 
         return score
 
-    def _said(self, parts: Parts, context: RunContext) -> Float[Tensor, " n"]:
+    def _text_scores(self, parts: Parts, context: RunContext) -> Float[Tensor, " n"]:
         clip = load_clip(self.config, context.device)
         return text_scores(parts[0], state_embeddings(clip, self.config.subject), clip.scale)
 
@@ -137,11 +137,11 @@ INFO = MethodInfo(
         "tiny": {"backbone": RANDOM + TINY, "layers": (2, 3), "steps": 20, "batch_size": 8, "train_shots": 2},
     },
     has_seen=("laion-400m",),
-    knowledge=known(TEXT, SOURCE_ANOMALIES),
+    knowledge=knowledge_of(TEXT, SOURCE_ANOMALIES),
     trains=True,
     deviations=(
         "binary cross-entropy in place of a focal loss, as batches are half anomalous",
-        "a batch is of one source and shares its support; the number of steps is ours",
+        "a batch comes from one source and shares one support; the number of steps is ours",
         "the prompts name no target, only `subject`",
         "tiny is a toy without weights: structure only",
     ),

@@ -1,9 +1,9 @@
 """INP-Former (Luo et al., Exploring Intrinsic Normal Prototypes within a Single Image, CVPR 2025).
 
-extractor    M learnt tokens ask the image's own tokens; what they find are its intrinsic normal prototypes (INPs)
+extractor    M learnt tokens attend to the image's own tokens, which gives its intrinsic normal prototypes (INPs)
 coherence    each token is to be near its nearest prototype: L_c = mean of the least 1 − cos
 bottleneck   a perceptron on the tokens
-decoder      layers in which tokens ask the prototypes alone, by rectified weights and with no shortcut around them:
+decoder      layers in which tokens attend to the prototypes alone, by rectified weights, with no shortcut around them:
              F' = A P W_v + FFN(A P W_v), so nothing but combinations of prototypes comes out
 loss         L_sm + λ L_c, where L_sm is 1 − cos of flattened maps, with each position's gradient weighted by
              (its distance / the mean distance)^γ (soft mining)
@@ -23,11 +23,10 @@ from torch.nn import functional
 
 from medfsad_baselines.parts.attention import PrototypeLayer, Tokens, perceptron
 from medfsad_baselines.parts.losses import soft_mining
-from medfsad_baselines.parts.maps import squared_up
+from medfsad_baselines.parts.maps import Shapes, squared_up
 from medfsad_baselines.parts.patches import patch_grid
-from medfsad_baselines.parts.pools import Batch
-from medfsad_baselines.parts.trainer import Shapes
-from medfsad_baselines.parts.training import Seen, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training import Queries, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training_images import Batch
 from medfsad_bench.info import MethodInfo
 
 
@@ -76,7 +75,7 @@ class InpNetwork(nn.Module):
         self.decoder = nn.ModuleList(PrototypeLayer(width, config.heads, softmax=False) for _ in range(config.layers))
 
     def forward(self, tokens: Tokens) -> tuple[list[Float[Tensor, "n l _c"]], Float[Tensor, "n m c"]]:
-        """The groups as the decoder gives them back, and the image's prototypes."""
+        """The groups as the decoder rebuilds them, and the image's prototypes."""
         prototypes = self.extractor(self.tokens.expand(len(tokens), -1, -1), tokens)
         out, layers = self.bottleneck(tokens), []
         for layer in self.decoder:
@@ -84,17 +83,18 @@ class InpNetwork(nn.Module):
             layers.append(out)
         size = len(layers) // self.groups
         sums = [torch.stack(layers[i * size : (i + 1) * size]).sum(0) for i in range(self.groups)]
-        return [one.split(self.channels, dim=-1)[i] for i, one in enumerate(sums)], prototypes
+        return [summed.split(self.channels, dim=-1)[i] for i, summed in enumerate(sums)], prototypes
 
 
 class InpFormer(TrainedMethod):
-    """What of an image its own normal prototypes can't give back."""
+    """What of an image its own normal prototypes can't rebuild."""
 
     config: Config
 
     def network(self, shapes: Shapes) -> InpNetwork:
         """Extractor, bottleneck and decoder."""
-        return InpNetwork([one[0] for one in shapes[:: len(shapes) // self.config.groups]], self.config)
+        firsts = shapes[:: len(shapes) // self.config.groups]
+        return InpNetwork([channels for channels, _, _ in firsts], self.config)
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         """AdamW."""
@@ -103,23 +103,23 @@ class InpFormer(TrainedMethod):
     def loss(self, network: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Soft mining and coherence."""
         groups = self._groups(batch.stages)
-        found, prototypes = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
-        mined = [soft_mining(a, b, self.config.mining) for a, b in zip(groups, found, strict=True)]
+        rebuilt, prototypes = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
+        mined = [soft_mining(a, b, self.config.mining) for a, b in zip(groups, rebuilt, strict=True)]
         coherence = least_distances(torch.cat(groups, dim=-1), prototypes).mean()
         return torch.stack(mined).mean() + self.config.coherence * coherence
 
-    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, queries: Queries) -> Float[Tensor, "n _s _t"]:
         """1 − cos at each position, mean over groups."""
-        groups = self._groups(seen.stages)
-        found, _ = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
-        each = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in zip(groups, found, strict=True)]
-        return squared_up(torch.stack(each).mean(0))
+        groups = self._groups(queries.stages)
+        rebuilt, _ = cast(InpNetwork, network)(torch.cat(groups, dim=-1))
+        distances = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in zip(groups, rebuilt, strict=True)]
+        return squared_up(torch.stack(distances).mean(0))
 
     def _groups(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _l _c"]]:
         """Tokens of each group, on the grid of the first stage."""
         size = len(stages) // self.config.groups
         sums = [sum(stages[i * size + 1 : (i + 1) * size], stages[i * size]) for i in range(self.config.groups)]
-        return list(patch_grid(sums).flatten(1, 2).split([one.shape[1] for one in sums], dim=-1))
+        return list(patch_grid(sums).flatten(1, 2).split([summed.shape[1] for summed in sums], dim=-1))
 
 
 def least_distances(tokens: Tokens, prototypes: Float[Tensor, "n m c"]) -> Float[Tensor, "n l"]:
@@ -133,17 +133,17 @@ INFO = MethodInfo(
     version="1.0.0",
     config=Config,
     build=InpFormer,
-    summary="A decoder that knows an image by its own normal prototypes alone",
+    summary="A decoder that rebuilds an image from its own normal prototypes alone",
     paper="Luo et al., CVPR 2025",
     licence="Apache-2.0",
     presets=presets(stages=(2, 3), steps=300, support_steps=20, heads=4, layers=2),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
-        "trained on other sets' normals or on the K supports, as its own few-shot setting is",
+        "trained on other sets' normal images, or on the K supports as in its own few-shot setting",
         "structure only on a convolutional network: stages of unlike channels can't be summed, so each is a group",
         "tokens are the groups joined, not their mean",
-        "AdamW at one learning rate in place of StableAdamW with a warm-up and a cosine",
+        "AdamW at a constant learning rate in place of StableAdamW with a warm-up and a cosine",
         "quick: EfficientNet-Lite0 at 128 px, two stages, two decoder layers, 300 steps of 8 images, "
         "or 20 on the support",
     ),

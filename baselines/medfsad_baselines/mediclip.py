@@ -1,6 +1,6 @@
 """MediCLIP (Zhang et al., MediCLIP: Adapting CLIP for Few-Shot Medical Image Anomaly Detection, MICCAI 2024).
 
-The K supports get synthetic lesions, whose masks are known. With these, learnt are
+The K supports get synthetic lesions, whose masks are known. Learnt with these are
 
     prompts     M vectors before the words of a normal and of an abnormal image, through CLIP's text tower
     adapters    one linear layer at each of several blocks, from patch tokens to the joint space
@@ -20,8 +20,8 @@ from medfsad_baselines.parts.clip import Clip, ClipConfig, Levels, load_clip
 from medfsad_baselines.parts.clip_weights import RANDOM, TINY
 from medfsad_baselines.parts.heads import fit, new_linear
 from medfsad_baselines.parts.losses import focal_and_dice
-from medfsad_baselines.parts.pools import in_own_order
 from medfsad_baselines.parts.synthetic_lesions import with_lesions
+from medfsad_baselines.parts.training_images import in_own_order
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -39,7 +39,7 @@ class Config(ClipConfig):
         prompt_length: Learnt vectors, M.
         lesions: Synthetic images that are made of the support.
         steps: Of training.
-        batch_size: Lesions a step.
+        batch_size: Lesions per step.
         learning_rate: Of Adam.
     """
 
@@ -113,16 +113,14 @@ class Head(nn.Module):
         return torch.stack(maps).mean(0).unflatten(1, (self.grid, self.grid))
 
 
-def train(
-    head: Head, tokens: Levels, masks: Bool[Tensor, "n h w"], config: Config, generator: Generator
-) -> list[float]:
-    """Fit prompts and adapters to lesions; returns the loss of every step."""
+def train(head: Head, tokens: Levels, masks: Bool[Tensor, "n h w"], config: Config, generator: Generator) -> None:
+    """Fit prompts and adapters to lesions."""
 
     def loss() -> Tensor:
         chosen = torch.randperm(len(masks), generator=generator)[: config.batch_size].to(masks.device)
         return focal_and_dice(head([layer[chosen] for layer in tokens], head.text()), masks[chosen])
 
-    return fit(torch.optim.Adam(head.parameters(), lr=config.learning_rate), loss, config.steps)
+    fit(head, torch.optim.Adam(head.parameters(), lr=config.learning_rate), loss, config.steps)
 
 
 INFO = MethodInfo(
@@ -140,8 +138,8 @@ INFO = MethodInfo(
     has_seen=("wit-400m",),
     knowledge=TEXT,
     deviations=(
-        "lesions are made once for a support, so that each passes CLIP once",
-        "numbers of lesions, steps and the learning rate are ours: the paper's were not at hand",
+        "lesions are made once per support, so that each passes CLIP once",
+        "the numbers of lesions and steps and the learning rate are ours: the paper's were not at hand",
         "one set of words for all targets, as a method isn't told what it looks at",
         "tiny is a toy without weights: structure only",
     ),

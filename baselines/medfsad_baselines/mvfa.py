@@ -4,7 +4,7 @@ Small adapters sit behind several blocks of a frozen CLIP and move its tokens a 
 every later block sees adapted tokens. At each of these levels a projection brings patches to the joint space, where
 
     text      softmax on the abnormal prompts (those of WinCLIP): an abnormal image has to have such a patch, a normal
-              one none; this is what adapters and projections learn, from K normal and K abnormal images of the target
+              image none; this is what adapters and projections learn, from K normal and K abnormal images of the target
     memory    one minus the cosine to the nearest patch of the normal supports
 
 are averaged over the levels and added. The abnormal supports are why this method has a track of its own.
@@ -21,8 +21,8 @@ from medfsad_baselines.parts.clip import Clip, ClipConfig, Levels, load_clip, re
 from medfsad_baselines.parts.clip_prompts import state_embeddings, text_scores
 from medfsad_baselines.parts.clip_weights import RANDOM, TINY
 from medfsad_baselines.parts.heads import fit, new_linear
-from medfsad_baselines.parts.pools import in_own_order
-from medfsad_bench.info import ABNORMAL_SUPPORTS, TEXT, MethodInfo, known
+from medfsad_baselines.parts.training_images import in_own_order
+from medfsad_bench.info import ABNORMAL_SUPPORTS, TEXT, MethodInfo, knowledge_of
 from medfsad_bench.method import AbnormalShotMethod, Images, RunContext, Scorer, Scores
 
 Embedded = Float[Tensor, "_n t c"]
@@ -33,10 +33,10 @@ class Config(ClipConfig):
     """The paper's values.
 
     Attributes:
-        layers: Blocks that have an adapter behind them, counted from 1.
+        layers: Blocks that are followed by an adapter, counted from 1.
         mixing: γ.
         subject: What the prompts speak of; one word for all targets.
-        text_weight: Of the text's share of a score; the memory has the rest.
+        text_weight: The text's share of a score; the rest is the memory's.
         steps: Of training, each with all supports.
         learning_rate: Of Adam.
     """
@@ -70,8 +70,8 @@ class Adapters(nn.Module):
     def forward(self, embedded: Embedded) -> Levels:
         """Unit patch embeddings, level by level."""
         levels = self._blocks(embedded, self._layers, self._changed)
-        each = zip(self.projections, levels, strict=True)
-        return [functional.normalize(project(tokens[:, 1:]), dim=-1) for project, tokens in each]
+        pairs = zip(self.projections, levels, strict=True)
+        return [functional.normalize(project(tokens[:, 1:]), dim=-1) for project, tokens in pairs]
 
     def _changed(self, block: int, tokens: Embedded) -> Embedded:
         if block not in self._layers:
@@ -102,10 +102,10 @@ class Mvfa(AbnormalShotMethod):
         def score(images: Images) -> Scores:
             with torch.no_grad():
                 levels = adapters(clip.embedded(images))
-                said = torch.stack([text_scores(level, text, clip.scale) for level in levels]).mean(0)
-                kept = residuals(levels, memory)
-            image = share * said.amax(1) + (1 - share) * kept.amax(1)
-            maps = share * said + (1 - share) * kept
+                by_text = torch.stack([text_scores(level, text, clip.scale) for level in levels]).mean(0)
+                by_memory = residuals(levels, memory)
+            image = share * by_text.amax(1) + (1 - share) * by_memory.amax(1)
+            maps = share * by_text + (1 - share) * by_memory
             return Scores(image=image, pixel=maps.unflatten(1, (clip.grid, clip.grid)))
 
         return score
@@ -113,8 +113,8 @@ class Mvfa(AbnormalShotMethod):
 
 def train(
     adapters: Adapters, normal: Embedded, abnormal: Embedded, text: Float[Tensor, "2 d"], scale: float, config: Config
-) -> list[float]:
-    """Fit adapters so that at each level the most abnormal patch of an image tells its kind; all losses."""
+) -> None:
+    """Fit adapters so that at each level the most abnormal patch of an image tells its kind."""
     images = torch.cat([normal, abnormal])
     truth = torch.tensor([0.0] * len(normal) + [1.0] * len(abnormal), device=images.device)
 
@@ -122,8 +122,8 @@ def train(
         worst = [text_scores(level, text, scale).amax(1).clamp(1e-6, 1 - 1e-6) for level in adapters(images)]
         return torch.stack([functional.binary_cross_entropy(level, truth) for level in worst]).sum()
 
-    optimiser = torch.optim.Adam(adapters.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
-    return fit(optimiser, loss, config.steps)
+    adam = torch.optim.Adam(adapters.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
+    fit(adapters, adam, loss, config.steps)
 
 
 INFO = MethodInfo(
@@ -139,11 +139,11 @@ INFO = MethodInfo(
         "tiny": {"backbone": RANDOM + TINY, "layers": (1, 2, 3, 4), "steps": 10},
     },
     has_seen=("wit-400m",),
-    knowledge=known(TEXT, ABNORMAL_SUPPORTS),
+    knowledge=knowledge_of(TEXT, ABNORMAL_SUPPORTS),
     deviations=(
-        "masks are shown to no method, so the branch for segmentation is left out: its map is that of classification",
+        "no method is shown masks, so the branch for segmentation is left out: the map is that of classification",
         "supports are not augmented; every step sees all of them",
-        "images have the network's own size",
+        "images are resized to the network's own size",
         "the prompts name no target, only `subject`",
         "tiny is a toy without weights: structure only",
     ),

@@ -6,7 +6,7 @@ identity (oracle approximating shrinkage; Chen et al., Shrinkage Algorithms for 
 
     Σ = (1 − ρ) S + (ρ tr(S) / d + ε) I
 
-S has rank below K, so the distance costs K products a position and no inverse of d × d (Woodbury's identity).
+S has rank below K, so the distance costs K products per position and no inverse of d × d (Woodbury's identity).
 """
 
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class Padim(Method):
         mean, whitener, isotropic = self._gaussians(vectors)
 
         def score(images: Images) -> Scores:
-            found = [mahalanobis(v - mean, whitener, isotropic) for v in self._vectors(images, context)]
-            return Scores(pixel=squared_up(torch.stack(found)))
+            maps = [mahalanobis(v - mean, whitener, isotropic) for v in self._vectors(images, context)]
+            return Scores(pixel=squared_up(torch.stack(maps)))
 
         return score
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.parts.patches import Bank, FeatureConfig, channels_last, patch_grid
+from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, channels_last, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -44,34 +44,34 @@ class PatchCore(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fill the bank."""
-        bank = Bank(patch_grid(self._stages(support, context)).flatten(0, 2))
+        bank = MemoryBank(patch_grid(self._stages(support, context)).flatten(0, 2))
         whole = self.config.coreset == 1
         if not whole:
-            bank = Bank(greedy_coreset(bank.vectors, max(1, round(self.config.coreset * len(bank)))))
+            bank = MemoryBank(greedy_coreset(bank.vectors, max(1, round(self.config.coreset * len(bank)))))
 
         def score(images: Images) -> Scores:
             stages = self._stages(images, context)
             patches = patch_grid(stages)
 
-            def apart(others: Images) -> Tensor:
-                banks = [Bank(one.flatten(0, 1)) for one in patch_grid(self._stages(others, context))]
-                return torch.stack([_maps(patches, stages, one) for one in banks], dim=1)
+            def maps_to_each(others: Images) -> Tensor:
+                banks = [MemoryBank(grid.flatten(0, 1)) for grid in patch_grid(self._stages(others, context))]
+                return torch.stack([_maps(patches, stages, bank) for bank in banks], dim=1)
 
             key = ("patchcore", self.config.features)
-            maps = context.paired(key, images, support, apart).amin(1) if whole else _maps(patches, stages, bank)
-            found = [self._image_score(*one, bank) for one in zip(patches.flatten(1, 2), maps.flatten(1), strict=True)]
-            return Scores(image=torch.stack(found), pixel=maps)
+            maps = context.paired(key, images, support, maps_to_each).amin(1) if whole else _maps(patches, stages, bank)
+            pairs = zip(patches.flatten(1, 2), maps.flatten(1), strict=True)
+            return Scores(image=torch.stack([self._image_score(*pair, bank) for pair in pairs]), pixel=maps)
 
         return score
 
     def _stages(self, images: Images, context: RunContext) -> list[Float[Tensor, "n _ _ _"]]:
-        found = context.features(self.config.features, images)
-        return [functional.avg_pool2d(channels_last(stage), 3, 1, 1) for stage in found]
+        stages = context.features(self.config.features, images)
+        return [functional.avg_pool2d(channels_last(stage), 3, 1, 1) for stage in stages]
 
     def _image_score(
-        self, patches: Float[Tensor, "p d"], distances: Float[Tensor, " p"], bank: Bank
+        self, patches: Float[Tensor, "p d"], distances: Float[Tensor, " p"], bank: MemoryBank
     ) -> Float[Tensor, ""]:
-        """That of the patch which is farthest from the bank, times equation 7.
+        """The distance of the patch that is farthest from the bank, times the weight of equation 7.
 
         The weight is 1 − softmax of its distance to the nearest member among those to the member's own neighbours.
         """
@@ -85,10 +85,11 @@ class PatchCore(Method):
 
 
 def _maps(
-    patches: Float[Tensor, "n ph pw d"], stages: Sequence[Float[Tensor, "n _ _ _"]], bank: Bank
+    patches: Float[Tensor, "n ph pw d"], stages: Sequence[Float[Tensor, "n _ _ _"]], bank: MemoryBank
 ) -> Float[Tensor, "n ph pw"]:
-    """One image at a time, so that no other image's presence can move a bit of it."""
-    return torch.stack([bank.distances_of_grid(*one) for one in zip(patches, zip(*stages, strict=True), strict=True)])
+    """Distances to the bank, one image at a time, so that no other image's presence can move a bit of them."""
+    images = zip(patches, zip(*stages, strict=True), strict=True)
+    return torch.stack([bank.distances_of_grid(grid, own_stages) for grid, own_stages in images])
 
 
 def greedy_coreset(bank: Float[Tensor, "m d"], count: int) -> Float[Tensor, "k d"]:

@@ -1,6 +1,6 @@
 """RD4AD (Deng and Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022).
 
-The teacher's three stages go through a one-class bottleneck, and a decoder gives them back.
+The teacher's three stages go through a one-class bottleneck, and a decoder rebuilds them.
 
 fusion       MFF: stages are brought to the coarsest grid by 3 × 3 convolutions of stride 2, joined, and projected
 embedding    OCE: residual blocks of stride 2, as the teacher's own next stage
@@ -18,11 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medfsad_baselines.parts.losses import stages_loss
-from medfsad_baselines.parts.maps import stages_maps
-from medfsad_baselines.parts.pools import Batch
+from medfsad_baselines.parts.maps import Shapes, stage_maps
 from medfsad_baselines.parts.residual import halvings, residual_blocks
-from medfsad_baselines.parts.trainer import Shapes
-from medfsad_baselines.parts.training import Seen, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training import Queries, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training_images import Batch
 from medfsad_bench.info import MethodInfo
 
 
@@ -46,7 +45,7 @@ class Reverse(nn.Module):
 
     def __init__(self, shapes: Shapes, config: Config) -> None:
         super().__init__()
-        channels, heights = [one[0] for one in shapes], [one[1] for one in shapes]
+        channels, heights, _ = zip(*shapes, strict=True)
         last = channels[-1]
         self.reductions = nn.ModuleList(
             nn.Sequential(*halvings(channel, last, height, heights[-1]))
@@ -61,14 +60,14 @@ class Reverse(nn.Module):
         self.decoder = nn.ModuleList(decoder)
 
     def forward(self, stages: Sequence[Float[Tensor, "n _c _h _w"]]) -> list[Float[Tensor, "n _c _h _w"]]:
-        """The stages as the decoder gives them back, finest first."""
+        """The stages as the decoder rebuilds them, finest first."""
         reduced = [reduce(stage) for reduce, stage in zip(self.reductions, stages, strict=True)]
         out = self.embedding(self.fusion(torch.cat(reduced, dim=1)))
-        found = []
+        rebuilt = []
         for blocks in self.decoder:
             out = blocks(out)
-            found.append(out)
-        return found[::-1]
+            rebuilt.append(out)
+        return rebuilt[::-1]
 
 
 class Rd4ad(TrainedMethod):
@@ -85,10 +84,10 @@ class Rd4ad(TrainedMethod):
         stages = batch.stages
         return stages_loss(stages, network(stages))
 
-    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, queries: Queries) -> Float[Tensor, "n _s _t"]:
         """Equation 3."""
-        size_px = self.config.size_px or seen.images.shape[-1]
-        return stages_maps(seen.stages, network(seen.stages), size_px).sum(0)
+        size_px = self.config.size_px or queries.images.shape[-1]
+        return stage_maps(queries.stages, network(queries.stages), size_px).sum(0)
 
 
 INFO = MethodInfo(
@@ -96,16 +95,16 @@ INFO = MethodInfo(
     version="1.0.0",
     config=Config,
     build=Rd4ad,
-    summary="A decoder that gives the teacher's stages back through a one-class bottleneck",
+    summary="A decoder that rebuilds the teacher's stages from a one-class bottleneck",
     paper="Deng and Li, CVPR 2022",
     licence="Apache-2.0",
     presets=presets(steps=400, support_steps=20, depths=(2, 2, 2, 2), rectified=False),
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
-        "trained on other sets' normals or on the K supports; the paper's has many normals of the target",
+        "trained on other sets' normal images or on the K supports; the paper takes many normal images of the target",
         "the loss takes the cosine at each position, as the paper's equation does, and not of flattened maps",
-        "quick: EfficientNet-Lite0 at 128 px, two blocks a stage, none rectified at its end (the teacher's stages take "
-        "both signs), 400 steps of 8 images, or 20 on the support",
+        "quick: EfficientNet-Lite0 at 128 px, two blocks per stage, none rectified at its end (the teacher's stages "
+        "have both signs), 400 steps of 8 images, or 20 on the support",
     ),
 )

@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfsad_baselines.padim import gaussians, mahalanobis
-from medfsad_baselines.parts.augmentations import UPRIGHT, ViewsConfig, warped
+from medfsad_baselines.parts.augmentations import UPRIGHT, AugmentationConfig, warped
+from medfsad_baselines.parts.maps import Shapes
 from medfsad_baselines.parts.patches import patch_grid
-from medfsad_baselines.parts.pools import Batch
 from medfsad_baselines.parts.spatial_transformer import SpatialTransformer
-from medfsad_baselines.parts.trainer import Shapes
 from medfsad_baselines.parts.training import SMALL, PretrainedMethod, TrainingConfig
+from medfsad_baselines.parts.training_images import Batch
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, RunContext, Scorer, Scores
 
 
 @dataclass(frozen=True)
-class Config(ViewsConfig, TrainingConfig):
-    """The paper's values; the support's views are its 22.
+class Config(AugmentationConfig, TrainingConfig):
+    """The paper's values, its 22 augmentations of the support among them.
 
     Attributes:
         width: Of the codes.
@@ -73,9 +73,9 @@ class Registration(nn.Module):
 
     def loss(self, a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
         """L on the last stage of two images of one set."""
-        codes = [self.encode(warped(one, self.transformation(one))) for one in (a, b)]
-        one, other = (self.predict(code) for code in codes)
-        pairs = ((one, codes[1].detach()), (other, codes[0].detach()))
+        z_a, z_b = (self.encode(warped(maps, self.transformation(maps))) for maps in (a, b))
+        p_a, p_b = self.predict(z_a), self.predict(z_b)
+        pairs = ((p_a, z_b.detach()), (p_b, z_a.detach()))
         return -torch.stack([functional.cosine_similarity(p, z, dim=1).mean() for p, z in pairs]).mean()
 
 
@@ -99,13 +99,13 @@ class RegAd(PretrainedMethod):
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fit the Gaussians."""
         network = cast(Registration, self.trained(context.features(self.config.features, support), context))
-        vectors, _ = self._registered(network, self.config.views_of(support), context)
+        vectors, _ = self._registered(network, self.config.augmented(support), context)
         mean, whitener, isotropic = gaussians(vectors.flatten(1, 2).transpose(0, 1), self.config.ridge)
 
         def score(images: Images) -> Scores:
             grids, turns = self._registered(network, images, context)
-            found = [mahalanobis(one - mean, whitener, isotropic) for one in grids.flatten(1, 2)]
-            maps = torch.stack(found).view(grids.shape[:3]).float()
+            distances = [mahalanobis(grid - mean, whitener, isotropic) for grid in grids.flatten(1, 2)]
+            maps = torch.stack(distances).view(grids.shape[:3]).float()
             return Scores(pixel=warped(maps[:, None], torch.linalg.inv(turns))[:, 0])
 
         return score
@@ -139,10 +139,10 @@ INFO = MethodInfo(
     deviations=(
         "structure only: the backbone is frozen, so one spatial transformer serves all stages, in place of one after "
         "each stage of a backbone that learns with them",
-        "the covariance is shrunk: a few views don't give one of full rank",
+        "the covariance is shrunk: a few augmented images don't give one of full rank",
         "pairs come from different groups of images",
-        "the learning rate stays as it is, the paper's falls along a cosine",
+        "the learning rate is constant; the paper's falls along a cosine",
         "quick: EfficientNet-Lite0 at 128 px, two stages, 300 steps of 16 pairs; small rotations and shifts alone, as "
-        "a mirrored or turned radiograph is no normal one",
+        "a mirrored or turned radiograph isn't normal",
     ),
 )

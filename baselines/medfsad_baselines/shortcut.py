@@ -16,7 +16,7 @@ from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
 @dataclass(frozen=True)
 class Config:
-    """Spread floors: with K = 2 the support's own spread can be next to nothing.
+    """A floor for spreads: with K = 2 the support's own spread can be next to nothing.
 
     Attributes:
         floor: Least spread of a statistic, as a part of its typical range (0.1 of [0, 1]).
@@ -33,13 +33,13 @@ class Shortcut(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Remember the support's statistics."""
-        known = statistics(support)
-        centre = known.quantile(0.5, dim=0)
-        spread = (known - centre).abs().mean(0).clamp_min(self.config.floor)
+        of_support = statistics(support)
+        centre = of_support.quantile(0.5, dim=0)
+        spread = (of_support - centre).abs().mean(0).clamp_min(self.config.floor)
 
         def score(images: Images) -> Scores:
-            (found,) = context.cached("shortcut statistics", images, lambda chunk: (statistics(chunk),))
-            return Scores(image=((found - centre) / spread).square().mean(1).sqrt())
+            (of_images,) = context.cached("shortcut statistics", images, lambda chunk: (statistics(chunk),))
+            return Scores(image=((of_images - centre) / spread).square().mean(1).sqrt())
 
         return score
 

@@ -1,7 +1,8 @@
 """SPADE at K shots (Cohen and Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020).
 
 The image score is the mean squared distance of the pooled last stage to the nearest support images (section 3.2). The
-map compares each position with all positions of those images, in a pyramid of finer stages (section 3.3).
+map compares each position with all positions of those images, in a pyramid of finer stages (section 3.3). The paper is
+arXiv 2005.02357.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medfsad_baselines.parts.patches import Bank, FeatureConfig, patch_grid
+from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone, Images, Method, RunContext, Scorer, Scores
 
@@ -44,15 +45,15 @@ class Spade(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Keep the support's embeddings and pyramids."""
-        known, pyramids = self._described(support, context)
+        embeddings, pyramids = self._described(support, context)
         count = min(self.config.neighbours, len(support))
-        whole = Bank(pyramids.flatten(0, 2))
+        whole = MemoryBank(pyramids.flatten(0, 2))
 
         def score(images: Images) -> Scores:
             image, pixel = [], []
             for embedding, pyramid in zip(*self._described(images, context), strict=True):
-                near = (known - embedding).square().sum(1).topk(count, largest=False)
-                bank = whole if count == len(support) else Bank(pyramids[near.indices].flatten(0, 2))
+                near = (embeddings - embedding).square().sum(1).topk(count, largest=False)
+                bank = whole if count == len(support) else MemoryBank(pyramids[near.indices].flatten(0, 2))
                 image.append(near.values.mean())
                 pixel.append(bank.distances(pyramid.flatten(0, 1)).view(pyramid.shape[:2]))
             return Scores(image=torch.stack(image), pixel=torch.stack(pixel))

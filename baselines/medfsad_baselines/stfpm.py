@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfsad_baselines.parts.losses import stages_loss
-from medfsad_baselines.parts.maps import stages_maps
-from medfsad_baselines.parts.pools import Batch
-from medfsad_baselines.parts.trainer import Shapes
-from medfsad_baselines.parts.training import Seen, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.maps import Shapes, stage_maps
+from medfsad_baselines.parts.training import Queries, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training_images import Batch
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images
 
@@ -64,7 +63,7 @@ class Student(nn.Module):
 
 
 class Stfpm(TrainedMethod):
-    """A student that knows the teacher's answer on normal images alone."""
+    """A student that has learnt the teacher's features on normal images alone."""
 
     config: Config
 
@@ -81,10 +80,10 @@ class Stfpm(TrainedMethod):
         """Equation 3."""
         return stages_loss(batch.stages, network(batch.images))
 
-    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, queries: Queries) -> Float[Tensor, "n _s _t"]:
         """Equation 4."""
-        size_px = self.config.size_px or seen.images.shape[-1]
-        return stages_maps(seen.stages, network(seen.images), size_px).prod(0)
+        size_px = self.config.size_px or queries.images.shape[-1]
+        return stage_maps(queries.stages, network(queries.images), size_px).prod(0)
 
 
 INFO = MethodInfo(
@@ -99,8 +98,8 @@ INFO = MethodInfo(
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
-        "trained on other sets' normals or on the K supports; the paper's has many normals of the target",
-        "the last step counts: there is no validation split to choose one by",
+        "trained on other sets' normal images or on the K supports; the paper takes many normal images of the target",
+        "the network of the last step is used: there is no validation split to choose a step by",
         "quick: EfficientNet-Lite0 at 128 px, 200 steps of 8 images, or 12 on the support",
     ),
 )

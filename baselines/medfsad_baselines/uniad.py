@@ -1,13 +1,13 @@
 """UniAD-like (You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022).
 
-One transformer gives back frozen features of many sets. Three things keep it from copying its input:
+One transformer rebuilds frozen features of many sets. Three things keep it from copying its input:
 
 neighbour mask     in every attention a token sees nothing of itself and the tokens around it
-layer-wise query   every decoder layer asks with learnt queries of its own, one a position
+layer-wise query   every decoder layer has learnt queries of its own, one per position
 feature jitter     in training, noise of length α |f| / C is added to the tokens f
 
-The mask holds for one attention. Through several, what a token knows comes round by way of far tokens, as in the paper.
-The loss is the mean squared difference of the tokens; the map is its length at each position.
+The mask holds for one attention. Through several, a token's own features come back by way of far tokens, as in
+the paper. The loss is the mean squared difference of the tokens; the map is its length at each position.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfsad_baselines.parts.attention import MaskedLayer, Tokens, far_apart
-from medfsad_baselines.parts.maps import squared_up
+from medfsad_baselines.parts.attention import MaskedLayer, Tokens, visible_beyond
+from medfsad_baselines.parts.maps import Shapes, squared_up
 from medfsad_baselines.parts.patches import patch_grid
-from medfsad_baselines.parts.pools import Batch
-from medfsad_baselines.parts.trainer import Shapes
-from medfsad_baselines.parts.training import Seen, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training import Queries, TrainedMethod, TrainingConfig, presets
+from medfsad_baselines.parts.training_images import Batch
 from medfsad_bench.info import MethodInfo
 
 
@@ -68,19 +67,19 @@ class Transformer(nn.Module):
         self.queries = nn.Parameter(0.02 * torch.randn(config.layers, edge**2, width))
         self.encoder = nn.ModuleList(MaskedLayer(width, heads, 1) for _ in range(config.layers))
         self.decoder = nn.ModuleList(MaskedLayer(width, heads, 2) for _ in range(config.layers))
-        self.seen: Tensor
-        self.register_buffer("seen", far_apart(edge, config.neighbourhood), persistent=False)
+        self.visible: Tensor
+        self.register_buffer("visible", visible_beyond(edge, config.neighbourhood), persistent=False)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """The tokens given back."""
+        """The tokens rebuilt."""
         memory = self.enter(tokens)
         for layer in self.encoder:
-            placed = memory + self.position
-            memory = layer(placed, [(placed, memory)], self.seen)
+            positioned = memory + self.position
+            memory = layer(positioned, [(positioned, memory)], self.visible)
         out = memory
         for layer, own in zip(self.decoder, self.queries, strict=True):
-            asked = [(memory + self.position, memory), (out + self.position, out)]
-            out = layer((own + self.position).expand_as(memory), asked, self.seen)
+            pairs = [(memory + self.position, memory), (out + self.position, out)]
+            out = layer((own + self.position).expand_as(memory), pairs, self.visible)
         return self.leave(out)
 
 
@@ -91,7 +90,7 @@ class UniAd(TrainedMethod):
 
     def network(self, shapes: Shapes) -> Transformer:
         """The transformer."""
-        return Transformer(sum(one[0] for one in shapes), self.config.grid or shapes[0][1], self.config)
+        return Transformer(sum(channels for channels, _, _ in shapes), self.config.grid or shapes[0][1], self.config)
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         """AdamW."""
@@ -103,9 +102,9 @@ class UniAd(TrainedMethod):
         noise = torch.from_numpy(batch.rng.standard_normal(tokens.shape, np.float32)).to(tokens.device)
         return functional.mse_loss(network(jittered(tokens, noise, self.config.jitter)), tokens)
 
-    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, queries: Queries) -> Float[Tensor, "n _s _t"]:
         """Length of the difference at each position."""
-        tokens = patch_grid(seen.stages, edge=self.config.grid).flatten(1, 2)
+        tokens = patch_grid(queries.stages, edge=self.config.grid).flatten(1, 2)
         return squared_up((cast(Tensor, network(tokens)) - tokens).norm(dim=-1))
 
 
@@ -119,7 +118,7 @@ INFO = MethodInfo(
     version="1.0.0",
     config=Config,
     build=UniAd,
-    summary="A transformer that gives features back without seeing their neighbourhood",
+    summary="A transformer that rebuilds features without seeing their neighbourhood",
     paper="You et al., NeurIPS 2022",
     licence="Apache-2.0",
     presets=presets(
@@ -128,8 +127,8 @@ INFO = MethodInfo(
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
-        "trained on other sets' normals; the paper's many classes are the targets' own",
-        "the learning rate stays as it is, the paper's drops to a tenth at epoch 800",
+        "trained on other sets' normal images; the paper trains on those of all its targets",
+        "the learning rate is constant; the paper's drops to a tenth at epoch 800",
         "every batch is jittered; positions are learnt",
         "quick: EfficientNet-Lite0 at 128 px, two stages, two layers of width 64 on 16 × 16 tokens, 300 steps of 8 "
         "images, or 20 on the support",

@@ -10,6 +10,7 @@ Support  half of one minus the cosine to the nearest embedding of the support, f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +22,7 @@ from medfsad_baselines.parts.clip_weights import RANDOM, TINY
 from medfsad_bench.info import TEXT, MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
-_LEAST = 1e-8  # of a score: the harmonic mean has no place for 0
+_LEAST = 1e-8  # of a score: a harmonic mean isn't defined for 0
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,21 @@ class WinClip(Method):
         clip = load_clip(self.config, context.device)
         masks = [window_masks(clip.grid, edge).to(context.device) for edge in self.config.windows]
         text = state_embeddings(clip, self.config.subject)
-        known = [part.flatten(0, 1) for part in self._parts(clip, masks, support, context)[1:]]
+        patch_bank, *window_banks = (part.flatten(0, 1) for part in self._parts(clip, masks, support, context)[1:])
 
         def score(images: Images) -> Scores:
             whole, patches, *windows = self._parts(clip, masks, images, context)
             image = text_scores(whole[:, 0], text, clip.scale)
-            each = [image[:, None].expand(-1, clip.grid**2)]
-            for found, mask in zip(windows, masks, strict=True):
-                each.append(harmonic_mean(text_scores(found, text, clip.scale), mask))
-            maps = len(each) / torch.stack(each).clamp_min(_LEAST).reciprocal().sum(0)
+            by_text = [image[:, None].expand(-1, clip.grid**2)]
+            for embeddings, mask in zip(windows, masks, strict=True):
+                by_text.append(harmonic_mean(text_scores(embeddings, text, clip.scale), mask))
+            maps = len(by_text) / torch.stack(by_text).clamp_min(_LEAST).reciprocal().sum(0)
             if self.config.reference:
-                near = [nearest(patches, known[0])]
-                for found, mask, bank in zip(windows, masks, known[1:], strict=True):
-                    near.append(harmonic_mean(nearest(found, bank), mask))
-                associated = torch.stack(near).mean(0)
-                maps, image = (maps + associated) / 2, (image + associated.amax(1)) / 2
+                by_support = [nearest(patches, patch_bank)]
+                for embeddings, mask, bank in zip(windows, masks, window_banks, strict=True):
+                    by_support.append(harmonic_mean(nearest(embeddings, bank), mask))
+                distances = torch.stack(by_support).mean(0)
+                maps, image = (maps + distances) / 2, (image + distances.amax(1)) / 2
             return Scores(image=image, pixel=maps.unflatten(1, (clip.grid, clip.grid)))
 
         return score
@@ -87,9 +88,9 @@ class WinClip(Method):
 def window_masks(grid: int, edge: int) -> Bool[Tensor, "w p"]:
     """Which of the grid × grid patches each window of edge × edge holds, in steps of one patch."""
     edge = min(edge, grid)
-    places = range(grid - edge + 1)
-    masks = torch.zeros(len(places) ** 2, grid, grid, dtype=torch.bool)
-    for number, (row, column) in enumerate((row, column) for row in places for column in places):
+    starts = range(grid - edge + 1)
+    masks = torch.zeros(len(starts) ** 2, grid, grid, dtype=torch.bool)
+    for number, (row, column) in enumerate(product(starts, starts)):
         masks[number, row : row + edge, column : column + edge] = True
     return masks.flatten(1)
 
@@ -131,7 +132,7 @@ INFO = MethodInfo(
     deviations=(
         "the prompts name no target, only `subject`: a method isn't told what it looks at",
         "patch tokens are those of the last block, in the joint space",
-        "the softmax takes the network's own temperature",
+        "the softmax uses the network's own temperature",
         "tiny is a toy without weights: structure only",
     ),
 )

@@ -13,18 +13,18 @@ class Config:
         weights: Local file with its weights, in place of the hub.
         size_px: Edge of the images that the teacher sees.
         normalise: Whether to scale images as the teacher was trained with; the reference leaves them in [0, 1].
-        batch_size: Queries a training step.
+        batch_size: Queries per training step.
         epochs: Passes over the normal images of all sources; 0 leaves the student untrained (a control).
         steps: If set, training stops after so many steps, whatever the epochs.
         learning_rate: Of Adam, without a schedule.
         beta1: Of Adam.
         beta2: Of Adam.
         distillation_weight: λ, of the teacher–student loss beside the self-distillation.
-        train_shots: Supports a query in training; None takes the evaluation's K.
+        train_shots: Supports per query in training; None takes the evaluation's K.
         shots: The evaluation's K; set by the runner.
         supports: `fixed`: drawn once, as in the reference; `redrawn` every epoch.
         shared_support: Whether the queries of a batch, then of one source, share one support set, drawn anew for every
-            batch: B + K student passes a step in place of B · (1 + K). A deviation from the paper, for speed.
+            batch: B + K student passes per step in place of B · (1 + K). A deviation from the paper, for speed.
         own_group: Whether a query's support may come from its own patient (an ablation: it shouldn't).
         self_distillation: Whether the student is distilled on the support (L_SSD).
         distillation: Whether it is distilled from the teacher (L_TSD).
@@ -72,7 +72,7 @@ class Config:
         if self.epochs < 0 or (self.steps is not None and self.steps < 0):
             raise ValueError("epochs and steps can't be negative")
         if self.shared_support and self.supports != "fixed":
-            raise ValueError("shared_support draws every batch's support anew; supports=redrawn says nothing beside it")
+            raise ValueError("shared_support draws every batch's support anew; supports=redrawn adds nothing to it")
         if self.compared == "teacher" and (self.weighting == "learned" or self.epochs > 0):
             raise ValueError(
                 "compared=teacher needs no training and has no learned weights: set epochs=0 and weighting"
@@ -82,7 +82,7 @@ class Config:
 
     @property
     def training_shots(self) -> int:
-        """Supports a query in training."""
+        """Supports per query in training."""
         return self.train_shots or self.shots
 
     def training(self) -> dict[str, Any]:

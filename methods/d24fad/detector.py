@@ -15,16 +15,17 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from d24fad.bank import FeatureBank
 from d24fad.config import Config
 from d24fad.losses import residual_map
-from d24fad.networks import Networks, load_strictly, new_networks, read_reference
-from d24fad.training import Trainer
+from d24fad.networks import Networks, new_networks, read_reference
+from d24fad.training import new_training, train
 from d24fad.weighting import shared_weights
 from medfsad_bench.errors import WeightsError
+from medfsad_bench.learning import SourceImages, Training
 from medfsad_bench.method import Backbone, Images, ImageSource, Method, RunContext, Scorer, Scores
 
 _STAGES = (-4, -3, -2, -1)  # timm counts a ResNet's stem, which others don't have
+_EARLIER_NAMES = {"networks.": "network.", "training.counters": "counters", "training.adam.": "moment."}
 
 
 class D24FAD(Method):
@@ -36,8 +37,7 @@ class D24FAD(Method):
             config.backbone, _STAGES, config.size_px, config.normalise, config.weights, config.half_features
         )
         self._networks: Networks | None = None
-        self._training: Mapping[str, Tensor] = {}  # the trainer's state, as it was saved
-        self._trainer: Trainer | None = None
+        self._training: Training | None = None
         self._finished = False
         self._weights = object()  # stands for the present weights in the cache of student features
 
@@ -45,38 +45,38 @@ class D24FAD(Method):
         """Train on the normal images of the sources, from wherever `load_state` left off."""
         if self._finished:
             return
-        bank = FeatureBank(sources, self._backbone, context)
-        networks = self._networks or new_networks(bank.stages(np.array([0])), self.config, seed=context.seed)
-        self._networks = networks.to(context.device)
-        self._trainer = Trainer(self._networks, self.config)
-        if self._training:
-            self._trainer.load_state(self._training)
-        self._trainer.run(bank, context)
+        images = SourceImages(sources, self._backbone, context)
+        networks, training = self._networks, self._training
+        if networks is None or training is None:
+            networks = new_networks(images.stages(np.array([0])), self.config, seed=context.seed)
+            training = self._take(networks)
+        training.to(context.device)
+        train(training, networks, images, self.config, context)
         self._finished = True
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Pass the support through the student once."""
-        stages = context.features(self._backbone, support)
-        networks = self._networks or new_networks(stages, self.config, seed=context.seed)
+        teacher_support = context.features(self._backbone, support)
+        networks = self._networks or new_networks(teacher_support, self.config, seed=context.seed)
         networks = networks.to(context.device).eval()
-        version = self._weights, self._trainer.step if self._trainer else 0
+        version = self._weights, self._training.step if self._training else 0
 
         def compared(teacher: Sequence[Tensor]) -> Sequence[Tensor]:
             return teacher[:3] if self.config.compared == "teacher" else networks.decode(teacher[3])
 
-        def seen(images: Images) -> Sequence[Tensor]:
+        def compared_of(images: Images) -> Sequence[Tensor]:
             return compared(context.features(self._backbone, images))
 
         with torch.no_grad():
-            known = list(compared(stages))
-            keys = networks.weight.keys(known)
+            supports = list(compared(teacher_support))
+            keys = networks.weight.keys(supports)
 
         def score(images: Images) -> Scores:
             with torch.no_grad():
-                query = context.cached(version, images, seen)
-                each = zip(query, keys, known, strict=True)
-                weights = [shared_weights(q, key, s, self.config.weighting) for q, key, s in each]
-                mixed = [einsum(w, s, "n k, k c h w -> n c h w") for w, s in zip(weights, known, strict=True)]
+                query = context.cached(version, images, compared_of)
+                scales = zip(query, keys, supports, strict=True)
+                weights = [shared_weights(q, key, s, self.config.weighting) for q, key, s in scales]
+                mixed = [einsum(w, s, "n k, k c h w -> n c h w") for w, s in zip(weights, supports, strict=True)]
                 maps = residual_map(query, mixed, self.config.size_px)
                 if self.config.residual:
                     teacher = context.features(self._backbone, images)[:3]
@@ -87,24 +87,23 @@ class D24FAD(Method):
 
     def state(self) -> dict[str, Tensor]:
         """Networks, optimiser and counters."""
-        if self._networks is None:
+        if self._networks is None or self._training is None:
             return {}
-        found = {
-            "shape": torch.tensor(self._networks.shape, dtype=torch.int64),
-            "finished": torch.tensor(self._finished),
-        }
-        found |= {f"networks.{name}": value for name, value in self._networks.state_dict().items()}
-        if self._trainer is not None:
-            found |= {f"training.{name}": value for name, value in self._trainer.state().items()}
-        return {name: value.detach().clone() for name, value in found.items()}
+        shape = torch.tensor(self._networks.shape, dtype=torch.int64)
+        return {"shape": shape, "finished": torch.tensor(self._finished), **self._training.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a state; training goes on from it."""
+        """Take up a state; training goes on from it.
+
+        Raises:
+            WeightsError: If it is another method's, or a name or shape differs.
+        """
         if "shape" not in state or "finished" not in state:
             raise WeightsError("The checkpoint holds no d24fad state (no shape). Name another file.")
         networks = Networks(state["shape"].tolist(), self.config)
-        load_strictly(networks, _part(state, "networks."))
-        self._take(networks, finished=bool(state["finished"]), training=_part(state, "training."))
+        training = new_training(networks, self.config)
+        training.load_state({_present_name(name): value for name, value in state.items()})
+        self._take(networks, training, finished=bool(state["finished"]))
 
     def load_reference(self, path: Path) -> None:
         """Load a checkpoint of the reference implementation: `{"decoder": …, "weight": …}`.
@@ -112,12 +111,18 @@ class D24FAD(Method):
         Raises:
             WeightsError: If it isn't of that form; the message names the first keys that differ.
         """
-        self._take(read_reference(path, self.config), finished=True, training={})
+        self._take(read_reference(path, self.config), finished=True)
 
-    def _take(self, networks: Networks, *, finished: bool, training: Mapping[str, Tensor]) -> None:
-        self._networks, self._finished, self._training = networks, finished, training
-        self._trainer, self._weights = None, object()
+    def _take(self, networks: Networks, training: Training | None = None, *, finished: bool = False) -> Training:
+        training = training or new_training(networks, self.config)
+        self._networks, self._training = networks, training
+        self._finished, self._weights = finished, object()
+        return training
 
 
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+def _present_name(name: str) -> str:
+    """Of an entry of a state: checkpoints from before `medfsad_bench.learning` bear other prefixes."""
+    for earlier, present in _EARLIER_NAMES.items():
+        if name.startswith(earlier):
+            return present + name.removeprefix(earlier)
+    return name

@@ -1,29 +1,17 @@
 """Training episodes: a batch of queries, and the support images that each of them is compared with.
 
-What an epoch consists of hangs on the seed and the epoch's number alone, so that a resumed training does the same.
+What an epoch consists of depends on the seed and the epoch's number alone, so that a resumed training does the same.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
 from d24fad.config import Config
 from medfsad_bench.errors import MethodError
-
-Numbers = Int64[np.ndarray, " _count"]
-
-
-@runtime_checkable
-class Numbered(Protocol):
-    """Training images under one number each; see `d24fad.bank.FeatureBank`."""
-
-    source: Numbers
-    group: Numbers
-
-    def __len__(self) -> int: ...
+from medfsad_bench.learning import Numbered, Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +45,7 @@ def epoch_episodes(images: Numbered, config: Config, *, seed: int, epoch: int) -
         yield Episode(queries, supports[queries])
 
 
-def episodes_an_epoch(images: Numbered, config: Config) -> int:
+def episodes_per_epoch(images: Numbered, config: Config) -> int:
     """How many episodes an epoch has, as far as it is known beforehand (with a shared support it may be some more)."""
     sizes = np.bincount(images.source) if config.shared_support else np.array([len(images)])
     return int(np.ceil(sizes / config.batch_size).sum())
@@ -73,9 +61,9 @@ def own_supports(images: Numbered, shots: int, seed: Sequence[int], *, own_group
     drawn = np.empty((len(images), shots), np.int64)
     everything = np.arange(len(images))
     for number in everything:
-        pool = everything[images.source == images.source[number]]
-        pool = pool[pool != number] if own_group else pool[images.group[pool] != images.group[number]]
-        drawn[number] = _drawn(rng, pool, shots)
+        same = everything[images.source == images.source[number]]
+        candidates = same[same != number] if own_group else same[images.group[same] != images.group[number]]
+        drawn[number] = _drawn(rng, candidates, shots)
     return drawn
 
 
@@ -88,14 +76,14 @@ def _shared(images: Numbered, config: Config, rng: np.random.Generator) -> Itera
         queue = rng.permutation(members)
         while len(queue):
             count = min(config.batch_size, len(queue))
-            pool = _others(images, members, queue[:count], own_group=config.own_group)
-            while len(pool) < shots and count > 1:  # the batch's groups leave too few: some queries wait
+            candidates = _others(images, members, queue[:count], own_group=config.own_group)
+            while len(candidates) < shots and count > 1:  # the batch's groups leave too few: some queries wait
                 count -= 1
-                pool = _others(images, members, queue[:count], own_group=config.own_group)
-            episodes.append(Episode(queue[:count], _drawn(rng, pool, shots)))
+                candidates = _others(images, members, queue[:count], own_group=config.own_group)
+            episodes.append(Episode(queue[:count], _drawn(rng, candidates, shots)))
             queue = queue[count:]
-    for place in rng.permutation(len(episodes)):
-        yield episodes[place]
+    for index in rng.permutation(len(episodes)):
+        yield episodes[index]
 
 
 def _others(images: Numbered, members: Numbers, queries: Numbers, *, own_group: bool) -> Numbers:
@@ -104,10 +92,10 @@ def _others(images: Numbered, members: Numbers, queries: Numbers, *, own_group: 
     return members[~np.isin(images.group[members], images.group[queries])]
 
 
-def _drawn(rng: np.random.Generator, pool: Numbers, shots: int) -> Int64[np.ndarray, " k"]:
-    if len(pool) < shots:
+def _drawn(rng: np.random.Generator, candidates: Numbers, shots: int) -> Int64[np.ndarray, " k"]:
+    if len(candidates) < shots:
         raise MethodError(
-            f"A source has only {len(pool)} images of other groups for a query, and {shots} supports are needed. "
+            f"A source has only {len(candidates)} images of other groups for a query, and {shots} supports are needed. "
             "Lower --set train_shots=…, or leave the small set out of --data."
         )
-    return rng.choice(pool, shots, replace=False)
+    return rng.choice(candidates, shots, replace=False)

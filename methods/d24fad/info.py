@@ -1,4 +1,4 @@
-"""How D²4FAD makes itself known. Imports no torch."""
+"""The record of D²4FAD. Imports no torch."""
 
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ INFO = MethodInfo(
     has_seen=("imagenet-1k",),
     trains=True,
     deviations=(
-        "training supports come from other groups than the query's: the reference draws from the whole set",
+        "training supports come from other groups than the query's; the reference draws from the whole set",
         "one training at K = 4 serves every K in the quick preset",
-        "the map is smoothed image by image, every test image is scored, the last epoch counts (protocol strict)",
+        "the map is smoothed image by image, every test image is scored, and the last epoch is used (protocol strict)",
     ),
 )

@@ -12,18 +12,18 @@ Scales = Sequence[Float[Tensor, "n _c _h _w"]]
 
 def cosine_loss(a: Scales, b: Scales) -> Float[Tensor, ""]:
     """Σ over scales of the batch's mean of 1 − cos(vec a, vec b)."""
-    each = [
+    scales = [
         (1 - functional.cosine_similarity(x.flatten(1), y.flatten(1), dim=1)).mean() for x, y in zip(a, b, strict=True)
     ]
-    return torch.stack(each).sum()
+    return torch.stack(scales).sum()
 
 
 def residual_map(a: Scales, b: Scales, size_px: int) -> Float[Tensor, "n s s"]:
     """Σ over scales of 1 − cos at every position, enlarged to `size_px` (bilinear, corners aligned)."""
     total: Tensor | None = None
     for x, y in zip(a, b, strict=True):
-        one = 1 - functional.cosine_similarity(x, y, dim=1)
-        large = functional.interpolate(one[:, None], (size_px, size_px), mode="bilinear", align_corners=True)[:, 0]
+        distance = 1 - functional.cosine_similarity(x, y, dim=1)
+        large = functional.interpolate(distance[:, None], (size_px, size_px), mode="bilinear", align_corners=True)[:, 0]
         total = large if total is None else total + large
     if total is None:
         raise ValueError("a map needs at least one scale")

@@ -1,4 +1,4 @@
-"""What is trained, the student and the learned weights, and how it is saved, read and run."""
+"""What is trained, the student and the learned weights: made, run, and read from the reference's checkpoints."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from d24fad import student, weighting
 from d24fad.config import Config
 from medfsad_bench.errors import WeightsError
+from medfsad_bench.learning import load_weights
 
 
 class Networks(nn.Module):
@@ -33,7 +34,7 @@ class Networks(nn.Module):
         self._precision = config.precision
         if config.channels_last:
             self.to(memory_format=torch.channels_last)
-        self._compiled = None if config.compile == "no" else torch.compile(self.decoder, mode=config.compile)
+        self._compiled = None if config.compile == "no" else torch.compile(self.decoder.in_passes, mode=config.compile)
 
     def decode(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
         """The student's estimates of stages 1, 2, 3 from stage 4, as float32."""
@@ -41,10 +42,10 @@ class Networks(nn.Module):
 
     def passes(self, last: Float[Tensor, "n c h w"], each: int) -> list[list[Float[Tensor, "_n _c _h _w"]]]:
         """The same in passes of `each` images, of which batch-norm takes the statistics in training."""
-        decoder = self._compiled if self._compiled is not None and self.training else self.decoder
+        in_passes = self._compiled if self._compiled is not None and self.training else self.decoder.in_passes
         with numerics(self._precision, last.device.type):
-            found = decoder(last.contiguous(memory_format=self._layout), each)
-        return [[scale.float() for scale in one] for one in found]
+            passes = in_passes(last.contiguous(memory_format=self._layout), each)
+        return [[scale.float() for scale in scales] for scales in passes]
 
 
 @contextmanager
@@ -77,24 +78,6 @@ def stage_shape(stages: Sequence[Float[Tensor, "_n _c _h _w"]]) -> list[int]:
     return [*(stage.shape[1] for stage in stages), *(stage.shape[2] for stage in stages)]
 
 
-def load_strictly(networks: Networks, state: Mapping[str, Tensor]) -> None:
-    """Take up a state dict of exactly these names and shapes.
-
-    Raises:
-        WeightsError: Naming the first that differ.
-    """
-    wanted = networks.state_dict()
-    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
-    shapes = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
-    if missing or extra or shapes:
-        raise WeightsError(
-            f"The checkpoint doesn't fit: {len(missing)} tensors missing (first {missing[:2]}), {len(extra)} unknown "
-            f"(first {extra[:2]}), {len(shapes)} of another shape (first {shapes[:2]}). Use the backbone and depths "
-            "that it was trained with."
-        )
-    networks.load_state_dict(dict(state))
-
-
 def read_reference(path: Path, config: Config) -> Networks:
     """Networks from a checkpoint of the reference implementation: `{"decoder": …, "weight": …}`.
 
@@ -110,11 +93,11 @@ def read_reference(path: Path, config: Config) -> Networks:
             "that holds tensors alone."
         ) from error
     if not isinstance(stored, dict) or set(stored) != {"decoder", "weight"}:
-        found = sorted(map(str, stored))[:3] if isinstance(stored, dict) else type(stored).__name__
-        raise WeightsError(f"{path} holds {found}. Expected the two entries 'decoder' and 'weight'.")
+        content = sorted(map(str, stored))[:3] if isinstance(stored, dict) else type(stored).__name__
+        raise WeightsError(f"{path} holds {content}. Expected the two entries 'decoder' and 'weight'.")
     flat = {f"{part}.{name}": value for part, values in stored.items() for name, value in dict(values).items()}
     networks = Networks(_reference_shape(flat, config.size_px), config)
-    load_strictly(networks, flat)
+    load_weights(networks, flat)
     return networks
 
 

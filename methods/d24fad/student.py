@@ -31,19 +31,23 @@ class Student(nn.Module):
         self.layer2 = _stage(c3, c2, finer[1], depths[1])
         self.layer3 = _stage(c2, c1, finer[0], depths[2])
 
-    def forward(self, last: Float[Tensor, "n c h w"], each: int) -> list[list[Float[Tensor, "_n _c _h _w"]]]:
-        """Estimates of stages 1, 2, 3, from fine to coarse, in passes of `each` images.
+    def forward(self, last: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
+        """Estimates of stages 1, 2, 3, from fine to coarse."""
+        coarse = self.layer1(last)
+        middle = self.layer2(coarse)
+        return [self.layer3(middle), middle, coarse]
 
-        In training, batch-norm takes the statistics of a pass. What comes before it is linear and the widest of all
-        layers, so it is computed for all passes at once.
+    def in_passes(self, last: Float[Tensor, "n c h w"], each: int) -> list[list[Float[Tensor, "_n _c _h _w"]]]:
+        """`forward` of `each` images at a time, which matters in training: batch-norm takes the statistics of a pass.
+
+        What comes before the first batch-norm is linear and the widest of all layers, so it is computed for all passes
+        at once.
         """
         first, *others = cast("list[Block]", list(self.layer1))
-        narrow, shortcut = first.linear(last)
-        parts = zip(narrow.split(each), shortcut.split(each), strict=True)
-        return [self._rest(first.normed(*part), others) for part in parts]
+        return [self._from_first_block(coarse, others) for coarse in first.in_passes(last, each)]
 
-    def _rest(self, coarse: Float[Tensor, "n c h w"], blocks: "Sequence[Block]") -> list[Tensor]:
-        for block in blocks:
+    def _from_first_block(self, coarse: Float[Tensor, "n c h w"], others: "Sequence[Block]") -> list[Tensor]:
+        for block in others:
             coarse = block(coarse)
         middle = self.layer2(coarse)
         return [self.layer3(middle), middle, coarse]
@@ -70,20 +74,26 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n _c _h _w"]:
         """Residual plus shortcut."""
-        return self.normed(*self.linear(x))
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += x if self.upsample is None else self.upsample(x)
+        return self.relu(out)
 
-    def linear(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n _c h w"], Float[Tensor, "n _d _h _w"]]:
-        """What the residual and the shortcut are before the first batch-norm."""
-        return self.conv1(x), x if self.upsample is None else self.upsample[0](x)
+    def in_passes(self, x: Float[Tensor, "n c h w"], each: int) -> list[Float[Tensor, "_n _c _h _w"]]:
+        """`forward` of `each` images at a time, with what comes before the batch-norms computed for all at once."""
+        narrow, shortcut = self.conv1(x), x if self.upsample is None else self.upsample[0](x)
+        return [self._normed(*parts) for parts in zip(narrow.split(each), shortcut.split(each), strict=True)]
 
-    def normed(
+    def _normed(
         self, narrow: Float[Tensor, "n _c h w"], shortcut: Float[Tensor, "n d _h _w"]
     ) -> Float[Tensor, "n d _h _w"]:
-        """The rest, from there."""
+        """From the first batch-norm on, of the residual and of the shortcut."""
         out = self.relu(self.bn1(narrow))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return self.relu(out.add_(shortcut if self.upsample is None else self.upsample[1](shortcut)))
+        out += shortcut if self.upsample is None else self.upsample[1](shortcut)
+        return self.relu(out)
 
 
 class Doubling(nn.Module):

@@ -1,4 +1,4 @@
-"""Learn-to-weight: how much each support image counts for a query, one scalar a scale (the paper's equation 4).
+"""Learn-to-weight: how much each support image counts for a query, one scalar per scale (the paper's equation 4).
 
     w_k = softmax_k ⟨vec Z(q), vec φ(Z(s_k))⟩ / √C,    Z̃ = Σ_k w_k Z(s_k)
 
@@ -83,6 +83,6 @@ def own_weights(
     if kind == "uniform":
         return query.new_full(support.shape[:2], 1 / support.shape[1])
     if kind == "nearest":
-        alike = functional.cosine_similarity(query.flatten(1)[:, None], support.flatten(2), dim=2)
-        return functional.one_hot(alike.argmax(1), support.shape[1]).to(query.dtype)
+        cosines = functional.cosine_similarity(query.flatten(1)[:, None], support.flatten(2), dim=2)
+        return functional.one_hot(cosines.argmax(1), support.shape[1]).to(query.dtype)
     return (einsum(turned, support, "n c h w, n k c h w -> n k") / math.sqrt(query.shape[1])).softmax(1)

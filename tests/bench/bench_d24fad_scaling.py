@@ -10,6 +10,7 @@ import multiprocessing
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from d24fad.bank import FeatureBank
 from d24fad.config import Config
 from d24fad.detector import D24FAD
 from d24fad.episodes import epoch_episodes
 from d24fad.networks import new_networks
-from d24fad.training import Trainer
+from d24fad.training import episode_losses, new_training
+from medfsad_bench.learning import Losses, SourceImages
 from medfsad_bench.runner.context import LocalContext
 
 BASE = {"shots": 4, "size_px": 128, "images": 64}
@@ -75,17 +76,20 @@ def measure(varied: str, value: int) -> Point:
     context = LocalContext()
     backbone = D24FAD(config)._backbone
     context.features(backbone, torch.zeros(1, 3, setting["size_px"], setting["size_px"]))  # loads the network
-    bank = FeatureBank({"a": Pictures(count, setting["size_px"])}, backbone, context)
+    sources = SourceImages({"a": Pictures(count, setting["size_px"])}, backbone, context)
     started = time.process_time()
-    bank.stages(np.array([0]))  # computes the source
+    sources.stages(np.array([0]))  # computes the features of all
     features_s = (time.process_time() - started) / count
-    networks = new_networks(bank.stages(np.array([0])), config, seed=0)
-    trainer = Trainer(networks, config)
-    episode = next(epoch_episodes(bank, config, seed=0, epoch=0))
-    networks.train()
-    trainer._step(bank, episode)
+    networks = new_networks(sources.stages(np.array([0])), config, seed=0)
+    training = new_training(networks, config)
+    episode = next(epoch_episodes(sources, config, seed=0, epoch=0))
+
+    def losses(_epoch: int) -> Iterator[Losses]:
+        yield {"loss": episode_losses(networks, sources, episode, config).total}
+
+    training.run(losses, steps=1)
     started = time.process_time()
-    trainer._step(bank, episode)
+    training.run(losses, steps=2)
     step_s = (time.process_time() - started) / BATCH
     method = D24FAD(config)
     method._networks = networks

@@ -1,4 +1,4 @@
-"""Images and feature maps turned, scaled and shifted about their centre; and the views of a support made of such."""
+"""Images and feature maps turned, scaled and shifted about their centre; and the augmented images of a support."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch.nn import functional
 from medfsad_bench.method import Images
 
 Maps = Float[Tensor, "n c h w"]
-UPRIGHT: Mapping[str, Any] = {  # views of an image that has one right way up
+UPRIGHT: Mapping[str, Any] = {  # augmentations of an image that has one right way up
     "rotations": (-22.5, -11.25, 11.25, 22.5),
     "shifts": (0.1,),
     "quarter_turns": False,
@@ -23,13 +23,13 @@ UPRIGHT: Mapping[str, Any] = {  # views of an image that has one right way up
 
 
 @dataclass(frozen=True)
-class ViewsConfig:
-    """Which views of a support image are made beside it; as it is, the 22 of RegAD.
+class AugmentationConfig:
+    """Which augmented images join a support image; by default, the 22 of RegAD.
 
     Attributes:
         rotations: Of each support image, degrees.
         shifts: Of each support image, along both diagonals and both ways, as a part of the edge.
-        quarter_turns: Whether each support image is turned by 90, 180 and 270 degrees, too.
+        quarter_turns: Whether each support image is also turned by 90, 180 and 270 degrees.
         flip: Whether it is mirrored, left to right.
         grey: Whether its colours are averaged.
     """
@@ -40,14 +40,14 @@ class ViewsConfig:
     flip: bool = True
     grey: bool = True
 
-    def views_of(self, images: Images) -> Float[Tensor, "_views 3 h w"]:
-        """Each image as it is, and its views."""
-        views = [images, *(rotated(images, degrees) for degrees in self.rotations)]
-        views += [shifted(images, x * s, y * s) for s in self.shifts for x in (-1, 1) for y in (-1, 1)]
-        views += [images.rot90(turns, (2, 3)) for turns in (1, 2, 3) if self.quarter_turns]
-        views += [images.flip(3)] if self.flip else []
-        views += [images.mean(1, keepdim=True).expand_as(images)] if self.grey else []
-        return torch.cat(views)
+    def augmented(self, images: Images) -> Float[Tensor, "_m 3 h w"]:
+        """The images as they are, then each augmentation of all of them."""
+        augmented = [images, *(rotated(images, degrees) for degrees in self.rotations)]
+        augmented += [shifted(images, x * s, y * s) for s in self.shifts for x in (-1, 1) for y in (-1, 1)]
+        augmented += [images.rot90(turns, (2, 3)) for turns in (1, 2, 3) if self.quarter_turns]
+        augmented += [images.flip(3)] if self.flip else []
+        augmented += [images.mean(1, keepdim=True).expand_as(images)] if self.grey else []
+        return torch.cat(augmented)
 
 
 def rotated(images: Images, degrees: float) -> Images:

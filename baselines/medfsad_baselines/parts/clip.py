@@ -63,12 +63,12 @@ class Clip(nn.Module):
         self.register_buffer("std", torch.tensor(scaling[1]).view(1, 3, 1, 1), persistent=False)
 
     def embedded(self, images: Images) -> Float[Tensor, "n t c"]:
-        """What enters the first block: the class token, then one token a patch, positions added."""
+        """What enters the first block: the class token, then one token per patch, positions added."""
         if images.shape[-1] != self.size_px:
             size = (self.size_px, self.size_px)
             images = functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
-        found: Tensor = self.visual._embeds((images.clamp(0, 1) - self.mean) / self.std)
-        return found
+        tokens: Tensor = self.visual._embeds((images.clamp(0, 1) - self.mean) / self.std)
+        return tokens
 
     def blocks(
         self,
@@ -91,12 +91,12 @@ class Clip(nn.Module):
                 f"Blocks {tuple(layers)} of a CLIP with {self.depth} are asked for. Expected numbers from 1 to "
                 f"{self.depth}; set layers to fit the backbone, as in --set layers={self.depth}."
             )
-        found = []
+        after_layers = []
         for number, block in enumerate(self.visual.transformer.resblocks[: max(layers)], start=1):
             tokens = change(number, block(tokens))
             if number in layers:
-                found.append(tokens)
-        return found
+                after_layers.append(tokens)
+        return after_layers
 
     def joint(self, tokens: Float[Tensor, "*n c"]) -> Float[Tensor, "*n d"]:
         """Tokens of the last width in the space that images and texts share, as unit vectors."""
@@ -124,14 +124,14 @@ class Clip(nn.Module):
 
 
 def ensemble(clip: Clip, prompts: Sequence[str]) -> Float[Tensor, " d"]:
-    """One embedding for many ways to say a thing: the mean of their unit embeddings, as a unit vector."""
+    """One embedding for many phrasings: the mean of their unit embeddings, as a unit vector."""
     return functional.normalize(clip.text(prompts).mean(0), dim=0)
 
 
 def residuals(levels: Levels, banks: Sequence[Float[Tensor, "_b _d"]]) -> Float[Tensor, "n p"]:
     """One minus the cosine of each patch to the nearest of a bank, averaged over levels; all are unit vectors."""
-    each = [1 - (level @ bank.T).amax(2) for level, bank in zip(levels, banks, strict=True)]
-    return torch.stack(each).mean(0)
+    distances = [1 - (level @ bank.T).amax(2) for level, bank in zip(levels, banks, strict=True)]
+    return torch.stack(distances).mean(0)
 
 
 def load_clip(config: ClipConfig, device: torch.device) -> Clip:

@@ -26,7 +26,7 @@ def state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
 
 @cache
 def _state_embeddings(clip: Clip, subject: str) -> Float[Tensor, "2 d"]:
-    lists = ([one.format(state.format(subject)) for one in TEMPLATES for state in states] for states in _STATES)
+    lists = ([photo.format(state.format(subject)) for photo in TEMPLATES for state in states] for states in _STATES)
     return torch.stack([ensemble(clip, prompts) for prompts in lists])
 
 

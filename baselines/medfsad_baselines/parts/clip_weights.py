@@ -38,18 +38,18 @@ def loaded_network(backbone: str, weights: str | None) -> tuple[Any, Scaling]:
     if backbone.startswith(RANDOM):
         if weights is not None:
             raise WeightsError(
-                f"--backbone {backbone!r} and --weights {weights} say two things. Expected the architecture alone "
-                f"beside a file: --backbone {backbone.removeprefix(RANDOM)}."
+                f"--backbone {backbone!r} and --weights {weights} contradict each other. Expected the architecture "
+                f"alone beside a file: --backbone {backbone.removeprefix(RANDOM)}."
             )
-        known = _architecture(backbone.removeprefix(RANDOM))
+        architecture = _architecture(backbone.removeprefix(RANDOM))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return _bare(known), SCALING
+            return _bare(architecture), SCALING
     from open_clip import get_pretrained_cfg, load_checkpoint
 
     name, _, tag = backbone.partition("/")
-    known, trained = _architecture(name), get_pretrained_cfg(name, tag) or {}
-    if trained.get("quick_gelu", False) != known.get("quick_gelu", False) and trained:
+    architecture, trained = _architecture(name), get_pretrained_cfg(name, tag) or {}
+    if trained.get("quick_gelu", False) != architecture.get("quick_gelu", False) and trained:
         raise WeightsError(
             f"--backbone {backbone!r}: the weights {tag!r} were trained with another activation than {name} has. "
             f"Expected {name.removesuffix('-quickgelu')}{'-quickgelu' if trained.get('quick_gelu') else ''}/{tag}."
@@ -57,7 +57,7 @@ def loaded_network(backbone: str, weights: str | None) -> tuple[Any, Scaling]:
     path = _from_hub(backbone, trained) if weights is None else Path(weights)
     if not path.is_file():
         raise WeightsError(f"--weights {path} doesn't exist. Expected weights of the CLIP {name}. {_ways(trained)}")
-    network = _bare(known)
+    network = _bare(architecture)
     try:
         load_checkpoint(network, str(path), weights_only=True)
     except Exception as error:
@@ -72,22 +72,22 @@ def _architecture(name: str) -> dict[str, Any]:
     """Its parts, if they are a vision transformer with a class token and a text tower of CLIP's own."""
     from open_clip import get_model_config
 
-    known = _TINY_CONFIG if name == TINY else get_model_config(name) or {}
-    vision, text = known.get("vision_cfg", {}), known.get("text_cfg", {})
+    architecture = _TINY_CONFIG if name == TINY else get_model_config(name) or {}
+    vision, text = architecture.get("vision_cfg", {}), architecture.get("text_cfg", {})
     plain = isinstance(vision.get("layers"), int) and vision.keys().isdisjoint({"attentional_pool", "pool_type"})
     own = text.keys() <= {"context_length", "vocab_size", "width", "heads", "layers"}
-    if not plain or not own or not known.keys() <= {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}:
+    if not plain or not own or not architecture.keys() <= {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}:
         raise WeightsError(
             f"--backbone {name!r} is no CLIP with a plain vision transformer that open_clip knows. Expected one, as in "
             f"{EXAMPLE}, or {RANDOM}{TINY} for a toy without weights."
         )
-    return known
+    return architecture
 
 
-def _bare(known: dict[str, Any]) -> Any:
+def _bare(architecture: dict[str, Any]) -> Any:
     from open_clip import CLIP
 
-    return CLIP(**known)
+    return CLIP(**architecture)
 
 
 def _from_hub(backbone: str, trained: dict[str, Any]) -> Path:

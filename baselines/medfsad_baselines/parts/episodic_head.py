@@ -1,4 +1,4 @@
-"""What a method that learns from labelled anomalies of other sets shares: episodes, their loop, and checkpoints.
+"""A head on a frozen network that learns, episode by episode, from labelled anomalies of other sets.
 
 An episode is K normal images of a source, and normal and anomalous queries of the same source.
 """
@@ -20,13 +20,13 @@ Episode = tuple[Float[Tensor, "k 3 h w"], Float[Tensor, "b 3 h w"], Float[Tensor
 
 
 @dataclass(frozen=True)
-class LabelledConfig:
+class EpisodicHeadConfig:
     """How long and on what a head is trained.
 
     Attributes:
-        train_shots: Supports a query in training.
+        train_shots: Supports per query in training.
         steps: Of training.
-        batch_size: Queries a step, half of them anomalous, all of one source.
+        batch_size: Queries per step, half of them anomalous, all of one source.
         learning_rate: Of Adam.
     """
 
@@ -40,7 +40,7 @@ class LabelledConfig:
         return asdict(self)
 
 
-class LabelledMethod(Method):
+class EpisodicHeadMethod(Method):
     """A head on a frozen network. Its author writes `sizes`, `new_head`, `loss` and `adapt`.
 
     Attributes:
@@ -49,9 +49,9 @@ class LabelledMethod(Method):
     """
 
     name: str
-    config: LabelledConfig
+    config: EpisodicHeadConfig
 
-    def __init__(self, config: LabelledConfig) -> None:
+    def __init__(self, config: EpisodicHeadConfig) -> None:
         self.config = config
         self._head: nn.Module | None = None
         self._sizes: tuple[int, ...] = ()
@@ -84,15 +84,15 @@ class LabelledMethod(Method):
                 "there are none. Prepare at least one more set with anomalous test images."
             )
         head, config = self.head(context), self.config
-        episodes = labelled_episodes(
+        episodes = training_episodes(
             labelled,
             shots=config.train_shots,
             batch_size=config.batch_size,
-            steps=config.steps,
             generator=Generator().manual_seed(context.seed),
         )
-        optimiser = torch.optim.Adam(head.parameters(), lr=config.learning_rate)
-        fit(optimiser, lambda: self.loss(head, next(episodes), context), config.steps, context.progress)
+
+        adam = torch.optim.Adam(head.parameters(), lr=config.learning_rate)
+        fit(head, adam, lambda: self.loss(head, next(episodes), context), config.steps, context.progress)
         self._head, self._sizes = head, self.sizes(context)
 
     def head(self, context: RunContext) -> nn.Module:
@@ -124,34 +124,33 @@ class LabelledMethod(Method):
         self._head, self._sizes = head, sizes
 
 
-def labelled_episodes(
-    sources: Sequence[LabelledSource], *, shots: int, batch_size: int, steps: int, generator: Generator
+def training_episodes(
+    sources: Sequence[LabelledSource], *, shots: int, batch_size: int, generator: Generator
 ) -> Iterator[Episode]:
-    """Support, queries and truth (1 for anomalous) of each step.
+    """Support, queries and truth (1 for anomalous) of one step after another, without end.
 
     Args:
         sources: Each with anomalies and at least two groups of normal images; a step is of one of them.
-        shots: Supports a step, one a group; fewer where a source has too few groups.
-        batch_size: Queries a step, half of them anomalous; none shares a group with a support.
-        steps: How many.
+        shots: Supports per step, one per group; fewer where a source has too few groups.
+        batch_size: Queries per step, half of them anomalous; none shares a group with a support.
         generator: On the CPU.
     """
     half = max(batch_size // 2, 1)
-    for _ in range(steps):
+    while True:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         order = torch.randperm(len(source), generator=generator).to(source.groups.device)
         support = _of_other_groups(source.groups, order, shots)
-        free = order[~torch.isin(source.groups[order], source.groups[support])]
-        bad = torch.randperm(len(source.anomalies), generator=generator)[:half].to(order.device)
-        queries = torch.cat([source[free[:half]], source.anomalies[bad]]).float() / 255
-        yield source[support].float() / 255, queries, torch.tensor([0.0] * len(free[:half]) + [1.0] * len(bad))
+        free = order[~torch.isin(source.groups[order], source.groups[support])][:half]
+        anomalous = torch.randperm(len(source.anomalies), generator=generator)[:half].to(order.device)
+        queries = torch.cat([source[free], source.anomalies[anomalous]]).float() / 255
+        yield source[support].float() / 255, queries, torch.tensor([0.0] * len(free) + [1.0] * len(anomalous))
 
 
 def _of_other_groups(groups: Int64[Tensor, " n"], order: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " k"]:
-    """The first of the first `count` groups in `order`, at least one group being left over."""
+    """The first image of each of the first `count` groups in `order`, at least one group being left over."""
     count = min(count, len(groups.unique()) - 1)
-    taken: dict[int, int] = {}
-    for place, group in zip(order.tolist(), groups[order].tolist(), strict=True):
-        if len(taken) < count:
-            taken.setdefault(group, place)
-    return torch.tensor(list(taken.values()), device=order.device)
+    first_of_group: dict[int, int] = {}
+    for index, group in zip(order.tolist(), groups[order].tolist(), strict=True):
+        if len(first_of_group) < count:
+            first_of_group.setdefault(group, index)
+    return torch.tensor(list(first_of_group.values()), device=order.device)

@@ -1,28 +1,27 @@
-"""Small heads on a frozen network: layers whose start hangs on a generator alone, and their training."""
+"""Small heads on a frozen network: layers whose initial values depend on a generator alone, and their training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Generator, Tensor, nn
 
+from medfsad_bench.learning import Losses, Training
+
 
 def fit(
+    head: nn.Module,
     optimiser: torch.optim.Optimizer,
-    loss_of: Callable[[], Tensor],
+    loss_of_step: Callable[[], Tensor],
     steps: int,
     progress: Callable[..., None] = lambda *_, **__: None,
-) -> list[float]:
-    """Take steps down a loss that is made anew for each; returns all losses."""
-    losses: list[float] = []
-    for step in range(1, steps + 1):
-        with torch.enable_grad():
-            loss = loss_of()
-            optimiser.zero_grad()
-            loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        progress(step, steps, loss=losses[-1])
-    return losses
+) -> None:
+    """Take steps down a loss that is computed anew for each."""
+
+    def losses_of_epoch(_epoch: int) -> Iterator[Losses]:
+        while True:
+            yield {"loss": loss_of_step()}
+
+    Training(head, optimiser).run(losses_of_epoch, steps=steps, progress=progress)
 
 
 def two_layers(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn.Sequential:

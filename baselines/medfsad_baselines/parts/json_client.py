@@ -18,8 +18,8 @@ from medfsad_bench.errors import MethodError
 _PAUSE_S = 0.2  # before the first retry; doubled before each further one
 
 
-class Wire(ABC):
-    """Someone who answers JSON with JSON."""
+class JsonClient(ABC):
+    """Asks somebody who answers JSON with JSON."""
 
     def __init__(self, name: str, *, timeout_s: float, retries: int) -> None:
         self.name = name
@@ -67,7 +67,7 @@ class Wire(ABC):
         return answer
 
 
-class Endpoint(Wire):
+class HttpClient(JsonClient):
     """An HTTP endpoint: each message is the body of a POST. Answers of 5xx are asked for again, of 4xx are not."""
 
     def __init__(self, name: str, url: str, *, timeout_s: float, retries: int) -> None:
@@ -92,8 +92,8 @@ class Endpoint(Wire):
                 raise ConnectionError(f"HTTP {error.code} ({error.reason})") from error
 
 
-class Process(Wire):
-    """A process: one message a line on its stdin, one answer a line on its stdout. Started anew after a silence."""
+class ProcessClient(JsonClient):
+    """A process: one message per line on its stdin, one answer per line on its stdout. Started anew after a silence."""
 
     def __init__(self, name: str, command: str, *, timeout_s: float, retries: int) -> None:
         super().__init__(name, timeout_s=timeout_s, retries=retries)
@@ -146,7 +146,7 @@ class Process(Wire):
 
 
 def _read(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str]") -> None:
-    """Pass lines on; an empty one says that there will be no more."""
+    """Pass lines on; an empty one says that no more will come."""
     if process.stdout is not None:
         with process.stdout:
             for line in process.stdout:

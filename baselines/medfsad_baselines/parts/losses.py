@@ -9,24 +9,24 @@ from medfsad_baselines.parts.attention import Tokens
 from medfsad_baselines.parts.maps import Stages, cosine_distance
 
 
-def stages_loss(known: Stages, found: Stages) -> Float[Tensor, ""]:
+def stages_loss(teacher: Stages, student: Stages) -> Float[Tensor, ""]:
     """The mean cosine distance of each stage, summed over stages."""
-    return torch.stack([cosine_distance(a, b).mean() for a, b in zip(known, found, strict=True)]).sum()
+    return torch.stack([cosine_distance(t, s).mean() for t, s in zip(teacher, student, strict=True)]).sum()
 
 
-def soft_mining(known: Tokens, found: Tokens, gamma: float) -> Float[Tensor, ""]:
+def soft_mining(tokens: Tokens, rebuilt: Tokens, gamma: float) -> Float[Tensor, ""]:
     """1 − cos of flattened maps; a position's gradient counts by its distance over the mean, to the power γ."""
-    distance = 1 - functional.cosine_similarity(known, found, dim=-1).detach()
+    distance = 1 - functional.cosine_similarity(tokens, rebuilt, dim=-1).detach()
     weight = (distance / distance.mean().clamp_min(1e-12)).pow(gamma)[..., None]
-    contracted = weight * found + ((1 - weight) * found).detach()
-    return (1 - functional.cosine_similarity(known.flatten(1), contracted.flatten(1), dim=1)).mean()
+    contracted = weight * rebuilt + ((1 - weight) * rebuilt).detach()
+    return (1 - functional.cosine_similarity(tokens.flatten(1), contracted.flatten(1), dim=1)).mean()
 
 
 def focal_and_dice(maps: Float[Tensor, "n gh gw"], masks: Bool[Tensor, "n h w"]) -> Float[Tensor, ""]:
     """Focal loss (γ = 2) and one minus Dice, at the masks' size."""
     size = list(masks.shape[1:])
-    found = functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    found, truth = found.clamp(1e-6, 1 - 1e-6), masks.to(found.dtype)
-    right = torch.where(masks, found, 1 - found)
-    dice = (2 * (found * truth).sum((1, 2)) + 1) / (found.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return -((1 - right) ** 2 * right.log()).mean() + (1 - dice).mean()
+    large = functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    probability, truth = large.clamp(1e-6, 1 - 1e-6), masks.to(large.dtype)
+    of_truth = torch.where(masks, probability, 1 - probability)
+    dice = (2 * (probability * truth).sum((1, 2)) + 1) / (probability.sum((1, 2)) + truth.sum((1, 2)) + 1)
+    return -((1 - of_truth) ** 2 * of_truth.log()).mean() + (1 - dice).mean()

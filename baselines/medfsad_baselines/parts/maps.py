@@ -1,4 +1,4 @@
-"""Maps of features and of scores: what maps are made of, and the sizes they come to."""
+"""Maps of features and of scores: their shapes, distances between them, and the sizes they are brought to."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 Stages = Sequence[Float[Tensor, "n _c _h _w"]]
+Shapes = Sequence[tuple[int, int, int]]  # channels, height and width of each stage
+
+
+def shapes_of(stages: Stages) -> tuple[tuple[int, int, int], ...]:
+    """Channels, height and width of each stage."""
+    return tuple((stage.shape[1], stage.shape[2], stage.shape[3]) for stage in stages)
 
 
 def cosine_distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
@@ -15,9 +21,9 @@ def cosine_distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) ->
     return 1 - functional.cosine_similarity(a, b, dim=1)
 
 
-def stages_maps(known: Stages, found: Stages, size_px: int) -> Float[Tensor, "_k n s s"]:
+def stage_maps(teacher: Stages, student: Stages, size_px: int) -> Float[Tensor, "_k n s s"]:
     """The cosine distances of each stage, all brought to one size."""
-    return torch.stack([enlarged(cosine_distance(a, b), size_px) for a, b in zip(known, found, strict=True)])
+    return torch.stack([enlarged(cosine_distance(t, s), size_px) for t, s in zip(teacher, student, strict=True)])
 
 
 def enlarged(maps: Float[Tensor, "n h w"], size_px: int) -> Float[Tensor, "n s s"]:
@@ -27,6 +33,6 @@ def enlarged(maps: Float[Tensor, "n h w"], size_px: int) -> Float[Tensor, "n s s
 
 
 def squared_up(tokens: Float[Tensor, "n l"]) -> Float[Tensor, "n s s"]:
-    """One value a token as maps, where the tokens fill a square row by row."""
+    """One value per token as maps, where the tokens fill a square row by row."""
     edge = round(tokens.shape[1] ** 0.5)
     return tokens.view(-1, edge, edge)

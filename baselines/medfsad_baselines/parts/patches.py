@@ -1,4 +1,9 @@
-"""Patch features and their nearest neighbours: what the feature-based baselines share."""
+"""Patch features and their nearest neighbours: what the feature-based baselines share.
+
+patch_grid           one vector per patch, from a network's stages
+nearest_distances    of each patch to the nearest vector of the support, as the papers write it
+MemoryBank           the same, faster
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +47,7 @@ def patch_grid(
     mode: Literal["bilinear", "nearest"] = "bilinear",
     edge: int | None = None,
 ) -> Float[Tensor, "n ph pw d"]:
-    """One vector a patch: stages brought to one grid, and joined.
+    """One vector per patch: stages brought to one grid, and joined.
 
     Args:
         stages: Feature maps, the finest first.
@@ -51,27 +56,32 @@ def patch_grid(
     """
     size = stages[0].shape[-2:] if edge is None else torch.Size((edge, edge))
     corners = False if mode == "bilinear" else None
-    alike = [
+    resized = [
         stage if stage.shape[-2:] == size else functional.interpolate(stage, size, mode=mode, align_corners=corners)
         for stage in map(channels_last, stages)
     ]
-    return torch.cat(alike, dim=1).permute(0, 2, 3, 1).contiguous()
+    return torch.cat(resized, dim=1).permute(0, 2, 3, 1).contiguous()
 
 
 def channels_last(stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The same, a position's channels side by side: so a CPU pools, interpolates and joins in a third of the time."""
+    """The same, each position's channels side by side: a CPU then pools, resizes and joins in a third of the time."""
     return stage.contiguous(memory_format=torch.channels_last)
 
 
-class Bank:
-    """Vectors of the support, ready to be searched.
+def nearest_distances(patches: Float[Tensor, "p d"], vectors: Float[Tensor, "m d"]) -> Float[Tensor, " p"]:
+    """Euclidean distance of each patch to its nearest vector, min |p − b|; what `MemoryBank` does faster."""
+    return torch.cdist(patches, vectors).amin(1)
+
+
+class MemoryBank:
+    """Vectors of the support, ready to be searched: `nearest_distances` for many patches.
 
     The squared distance |p − b|² is |p|² + (|b|² − 2 p·b). The bracket is a matrix product with an offset, and only its
-    least value a row is looked for; taken in blocks, what it fills stays in a CPU's cache. Vectors are taken from their
-    mean, so that little is lost by cancellation.
+    least value per row is needed; taken in blocks, it stays in a CPU's cache. The vectors' mean is subtracted first, so
+    that little is lost by cancellation.
 
     Attributes:
-        vectors: In an order that hangs on their values alone, so that the support's order doesn't matter.
+        vectors: In an order that depends on their values alone, so that the support's order doesn't matter.
     """
 
     def __init__(self, vectors: Float[Tensor, "m d"]) -> None:
@@ -101,16 +111,16 @@ class Bank:
         grids = [stage.shape[1:] for stage in stages]
         means = self._mean.split(widths)
         centred = [stage.flatten(1).T - mean for stage, mean in zip(stages, means, strict=True)]
-        coarsest, *finer = sorted(range(len(stages)), key=lambda place: len(centred[place]))
+        coarsest, *finer = sorted(range(len(stages)), key=lambda index: len(centred[index]))
         least = []
         for offset, factors in self._blocks:
             rows = factors.split(widths)
             bracket = _resized(torch.addmm(offset, centred[coarsest], rows[coarsest]), grids[coarsest], size)
-            for place in finer:
-                if grids[place] == size:
-                    bracket.addmm_(centred[place], rows[place])
+            for index in finer:
+                if grids[index] == size:
+                    bracket.addmm_(centred[index], rows[index])
                 else:
-                    bracket += _resized(centred[place] @ rows[place], grids[place], size)
+                    bracket += _resized(centred[index] @ rows[index], grids[index], size)
             least.append(bracket.amin(1))
         squares = (patches - self._mean).square().sum(2)
         return (squares + torch.stack(least).amin(0).view(size)).clamp_min(0).sqrt()

@@ -1,4 +1,4 @@
-"""Residual blocks as those of a ResNet, towards coarser grids and back."""
+"""Residual blocks like those of a ResNet, towards coarser grids and back."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ class Block(nn.Module):
             *(_spatial(width, width, scale, edge=3), nn.BatchNorm2d(width), nn.ReLU()),
             *(nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
         )
-        alike = scale == 0 and inputs == outputs
+        same_shape = scale == 0 and inputs == outputs
         shortcut = nn.Sequential(_spatial(inputs, outputs, scale, edge=1), nn.BatchNorm2d(outputs))
-        self.shortcut: nn.Module = nn.Identity() if alike else shortcut
+        self.shortcut: nn.Module = nn.Identity() if same_shape else shortcut
         self.rectified = rectified
 
     def forward(self, x: Float[Tensor, "n _c _h _w"]) -> Float[Tensor, "n _d _i _j"]:
@@ -29,18 +29,18 @@ class Block(nn.Module):
 
 def residual_blocks(inputs: int, outputs: int, scale: int, depth: int, *, rectified: bool) -> nn.Sequential:
     """`depth` blocks, the first of which changes the resolution; with `rectified` false the last ends without it."""
-    ends = [rectified or place < depth - 1 for place in range(depth)]
+    ends = [rectified or index < depth - 1 for index in range(depth)]
     first = Block(inputs, outputs, scale, rectified=ends[0])
     return nn.Sequential(first, *(Block(outputs, outputs, rectified=end) for end in ends[1:]))
 
 
-def halvings(inputs: int, outputs: int, height: int, wanted: int) -> list[nn.Module]:
+def halvings(inputs: int, outputs: int, height: int, target_height: int) -> list[nn.Module]:
     """3 × 3 convolutions of stride 2 from one height down to another; one of 1 × 1 where there is nothing to halve."""
-    parts: list[nn.Module] = []
-    while height > wanted:
-        parts += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    layers: list[nn.Module] = []
+    while height > target_height:
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         inputs, height = outputs, (height + 1) // 2
-    return parts or [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return layers or [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def _spatial(inputs: int, outputs: int, scale: int, *, edge: int) -> nn.Module:

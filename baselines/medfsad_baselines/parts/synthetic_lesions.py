@@ -1,6 +1,6 @@
 """Synthetic lesions for normal images, the three kinds that MediCLIP trains with (Zhang et al., MICCAI 2024).
 
-cut and paste    a rectangle of a normal image, put elsewhere (Li et al., CutPaste, CVPR 2021)
+cut and paste    a rectangle of a normal image, pasted elsewhere (Li et al., CutPaste, CVPR 2021)
 intensity        Gaussian noise, smoothed, added within an ellipse: brighter or darker tissue
 source           tissue pushed outwards within a disc, as a growing mass does (Baugh et al., Many Tasks, MICCAI 2023)
 
@@ -23,10 +23,10 @@ Mask = Bool[Tensor, "h w"]
 def with_lesions(
     support: Images, count: int, generator: Generator
 ) -> tuple[Float[Tensor, "m 3 h w"], Bool[Tensor, "m h w"]]:
-    """`count` images with a lesion each and its mask: supports and kinds take turns.
+    """`count` images with a lesion each, and the lesions' masks: supports and kinds take turns.
 
     Args:
-        support: Normal images on the CPU; the result hangs on their order.
+        support: Normal images on the CPU; the result depends on their order.
         count: How many.
         generator: On the CPU.
     """
@@ -39,7 +39,7 @@ def with_lesions(
 
 
 def cut_paste(image: Image, donor: Image, generator: Generator) -> tuple[Image, Mask]:
-    """A rectangle of `donor`, of 2 to 15 % of the area, at another place."""
+    """A rectangle of `donor`, of 2 to 15 % of the area, at another position."""
     height, width = image.shape[1:]
     area, ratio = _uniform(0.02, 0.15, generator) * height * width, _uniform(0.4, 2.5, generator)
     rows = min(max(int((area * ratio) ** 0.5), 2), height - 1)
@@ -67,7 +67,7 @@ def source(image: Image, _donor: Image, generator: Generator) -> tuple[Image, Ma
     """What lies at r² of the way to the disc's edge comes to lie at r: the middle grows, the edge stays."""
     height, width = image.shape[1:]
     radius = _uniform(0.1, 0.25, generator) * min(height, width)
-    rows, columns = _places(image)
+    rows, columns = _positions(image)
     row, column = _uniform(radius, height - radius, generator), _uniform(radius, width - radius, generator)
     share = ((rows - row) ** 2 + (columns - column) ** 2).sqrt() / radius
     pull = share.clamp(max=1)  # r² / r
@@ -83,13 +83,13 @@ KINDS: tuple[Callable[[Image, Image, Generator], tuple[Image, Mask]], ...] = (cu
 def _ellipse(image: Image, generator: Generator) -> Float[Tensor, "h w"]:
     """Squared distance from a random centre in units of random half axes: below 1 inside."""
     height, width = image.shape[1:]
-    rows, columns = _places(image)
+    rows, columns = _positions(image)
     row, column = _uniform(0.2, 0.8, generator) * height, _uniform(0.2, 0.8, generator) * width
     tall, broad = _uniform(0.06, 0.2, generator) * height, _uniform(0.06, 0.2, generator) * width
     return ((rows - row) / tall) ** 2 + ((columns - column) / broad) ** 2
 
 
-def _places(image: Image) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+def _positions(image: Image) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
     rows, columns = torch.meshgrid(
         *(torch.arange(edge, dtype=torch.float32) for edge in image.shape[1:]), indexing="ij"
     )

@@ -1,11 +1,11 @@
-"""What the trained baselines share: training images, one loop, checkpoints, and maps that are computed once.
+"""What the trained baselines share: their settings, one way to train and to score, and maps that are computed once.
 
-sources    normal images of the other sets, once, in `pretrain`; the map of a query then hangs on no support
+sources    normal images of the other sets, once, in `pretrain`; the map of a query then depends on no support
 support    the K images, anew in every `adapt`
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,13 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medfsad_baselines.parts.maps import Shapes, Stages, shapes_of
 from medfsad_baselines.parts.patches import FeatureConfig
-from medfsad_baselines.parts.pools import Batch, SourcePool, SupportPool
-from medfsad_baselines.parts.trainer import Shapes, Trainer, shapes_of
+from medfsad_baselines.parts.training_images import Batch, SupportImages, TrainingImages
 from medfsad_bench.errors import MethodError, WeightsError
+from medfsad_bench.learning import Losses, SourceImages, Training
 from medfsad_bench.method import Images, ImageSource, Method, RunContext, Scorer, Scores
 
 SMALL: Mapping[str, Any] = {"backbone": "efficientnet_lite0", "size_px": 128, "batch_size": 8}
+_EPOCH = 40  # in a seed: the random numbers of an epoch's order and noise, apart from all others
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TrainingConfig(FeatureConfig):
 
     Attributes:
         trained_on: `sources`: the other sets' normals, once; `support`: the K images alone, at each adaptation.
-        batch_size: Images a step; on the support, at most all of it.
+        batch_size: Images per step; on the support, at most all of it.
         epochs: Passes over all sources; 0 leaves the network untrained (a control).
         steps: If set, training on the sources stops after so many steps.
         support_steps: Steps on a support.
@@ -64,7 +66,8 @@ class PretrainedMethod(Method):
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = self.settings = config
-        self._trainer: Trainer | None = None
+        self._training: Training | None = None
+        self._shapes: Shapes = ()
         self._finished = False
         self._weights = object()  # stands for the present weights in the cache of maps
 
@@ -84,75 +87,92 @@ class PretrainedMethod(Method):
         """Train on the sources, from wherever `load_state` left off."""
         if self._finished:
             return
-        pool = SourcePool(sources, self.settings.features, context)
-        trainer = self._trainer = self._trainer or self._untrained(pool.stages(np.array([0])), context)
-        trainer.network.to(context.device)
-        total = -(-len(pool) // self.settings.batch_size) * self.settings.epochs
-        trainer.run(
-            pool,
-            self.loss,
-            steps=total if self.settings.steps is None else min(total, self.settings.steps),
-            batch_size=self.settings.batch_size,
-            seed=context.seed,
+        images = SourceImages(sources, self.settings.features, context)
+        if self._training is None:
+            self._shapes = shapes_of(images.stages(np.array([0])))
+            self._training = self._untrained(self._shapes, seed=context.seed)
+        self._training.to(context.device)
+        steps = -(-len(images) // self.settings.batch_size) * self.settings.epochs
+        self._training.run(
+            self._losses_of_epoch(self._training.network, images, seed=context.seed),
+            steps=steps if self.settings.steps is None else min(steps, self.settings.steps),
             epoch_end=context.epoch_end,
             progress=context.progress,
         )
         self._finished = True
 
-    def trained(self, stages: Sequence[Tensor], context: RunContext) -> nn.Module:
+    def trained(self, stages: Stages, context: RunContext) -> nn.Module:
         """The network as the sources left it, ready to score; untrained if there were none.
 
         Raises:
             MethodError: If it was made for stages of another shape.
         """
-        trainer = self._trainer or self._untrained(stages, context)
-        if shapes_of(stages) != trainer.shapes:
+        shapes = shapes_of(stages)
+        if self._training is not None and shapes != self._shapes:
             raise MethodError(
-                f"The network was trained on feature maps of {trainer.shapes} (channels, height, width), and these "
-                f"images give {shapes_of(stages)}. Expected the image size and backbone of training."
+                f"The network was trained on feature maps of {self._shapes} (channels, height, width), and these "
+                f"images give {shapes}. Expected the image size and backbone of training."
             )
-        return trainer.network.to(context.device).eval()
+        training = self._training or self._untrained(shapes, seed=context.seed)
+        return training.network.to(context.device).eval()
 
     def state(self) -> dict[str, Tensor]:
         """Network, optimiser and counters."""
-        if self._trainer is None:
+        if self._training is None:
             return {}
-        return {"finished": torch.tensor(self._finished), **self._trainer.state()}
+        shapes = torch.tensor(self._shapes, dtype=torch.int64)
+        return {"shapes": shapes, "finished": torch.tensor(self._finished), **self._training.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a state; training goes on from it."""
+        """Take up a state; training goes on from it.
+
+        Raises:
+            WeightsError: If it is another method's, or a name or shape differs.
+        """
         if "shapes" not in state or "finished" not in state:
             raise WeightsError(
                 f"The checkpoint holds no state of {type(self).__name__} (no shapes). Name another file."
             )
-        trainer = self._new([(int(c), int(h), int(w)) for c, h, w in state["shapes"].tolist()], seed=0)
-        trainer.load_state(state)
-        self._trainer, self._finished, self._weights = trainer, bool(state["finished"]), object()
+        shapes = tuple((int(c), int(h), int(w)) for c, h, w in state["shapes"].tolist())
+        training = self._untrained(shapes, seed=0)
+        training.load_state(state)
+        self._training, self._shapes = training, shapes
+        self._finished, self._weights = bool(state["finished"]), object()
 
-    def _untrained(self, stages: Sequence[Tensor], context: RunContext) -> Trainer:
-        return self._new(shapes_of(stages), seed=context.seed, device=context.device)
-
-    def _new(self, shapes: Shapes, *, seed: int, device: torch.device | None = None) -> Trainer:
+    def _untrained(self, shapes: Shapes, *, seed: int) -> Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self.network(shapes)
-        network = network.to(device)
-        return Trainer(network, self.optimiser(network), shapes)
+        return Training(network, self.optimiser(network))
+
+    def _losses_of_epoch(
+        self, network: nn.Module, images: TrainingImages, *, seed: int
+    ) -> Callable[[int], Iterator[Losses]]:
+        """Every image once, in random order, batch by batch."""
+
+        def losses_of_epoch(epoch: int) -> Iterator[Losses]:
+            rng = np.random.default_rng([seed, _EPOCH, epoch])
+            order = rng.permutation(len(images))
+            for start in range(0, len(order), self.settings.batch_size):
+                batch = Batch(images, order[start : start + self.settings.batch_size], rng)
+                yield {"loss": self.loss(network, batch)}
+
+        return losses_of_epoch
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Images to be scored, in [0, 1], and the frozen network's features of them, one tensor a stage."""
+class Queries:
+    """Images to be scored, in [0, 1], and the frozen network's features of them, one tensor per stage."""
 
     images: Images
-    stages: Sequence[Tensor]
+    stages: Stages
 
 
 class TrainedMethod(PretrainedMethod):
     """One whose network says what normal is, from sources or a support. Its author writes `network`, `loss`, `maps`."""
 
     @abstractmethod
-    def maps(self, network: nn.Module, seen: Seen) -> Float[Tensor, "n _s _t"]:
+    def maps(self, network: nn.Module, queries: Queries) -> Float[Tensor, "n _s _t"]:
         """Anomaly maps, each of its own image alone."""
 
     def pretrain(self, sources: Mapping[str, ImageSource], context: RunContext) -> None:
@@ -165,30 +185,26 @@ class TrainedMethod(PretrainedMethod):
         if self.settings.trained_on == "support":
             return self._scorer(self._fitted(support, context), context, key=None)
         network = self.trained(context.features(self.settings.features, support), context)
-        key = (self._weights, self._trainer.step) if self._trainer else object()
+        key = (self._weights, self._training.step) if self._training else object()
         return self._scorer(network, context, key=key)
 
     def _fitted(self, support: Images, context: RunContext) -> nn.Module:
-        pool = SupportPool(support, self.settings.features, context)
-        trainer = self._untrained(pool.stages(np.array([0])), context)
-        trainer.run(
-            pool,
-            self.loss,
-            steps=self.settings.support_steps,
-            batch_size=self.settings.batch_size,
-            seed=context.seed,
-        )
-        return trainer.network
+        images = SupportImages(support, self.settings.features, context)
+        training = self._untrained(shapes_of(images.stages(np.array([0]))), seed=context.seed)
+        training.to(context.device)
+        losses_of_epoch = self._losses_of_epoch(training.network, images, seed=context.seed)
+        training.run(losses_of_epoch, steps=self.settings.support_steps)
+        return training.network
 
     def _scorer(self, network: nn.Module, context: RunContext, *, key: object) -> Scorer:
         network.eval()
 
-        def seen(images: Images) -> tuple[Tensor]:
-            return (self.maps(network, Seen(images, context.features(self.settings.features, images))),)
+        def maps_of(images: Images) -> tuple[Tensor]:
+            return (self.maps(network, Queries(images, context.features(self.settings.features, images))),)
 
         def score(images: Images) -> Scores:
             with torch.no_grad():
-                (maps,) = seen(images) if key is None else context.cached(key, images, seen)
+                (maps,) = maps_of(images) if key is None else context.cached(key, images, maps_of)
             return Scores(pixel=maps)
 
         return score
