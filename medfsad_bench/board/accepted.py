@@ -1,6 +1,7 @@
 """Accepted rows: which runs and results there are, what is taken in, and whether what was taken in still holds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
 from medfsad_bench.board.significance import evidence_in
 from medfsad_bench.errors import MedfsadError, ResultsError
-from medfsad_bench.estimates.image import scored
-from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.estimates.image import score_matrix
+from medfsad_bench.files import whole, write_text
+from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.results.rescore import differences, rescored
 from medfsad_bench.results.row import Row, read_row, read_scores
 
@@ -46,10 +48,10 @@ def rows_in_results(results: Path) -> list[Row]:
 
 
 def accept(run: Path, results: Path) -> Row:
-    """Validate a run by recomputing its figures and append its row to `<results>/<method>.jsonl`.
+    """Validate a run by recomputing its estimates and append its row to `<results>/<method>.jsonl`.
 
     Raises:
-        ResultsError: If the figures differ from the scores, or the row is there already.
+        ResultsError: If the estimates differ from the scores, a protocol check failed, or the row is there already.
     """
     row = read_row(run / "row.json")
     differ = differences(row, rescored(run, row))
@@ -58,18 +60,14 @@ def accept(run: Path, results: Path) -> Row:
             f"{run}: {', '.join(differ)} of row.json can't be recomputed from scores.parquet. Run the cell again."
         )
     for check_name, fault in row.failed_checks.items():
-        raise ResultsError(f"{run}: kept off the board, as the protocol lint fails at {check_name!r}: {fault}.")
-    if any(known.run_id == row.run_id for known in rows_in_results(results)):
+        raise ResultsError(f"{run}: kept off the board, as the protocol check {check_name!r} failed: {fault}.")
+    if row.run_id in {accepted.run_id for accepted in rows_in_results(results)}:
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
-    kept = results / "scores"  # so that anyone can recompute the row, and pair it with another
-    kept.mkdir(parents=True, exist_ok=True)
-    (kept / f".{row.run_id}.tmp").write_bytes((run / "scores.parquet").read_bytes())
-    (kept / f".{row.run_id}.tmp").replace(kept / f"{row.run_id}.parquet")
+    with whole(_scores_of(row, results)) as temporary:
+        shutil.copyfile(run / "scores.parquet", temporary)
     path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(before + json.dumps(row.dump(), ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    write_text(path, before + json.dumps(row.dump(), ensure_ascii=False) + "\n")
     return row
 
 
@@ -82,7 +80,7 @@ def check(results: Path) -> list[str]:
         if row.run_id in seen:
             faults.append(f"{row.run_id} stands twice")
         seen.add(row.run_id)
-        faults += _score_faults(row, results / "scores" / f"{row.run_id}.parquet")
+        faults += _score_faults(row, _scores_of(row, results))
     page = results.parent / "LEADERBOARD.md"
     shown = as_markdown(groups(rows, evidence_in(results)))
     if rows and (not page.is_file() or page.read_text("utf-8") != shown):
@@ -90,12 +88,19 @@ def check(results: Path) -> list[str]:
     return faults
 
 
+def _scores_of(row: Row, results: Path) -> Path:
+    """Where an accepted row's scores lie, so that anyone can recompute it, and pair it with another."""
+    return results / "scores" / f"{row.run_id}.parquet"
+
+
 def _score_faults(row: Row, path: Path) -> list[str]:
     """Whether the accepted scores are there and give the row's AUROC."""
     try:
-        found = scored(read_scores(path))
-        again = float(np.mean([auroc_score(draw, found.anomalous) for draw in found.matrix]))
+        matrix = score_matrix(read_scores(path))
+        recomputed = float(np.mean([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores]))
     except MedfsadError as error:
         return [f"{row.run_id}: {error}"]
-    stated = row.metrics["image_auroc"].value
-    return [] if again == stated else [f"{row.run_id}: its scores give an AUROC of {again:.6f}, the row {stated:.6f}"]
+    stated = row.metrics[IMAGE_AUROC.name].value
+    if recomputed == stated:
+        return []
+    return [f"{row.run_id}: its scores give an AUROC of {recomputed:.6f}, the row {stated:.6f}"]

@@ -12,15 +12,16 @@ from jaxtyping import Float, UInt8
 
 from medfsad_bench.episodes.contamination import support_rows
 from medfsad_bench.errors import ResultsError
+from medfsad_bench.files import whole
 from medfsad_bench.results.row import Row, read_row, read_scores
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.sheet import outline
 
-EACH = 2  # queries of a kind, if none are named
+EACH = 2  # queries of each kind, if none are named
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PictureLine:
     """One line of the picture.
 
     Attributes:
@@ -68,85 +69,11 @@ def write_picture(run: Path, dataset: Dataset, path: Path, *, draw: int = 0, ids
         raise ResultsError(
             f"--query {missing[0]!r} is no test image of {row.target}. `medfsad inspect` shows the file."
         )
-    chosen = list(ids) or _telling(scores)
+    chosen = list(ids) or _extremes(scores)
     lines = _lines(run, dataset, draw, chosen, scores)
     support = dataset.images(support_rows(dataset, draw, row.shots, row.contaminated_supports))
     _draw(row, lines, support, path)
     return chosen
-
-
-def _telling(scores: pd.DataFrame) -> list[str]:
-    table = scores.sort_values("score", ascending=False)
-    anomalous, normal = table[table["anomalous"]], table[~table["anomalous"]]
-    picked = [*anomalous.index[:EACH], *anomalous.index[-EACH:], *normal.index[:EACH], *normal.index[-EACH:]]
-    return list(dict.fromkeys(picked))
-
-
-def _lines(run: Path, dataset: Dataset, draw: int, ids: Sequence[str], table: pd.DataFrame) -> list[Shown]:
-    rank = table["score"].rank(pct=True)
-    weights, rows = _weights(run, draw)
-    found = []
-    try:
-        with h5py.File(run / "maps.h5", "r") as file:
-            position = {int(index): place for place, index in enumerate(file["rows"][:])}
-            for name in ids:
-                index = int(table["index"].loc[name])
-                kind = str(table.loc[name, "disease"]) if table.loc[name, "anomalous"] else "normal"
-                mask = dataset.mask(index)
-                found.append(
-                    Shown(
-                        f"{name}\n{kind}, scored above {100 * rank[name]:.0f} %",
-                        dataset.images(np.array([index]))[0],
-                        outline(mask) if mask.any() else None,
-                        file[f"draw{draw:02d}"][position[index]],
-                        None if weights is None else weights[rows[index]],
-                    )
-                )
-    except (OSError, KeyError) as error:
-        raise ResultsError(
-            f"{run}: no anomaly maps were kept there. Run the cell again in another --runs folder with --save-maps."
-        ) from error
-    return found
-
-
-def _weights(run: Path, draw: int) -> tuple[np.ndarray | None, dict[int, int]]:
-    path = run / "support.npz"
-    if not path.is_file():
-        return None, {}
-    with np.load(path, allow_pickle=False) as file:
-        return file["weights"][draw], {int(index): place for place, index in enumerate(file["rows"])}
-
-
-def _draw(row: Row, lines: Sequence[Shown], support: UInt8[np.ndarray, "k s s 3"], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    columns = 2 + len(support)
-    figure = Figure(figsize=(1.75 * columns, 2.05 * len(lines) + 0.5), layout="constrained")
-    panels = figure.subplots(len(lines), columns, squeeze=False)
-    low, high = min(float(line.heat.min()) for line in lines), max(float(line.heat.max()) for line in lines)
-    figure.suptitle(f"{row.method} on {row.target}, {row.shots} shots: query, anomaly map, support", fontsize=10)
-    for line, place in zip(lines, panels, strict=True):
-        for axis in place:
-            axis.set_axis_off()
-        place[0].imshow(line.image)
-        place[0].set_title(line.title, fontsize=6)
-        place[1].imshow(line.image)
-        edge = line.image.shape[0]
-        place[1].imshow(line.heat, cmap="inferno", alpha=0.6, vmin=low, vmax=high, extent=(0, edge, edge, 0))
-        place[1].set_title("map", fontsize=6)
-        if line.truth is not None:
-            rows, columns_ = np.nonzero(line.truth)
-            scale = edge / np.array(line.truth.shape)
-            for axis in place[:2]:
-                axis.scatter(columns_ * scale[1], rows * scale[0], s=0.3, c="cyan")
-        for number, axis in enumerate(place[2:]):
-            axis.imshow(support[number])
-            if line.weights is not None:
-                axis.set_title(f"weight {line.weights[number]:.2f}", fontsize=7)
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
 
 
 def target_of(run: Path) -> tuple[str, str]:
@@ -158,3 +85,75 @@ def target_of(run: Path) -> tuple[str, str]:
     row = read_row(run / "row.json")
     config = json.loads((run / "config.json").read_text("utf-8"))
     return str(config["benchmark"]), row.target
+
+
+def _extremes(scores: pd.DataFrame) -> list[str]:
+    table = scores.sort_values("score", ascending=False)
+    anomalous, normal = table[table["anomalous"]], table[~table["anomalous"]]
+    picked = [*anomalous.index[:EACH], *anomalous.index[-EACH:], *normal.index[:EACH], *normal.index[-EACH:]]
+    return list(dict.fromkeys(picked))
+
+
+def _lines(run: Path, dataset: Dataset, draw: int, ids: Sequence[str], table: pd.DataFrame) -> list[PictureLine]:
+    rank = table["score"].rank(pct=True)
+    weights, rows = _weights(run, draw)
+    lines = []
+    try:
+        with h5py.File(run / "maps.h5", "r") as file:
+            position = {int(index): number for number, index in enumerate(file["rows"][:])}
+            for name in ids:
+                index = int(table["index"].loc[name])
+                kind = str(table.loc[name, "disease"]) if table.loc[name, "anomalous"] else "normal"
+                mask = dataset.mask(index)
+                lines.append(
+                    PictureLine(
+                        f"{name}\n{kind}, scored above {100 * rank[name]:.0f} %",
+                        dataset.images(np.array([index]))[0],
+                        outline(mask) if mask.any() else None,
+                        file[f"draw{draw:02d}"][position[index]],
+                        None if weights is None else weights[rows[index]],
+                    )
+                )
+    except (OSError, KeyError) as error:
+        raise ResultsError(
+            f"{run}: no anomaly maps were kept there. Run the cell again in another --runs folder with --save-maps."
+        ) from error
+    return lines
+
+
+def _weights(run: Path, draw: int) -> tuple[np.ndarray | None, dict[int, int]]:
+    path = run / "support.npz"
+    if not path.is_file():
+        return None, {}
+    with np.load(path, allow_pickle=False) as file:
+        return file["weights"][draw], {int(index): number for number, index in enumerate(file["rows"])}
+
+
+def _draw(row: Row, lines: Sequence[PictureLine], support: UInt8[np.ndarray, "k s s 3"], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    columns = 2 + len(support)
+    figure = Figure(figsize=(1.75 * columns, 2.05 * len(lines) + 0.5), layout="constrained")
+    panels = figure.subplots(len(lines), columns, squeeze=False)
+    low, high = min(float(line.heat.min()) for line in lines), max(float(line.heat.max()) for line in lines)
+    figure.suptitle(f"{row.method} on {row.target}, {row.shots} shots: query, anomaly map, support", fontsize=10)
+    for line, (query, heat, *supports) in zip(lines, panels, strict=True):
+        query.imshow(line.image)
+        query.set_title(line.title, fontsize=6)
+        heat.imshow(line.image)
+        edge = line.image.shape[0]
+        heat.imshow(line.heat, cmap="inferno", alpha=0.6, vmin=low, vmax=high, extent=(0, edge, edge, 0))
+        heat.set_title("map", fontsize=6)
+        if line.truth is not None:
+            y, x = np.nonzero(line.truth)
+            scale = edge / np.array(line.truth.shape)
+            for axis in (query, heat):
+                axis.scatter(x * scale[1], y * scale[0], s=0.3, c="cyan")
+        for number, axis in enumerate(supports):
+            axis.imshow(support[number])
+            if line.weights is not None:
+                axis.set_title(f"weight {line.weights[number]:.2f}", fontsize=7)
+    for axis in panels.ravel():
+        axis.set_axis_off()
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -61,10 +61,10 @@ def _tables(found: "Comparison") -> list[Table]:
         table.add_row(one.target, *_cells(one.differences["image_auroc"]))
     tables.append(table)
     table = _table(f"{title}: mean over {len(found.targets)} targets", "figure, for")
-    for name, pooled in found.pooled.items():
-        table.add_row(f"{name}, these", *_cells(pooled.here))
-        if pooled.elsewhere is not None:
-            table.add_row(f"{name}, others", *_cells(pooled.elsewhere))
+    for name, mean in found.means.items():
+        table.add_row(f"{name}, these", *_cells(mean.these_targets))
+        if mean.other_targets is not None:
+            table.add_row(f"{name}, others", *_cells(mean.other_targets))
     table.caption = f"{_CAPTION} `these`: other images and draws of these targets; `others`: other targets like them."
     return [*tables, table]
 

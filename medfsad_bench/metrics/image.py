@@ -1,4 +1,4 @@
-"""Image level: one score an image against one label an image, higher is more anomalous.
+"""Image level: one score per image against one label per image, higher is more anomalous.
 
 Every function is exact (all distinct scores are thresholds; equal scores are one threshold), depends on the order of
 the scores only, and raises `MetricError` where a class is missing, a score isn't finite or the lengths differ.

@@ -26,7 +26,7 @@ import pandas as pd
 from medfsad_bench import __version__
 from medfsad_bench.errors import ResultsError, StoreError
 from medfsad_bench.estimates.of_run import estimates_of_run
-from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.protocol_checks import (
     check_episodes,

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from medfsad_bench.estimates.lesion import measure_lesions
-from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS, PixelDraw, measure_pixels, measure_streamed
+from medfsad_bench.estimates.pixel import PixelDraw, measure_pixels, measure_streamed
 from medfsad_bench.manifest import PIXEL_TRUTH
+from medfsad_bench.metrics.lesion import measure_lesions
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.runner.maps import enlarged
 from medfsad_bench.store import Dataset
 
@@ -42,7 +43,7 @@ class PixelTruth:
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures that the kind of truth supports."""
-        return BOX_METRICS if self._boxes else PIXEL_METRICS
+        return tuple(BOX_METRICS if self._boxes else PIXEL_METRICS)
 
     def lesion_shares(self) -> Float64[np.ndarray, " n"]:
         """Part of a test image's area that its lesions (or boxes) cover."""

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medfsad_bench.metrics.curve import STATISTICS
 from medfsad_bench.metrics.interval import interval_of, replicate_all
+from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
-from medfsad_bench.metrics.streaming import TOLERANCE, streamed_pixel_metrics
+from medfsad_bench.metrics.streaming import TOLERANCE, bounded_metrics, streamed_histogram
 
 
 def scene(images: int, size_px: int, *, seed: int = 0) -> Any:
@@ -110,14 +110,14 @@ def bootstrap(rounds: int) -> None:
     anomalous = np.arange(1600) < 800
     scores = rng.normal(size=(10, 1600)) + anomalous
     groups = np.arange(1600) // 2
-    for names in (("auroc",), tuple(STATISTICS)):
+    for metrics in ((IMAGE_AUROC,), tuple(IMAGE_METRICS.values())):
 
-        def call(names: tuple[str, ...] = names) -> Any:
-            tables = replicate_all(scores, anomalous, groups, metrics=names, replicates=2000)
-            return [interval_of(table, area=True) for table in tables.values()]
+        def call(metrics: tuple[Metric, ...] = metrics) -> Any:
+            tables = replicate_all(scores, anomalous, groups, metrics=metrics, replicates=2000)
+            return [interval_of(table, smooth=True) for table in tables.values()]
 
         took = timed(call, rounds=rounds)
-        what = names[0] if len(names) == 1 else f"all {len(names)} image figures"
+        what = metrics[0].name if len(metrics) == 1 else f"all {len(metrics)} image metrics"
         print(f"bootstrap: 2,000 × 1,600 images × 10 draws, {what}: {took.clock_s:.2f} s,")
         print(f"  {took.core_s:.2f} s in the cores' time (goal: 5)")
 
@@ -145,7 +145,7 @@ def streamed(rounds: int, megapixels: int) -> None:
                 for one, mask in zip(*(np.load(path, mmap_mode="r") for path in paths), strict=True):
                     yield np.asarray(one), np.asarray(mask)
 
-        took = timed(lambda: streamed_pixel_metrics(Images()), rounds=rounds)
+        took = timed(lambda: bounded_metrics(streamed_histogram(Images())), rounds=rounds)
     pixels = count * 512**2
     rate, of_core = (pixels / 1e6 / seconds for seconds in (took.clock_s, took.core_s))
     print(
