@@ -88,7 +88,7 @@ IMAGE_METRICS = _by_name(
         "image FPR at TPR 95 %",
         image.fpr_at_tpr_error,
         curve.fpr_at_tpr,
-        "a point of the ROC curve; as a figure of detectors, Liang et al., ICLR 2018",
+        "a point of the ROC curve (Liang et al., ICLR 2018)",
         higher_is_better=False,
     ),
     Metric(
@@ -110,7 +110,7 @@ IMAGE_METRICS = _by_name(
         "largest balanced accuracy (oracle)",
         image.balanced_accuracy_max_score,
         curve.balanced_accuracy_max,
-        "Youden 1950: his J is 2 × - 1",
+        "½ (J + 1), J of Youden 1950",
         low=0.5,  # flagging nothing has one half
     ),
 )
