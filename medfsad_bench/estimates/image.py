@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate, metric_estimate
+from medfsad_bench.estimates.lesion import size_names
 from medfsad_bench.metrics.interval import replicate_all
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 
@@ -109,8 +110,6 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
 
 def lesion_groups(shares: Float64[np.ndarray, " n"]) -> list[str]:
     """Name of the size group of an image's lesions, of their share of its area; empty where there is none."""
-    from medfsad_bench.estimates.lesion import size_names
-
     names = size_names(LESION_SHARES)
     groups = np.searchsorted(LESION_SHARES, shares, side="right")
     return [names[group] if share > 0 else "" for share, group in zip(shares, groups, strict=True)]

@@ -35,7 +35,7 @@ class Threshold(BaseModel):
 
     Attributes:
         method: How, in one line.
-        level: False-alarm rate it aims at.
+        level: False-positive rate that it aims at.
         images: Calibration images per draw.
     """
 

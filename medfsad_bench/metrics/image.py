@@ -48,7 +48,8 @@ def sensitivity_at_specificity_score(
 ) -> float:
     """Share of anomalous images flagged when at least `specificity` of the normal ones are not; in [0, 1].
 
-    With n normal images only multiples of 1/n can be had: below 20 of them a specificity of 0.95 means no false alarm.
+    With n normal images only multiples of 1/n can be had: below 20 of them a specificity of 0.95 means no false
+    positive.
 
     >>> sensitivity_at_specificity_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.5

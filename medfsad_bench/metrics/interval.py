@@ -52,7 +52,7 @@ class Replicates:
     seed: int
 
     @property
-    def estimate(self) -> float:
+    def mean(self) -> float:
         """Mean over the draws."""
         return float(self.measured.mean())
 
@@ -145,7 +145,7 @@ def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Inte
     """
     from scipy.stats import t
 
-    estimate = min(max(table.estimate, 0.0), 1.0)
+    estimate = min(max(table.mean, 0.0), 1.0)
     variance, freedom = variance_of(table)
     bound = table.strata.scarcer * (3.0 if smooth else 1.0)
     of_one = float(table.resampled.var(axis=0).mean())
@@ -166,12 +166,12 @@ def percentile_interval(table: Replicates, *, level: float = 0.95) -> Interval:
     share = draw_weights(len(table.measured), replicates=len(table.resampled), seed=table.seed)
     crossed = (table.resampled * share).sum(axis=1)
     if np.ptp(crossed) == 0:
-        return Interval(table.estimate, table.estimate)
+        return Interval(table.mean, table.mean)
     variance, freedom = variance_of(table)
     tail = (1 - level) / 2
     factor = float(np.sqrt(variance) / crossed.std() * t.isf(tail, freedom) / norm.isf(tail))
-    low, high = (float(end) - table.estimate for end in np.quantile(crossed, [tail, 1 - tail]))
-    return Interval(table.estimate + factor * low, table.estimate + factor * high)
+    low, high = (float(end) - table.mean for end in np.quantile(crossed, [tail, 1 - tail]))
+    return Interval(table.mean + factor * low, table.mean + factor * high)
 
 
 def variance_of(table: Replicates) -> tuple[float, float]:

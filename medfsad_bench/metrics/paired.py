@@ -74,11 +74,11 @@ def paired_difference(
         )
     table = replace(first, measured=first.measured - second.measured, resampled=first.resampled - second.resampled)
     variance, freedom = variance_of(table)
-    measured = Measurement(table.estimate, float(np.sqrt(variance)), freedom)
+    measured = Measurement(table.mean, float(np.sqrt(variance)), freedom)
     interval = percentile_interval(table, level=level)
-    effect = separation(first.estimate, pairs) - separation(second.estimate, pairs) if with_effect else None
+    effect = separation(first.mean, pairs) - separation(second.mean, pairs) if with_effect else None
     return Difference(
-        value=table.estimate,
+        value=table.mean,
         low=interval.low,
         high=interval.high,
         p=_p_value(measured, floor=1 / (len(table.resampled) + 1)),

@@ -71,12 +71,12 @@ def _sensitivity(
     thresholds = np.append(scored.false_score[falling], -np.inf)
     order = np.argsort(-scored.lesion_score, kind="stable")
     above = np.searchsorted(-scored.lesion_score[order], -thresholds, side="left")  # lesions above each threshold
-    found = np.cumsum(weights[scored.lesion_image[order]], axis=0, dtype=np.float64)
-    found = np.concatenate([np.zeros_like(found[:1]), found])
-    total, columns = found[-1], np.arange(weights.shape[1])
+    lesions = np.cumsum(weights[scored.lesion_image[order]], axis=0, dtype=np.float64)
+    lesions = np.concatenate([np.zeros_like(lesions[:1]), lesions])
+    total, columns = lesions[-1], np.arange(weights.shape[1])
     sums = np.zeros(weights.shape[1])
     for rate in allowed:
         budget = rate * counted + 1e-6  # 0.05 × 20 is 1, whatever floating point makes of it
         surplus = np.array([np.searchsorted(raised[:, c], budget[c], side="right") for c in columns], dtype=np.int64)
-        sums += found[above[surplus], columns]
+        sums += lesions[above[surplus], columns]
     return np.divide(sums / len(allowed), total, out=np.full_like(total, np.nan), where=total > 0)

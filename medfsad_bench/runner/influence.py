@@ -97,7 +97,7 @@ def leave_one_out(
             support = cell.target.table.iloc[cell.support(draw)]
             lines = zip(each, support["id"].astype(str), support["label"].astype(bool), strict=True)
             mine = [
-                Influence(draw, place, name, label, whole.estimate, difference)
+                Influence(draw, place, name, label, whole.mean, difference)
                 for place, (difference, name, label) in enumerate(lines)
             ]
             found += sorted(mine, key=lambda one: one.difference.value)
