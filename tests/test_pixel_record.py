@@ -140,9 +140,9 @@ def test_a_large_set_is_streamed_and_the_row_says_so(
     row, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "streamed"))
     assert (exact.pixel_mode, row.pixel_mode) == ("exact", "streamed")
     for name in ("pixel_auroc", "pixel_average_precision", "aupro_fpr30_conn8", "dice_max_oracle"):
-        figure = row.metrics[name]
-        assert figure.error is not None
-        assert abs(figure.value - exact.metrics[name].value) <= figure.error + 1e-9
+        estimate = row.metrics[name]
+        assert estimate.error is not None
+        assert abs(estimate.value - exact.metrics[name].value) <= estimate.error + 1e-9
     assert row.metrics["froc_mean6"] == exact.metrics["froc_mean6"]
     assert rescored(tmp_path / "streamed" / row.run_id, row) == row
 
