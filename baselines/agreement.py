@@ -21,10 +21,11 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
-from medfsad_bench.estimates.image import scored
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
+from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.method import Method, RunContext
-from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
+from medfsad_bench.metrics.interval import Replicates, replicate
+from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.metrics.paired import paired_difference
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
@@ -80,7 +81,8 @@ def padim(data: Path, targets: Sequence[str], draws: int) -> str:
     sets = [dataset for dataset in prepared_sets(data) if dataset.name in targets]
     lines = [f"| step | {' | '.join(dataset.name for dataset in sets)} |", f"|---|{'---|' * len(sets)}"]
     for name, method in steps.items():
-        cells = [_shown(_estimate(_replicates(_scores(method, dataset, context, draws)))) for dataset in sets]
+        tables = [_replicates(_scores(method, target, context, draws)) for target in sets]
+        cells = [_shown(metric_estimate(IMAGE_AUROC, table)) for table in tables]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -158,13 +160,8 @@ def _scores(method: Method, dataset: Dataset, context: LocalContext, draws: int)
 
 
 def _replicates(scores: pd.DataFrame, *, seed: int = 0) -> Replicates:
-    queries = scored(scores)
-    return replicate(queries.matrix, queries.anomalous, queries.groups, replicates=REPLICATES, seed=seed)
-
-
-def _estimate(table: Replicates) -> Estimate:
-    interval = interval_of(table, area=True)
-    return mean_estimate(table.measured, (interval.low, interval.high))
+    matrix = score_matrix(scores)
+    return replicate(matrix.scores, matrix.anomalous, matrix.groups, replicates=REPLICATES, seed=seed)
 
 
 def _shown(estimate: Estimate) -> str:

@@ -10,6 +10,7 @@ from conftest import Silent, write_own_folder
 
 from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.estimates.image import image_estimates
+from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.tables import scores_table
 from medfsad_bench.runner.features import FeatureCache
@@ -23,26 +24,25 @@ from medfsad_bench.store import Dataset
 @pytest.mark.parametrize("detector", [Detector(draws=3), Detector(draws=1, draw_sd=0.0, per_group=2, group_sd=1.0)])
 def test_95_percent_intervals_hold_the_truth_in_about_95_percent_at_200_groups(detector: Detector) -> None:
     """250 simulations tell 95 % from 90 % and 99 %; the table in RESULTS.md has more."""
-    found = coverage(detector, 200, simulations=250, replicates=200, metrics=("auroc", "average_precision"), seed=1)
+    found = coverage(
+        detector, 200, simulations=250, replicates=200, metrics=("image_auroc", "image_average_precision"), seed=1
+    )
     assert all(0.91 <= share <= 0.985 for share in found.values()), found
 
 
 @pytest.mark.slow
 def test_few_groups_are_not_far_off() -> None:
-    found = coverage(CASES["one draw"], 30, simulations=300, replicates=200, metrics=("auroc",), seed=2)
-    assert 0.90 <= found["auroc"] <= 0.99, found
+    found = coverage(CASES["one draw"], 30, simulations=300, replicates=200, metrics=("image_auroc",), seed=2)
+    assert 0.90 <= found["image_auroc"] <= 0.99, found
 
 
 @pytest.mark.slow
 def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole path but the file: a prepared set, the method, its draws, the row's figure; 200 seeds."""
+    """The whole path but the file: a prepared set, the method, its draws, the row's estimate; 200 seeds."""
     monkeypatch.setattr("medfsad_bench.estimates.image.REPLICATES", 200)
-    monkeypatch.setattr(
-        "medfsad_bench.estimates.image.IMAGE_METRICS",
-        {name: known for name, known in _metrics().items() if name == "image_auroc"},
-    )
+    monkeypatch.setattr("medfsad_bench.estimates.image.IMAGE_METRICS", {IMAGE_AUROC.name: IMAGE_AUROC})
     write_own_folder(tmp_path / "raw" / "ward", seed=5, masks=False, normal=80, anomalous=40)
     prepare(tmp_path / "raw", PrepareOptions(tmp_path / "data", size_px=32), watcher=Silent())
     dataset = Dataset(next((tmp_path / "data").glob("*/*.h5")))
@@ -59,9 +59,3 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
         assert estimate.high is not None
         inside.append(estimate.low <= 0.5 <= estimate.high)
     assert 0.92 <= np.mean(inside) <= 0.98
-
-
-def _metrics() -> dict[str, tuple[str, object]]:
-    from medfsad_bench.estimates.image import IMAGE_METRICS
-
-    return dict(IMAGE_METRICS)

@@ -1,4 +1,4 @@
-"""Image-level figures against scikit-learn, a slow reference, hand-worked examples and their invariants."""
+"""Image-level metrics against scikit-learn, a slow reference, hand-worked examples and their invariants."""
 
 import itertools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import image
 
-FIGURES = [
+METRICS = [
     image.auroc_score,
     image.average_precision_score,
     image.fpr_at_tpr_error,
@@ -43,7 +43,7 @@ def thresholds_by_hand(scores: Any, anomalous: Any) -> Any:
 
 
 @given(labelled_scores())
-def test_figures_equal_scikit_learn(case: Any) -> None:
+def test_metrics_equal_scikit_learn(case: Any) -> None:
     from sklearn import metrics as sk
 
     scores, anomalous = case
@@ -58,11 +58,11 @@ def test_figures_equal_scikit_learn(case: Any) -> None:
         f1.max(),
         ((tpr + 1 - fpr) / 2).max(),
     ]
-    assert [figure(scores, anomalous) for figure in FIGURES] == pytest.approx(expected, abs=1e-9)
+    assert [metric(scores, anomalous) for metric in METRICS] == pytest.approx(expected, abs=1e-9)
 
 
 @given(labelled_scores())
-def test_figures_equal_a_slow_reference(case: Any) -> None:
+def test_metrics_equal_a_slow_reference(case: Any) -> None:
     scores, anomalous = case
     points, positives, negatives = thresholds_by_hand(scores, anomalous)
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[anomalous] for b in scores[~anomalous]]
@@ -77,22 +77,22 @@ def test_figures_equal_a_slow_reference(case: Any) -> None:
         max(2 * tp / (positives + tp + fp) for tp, fp in points),
         max(tp / positives + 1 - fp / negatives for tp, fp in points) / 2,
     ]
-    assert [figure(scores, anomalous) for figure in FIGURES] == pytest.approx(expected, abs=1e-12)
+    assert [metric(scores, anomalous) for metric in METRICS] == pytest.approx(expected, abs=1e-12)
 
 
 @given(labelled_scores())
 def test_only_the_order_of_the_scores_matters(case: Any) -> None:
     scores, anomalous = case
-    for figure in FIGURES:
-        assert figure(np.exp(scores) * 3 - 7, anomalous) == figure(scores, anomalous)
+    for metric in METRICS:
+        assert metric(np.exp(scores) * 3 - 7, anomalous) == metric(scores, anomalous)
 
 
 @given(labelled_scores(), st.randoms(use_true_random=False))
 def test_the_order_of_the_images_does_not_matter(case: Any, random: Random) -> None:
     scores, anomalous = case
     order = np.array(random.sample(range(len(scores)), len(scores)))
-    for figure in FIGURES:
-        assert figure(scores[order], anomalous[order]) == pytest.approx(figure(scores, anomalous), abs=1e-12)
+    for metric in METRICS:
+        assert metric(scores[order], anomalous[order]) == pytest.approx(metric(scores, anomalous), abs=1e-12)
 
 
 @given(labelled_scores())
@@ -102,8 +102,8 @@ def test_flipped_labels_give_one_minus_auroc(case: Any) -> None:
 
 
 @given(labelled_scores())
-def test_every_figure_lies_between_0_and_1(case: Any) -> None:
-    assert all(0 <= figure(*case) <= 1 for figure in FIGURES)
+def test_every_metric_lies_between_0_and_1(case: Any) -> None:
+    assert all(0 <= metric(*case) <= 1 for metric in METRICS)
 
 
 def test_a_constant_score_is_chance() -> None:
@@ -124,7 +124,7 @@ def test_nineteen_of_twenty_is_a_sensitivity_of_95_percent() -> None:
     assert image.sensitivity_at_specificity_score(-scores, ~anomalous) == 1.0
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("scores", "anomalous", "message"),
     [
@@ -135,16 +135,16 @@ def test_nineteen_of_twenty_is_a_sensitivity_of_95_percent() -> None:
         ([], [], "All 0 items"),
     ],
 )
-def test_an_undefined_figure_is_an_error(
-    figure: Callable[..., float], scores: Any, anomalous: Any, message: str
+def test_an_undefined_metric_is_an_error(
+    metric: Callable[..., float], scores: Any, anomalous: Any, message: str
 ) -> None:
     with pytest.raises(MetricError, match=message):
-        figure(np.array(scores, dtype=float), np.array(anomalous, dtype=bool))
+        metric(np.array(scores, dtype=float), np.array(anomalous, dtype=bool))
 
 
 def test_scores_are_not_modified() -> None:
     scores, anomalous = np.array([0.3, 0.1, 0.2]), np.array([True, False, True])
     before = scores.copy()
-    for figure in FIGURES:
-        figure(scores, anomalous)
+    for metric in METRICS:
+        metric(scores, anomalous)
     assert (scores == before).all()

@@ -1,4 +1,4 @@
-"""Differences of two methods: DeLong against a slow reference and the bootstrap, p values, pooling, Holm, letters."""
+"""Differences of two methods: DeLong against slow references and the bootstrap, p values, means, Holm, letters."""
 
 import itertools
 from typing import Any
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.delong import ValueWithError, delong, placements
+from medfsad_bench.metrics.delong import Measurement, delong, placements
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import replicate, variance_of
-from medfsad_bench.metrics.paired import difference_of, holm, letters, paired_difference, pool, separation
+from medfsad_bench.metrics.paired import difference_of, holm, letters, mean_over_targets, paired_difference, separation
 
 
 def two_methods(seed: int, *, each: int = 60, draws: int = 4, gap: float = 0.3, draw_sd: float = 0.1) -> Any:
@@ -69,7 +69,7 @@ def test_a_class_of_one_group_has_no_variance() -> None:
 def test_pairing_finds_what_two_intervals_can_not() -> None:
     first, second, anomalous = two_methods(3, each=150, draws=10, gap=0.25, draw_sd=0.0)
     tables = [replicate(scores, anomalous, np.arange(300)) for scores in (first, second)]
-    found = paired_difference(tables[0], tables[1], area=True, pairs=150 * 150)
+    found = paired_difference(tables[0], tables[1], with_effect=True, pairs=150 * 150)
     alone = np.hypot(*(np.sqrt(variance_of(table)[0]) for table in tables))
     assert found.error < 0.5 * alone
     assert found.low > 0
@@ -81,15 +81,15 @@ def test_pairing_finds_what_two_intervals_can_not() -> None:
 def test_a_method_does_not_differ_from_itself() -> None:
     first, _, anomalous = two_methods(4)
     table = replicate(first, anomalous, np.arange(120), replicates=200)
-    found = paired_difference(table, table, area=True)
+    found = paired_difference(table, table, with_effect=True)
     assert (found.value, found.low, found.high, found.p, found.effect) == (0, 0, 0, 1, 0)
 
 
 def test_a_difference_turned_round_is_its_negative() -> None:
     first, second, anomalous = two_methods(5)
     tables = [replicate(scores, anomalous, np.arange(120), replicates=400) for scores in (first, second)]
-    one, other = paired_difference(tables[0], tables[1]), paired_difference(tables[1], tables[0])
-    assert (one.value, one.low, one.high, one.p) == pytest.approx((-other.value, -other.high, -other.low, other.p))
+    there, back = paired_difference(tables[0], tables[1]), paired_difference(tables[1], tables[0])
+    assert (there.value, there.low, there.high, there.p) == pytest.approx((-back.value, -back.high, -back.low, back.p))
 
 
 def test_replicates_of_other_draws_are_refused() -> None:
@@ -119,21 +119,21 @@ def test_separation_is_cohens_d_of_normal_scores() -> None:
     assert np.isfinite(separation(1.0, pairs=100))
 
 
-def test_pooling_counts_every_target_the_same() -> None:
+def test_a_mean_counts_every_target_the_same() -> None:
     """Worked by hand: differences 0.18 and 0.22 with standard errors 0.02 and 0.04."""
-    found = pool([difference_of(ValueWithError(0.18, 0.02, 40)), difference_of(ValueWithError(0.22, 0.04, 40))])
-    assert found.here.value == pytest.approx(0.2)
-    assert found.here.error == pytest.approx(np.sqrt(0.02**2 + 0.04**2) / 2)
-    assert found.elsewhere is not None
-    assert found.elsewhere.error == pytest.approx(0.02)
-    assert found.elsewhere.high - found.elsewhere.low == pytest.approx(2 * 12.706 * 0.02, rel=1e-3)
-    assert found.elsewhere.p > 0.05 > 0.001 > found.here.p
+    found = mean_over_targets([difference_of(Measurement(0.18, 0.02, 40)), difference_of(Measurement(0.22, 0.04, 40))])
+    assert found.these_targets.value == pytest.approx(0.2)
+    assert found.these_targets.error == pytest.approx(np.sqrt(0.02**2 + 0.04**2) / 2)
+    assert found.other_targets is not None
+    assert found.other_targets.error == pytest.approx(0.02)
+    assert found.other_targets.high - found.other_targets.low == pytest.approx(2 * 12.706 * 0.02, rel=1e-3)
+    assert found.other_targets.p > 0.05 > 0.001 > found.these_targets.p
 
 
 def test_one_target_says_nothing_of_others() -> None:
-    only = difference_of(ValueWithError(0.1, 0.02, 40))
-    assert pool([only]).here == only
-    assert pool([only]).elsewhere is None
+    only = difference_of(Measurement(0.1, 0.02, 40))
+    assert mean_over_targets([only]).these_targets == only
+    assert mean_over_targets([only]).other_targets is None
 
 
 @given(st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=8))

@@ -1,4 +1,4 @@
-"""Pixel-level figures against scikit-learn, anomalib, a slow reference, hand-worked examples and their invariants."""
+"""Pixel-level metrics against scikit-learn, anomalib, a slow reference, hand-worked examples and their invariants."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import pixel
 
-FIGURES: list[Callable[..., float]] = [
+METRICS: list[Callable[..., float]] = [
     pixel.pixel_auroc_score,
     pixel.pixel_average_precision_score,
     pixel.aupro_score,
@@ -104,7 +104,7 @@ def test_aupro_of_a_hand_worked_example() -> None:
 
 
 def test_diagonal_neighbours_are_one_region() -> None:
-    """Two pixels that touch at a corner count once; with 4-neighbourhood the figure would be (1 + 0 + 1) / 3."""
+    """Two pixels that touch at a corner count once; with 4-neighbourhood the metric would be (1 + 0 + 1) / 3."""
     maps = np.zeros((1, 4, 4))
     masks = np.zeros((1, 4, 4), dtype=bool)
     masks[0, 0, 0] = masks[0, 1, 1] = masks[0, 3, 3] = True
@@ -127,8 +127,8 @@ def test_masks_of_different_sizes_equal_one_array_of_the_same_pixels() -> None:
     rng = np.random.default_rng(1)
     maps, masks = rng.random((2, 6, 8)), rng.random((2, 6, 8)) < 0.3
     split_maps, split_masks = [maps[0], maps[1, :, :4], maps[1, :, 4:]], [masks[0], masks[1, :, :4], masks[1, :, 4:]]
-    for figure in (pixel.pixel_auroc_score, pixel.pixel_average_precision_score, pixel.dice_max_score):
-        assert figure(split_maps, split_masks) == figure(maps, masks)
+    for metric in (pixel.pixel_auroc_score, pixel.pixel_average_precision_score, pixel.dice_max_score):
+        assert metric(split_maps, split_masks) == metric(maps, masks)
     assert pixel.aupro_score(split_maps, split_masks) == pytest.approx(
         aupro_by_hand_of_split(split_maps, split_masks), abs=1e-12
     )
@@ -152,24 +152,24 @@ def aupro_by_hand_of_split(maps: Any, masks: Any) -> float:
 @given(labelled_maps())
 def test_only_the_order_of_the_pixels_matters(case: Any) -> None:
     maps, masks = case
-    for figure in FIGURES:
-        assert figure(maps * 4 - 9, masks) == figure(maps, masks)
+    for metric in METRICS:
+        assert metric(maps * 4 - 9, masks) == metric(maps, masks)
 
 
 @given(labelled_maps())
 def test_the_order_of_the_images_does_not_matter(case: Any) -> None:
     maps, masks = case
-    for figure in FIGURES:
-        assert figure(maps[::-1], masks[::-1]) == pytest.approx(figure(maps, masks), abs=1e-12)
+    for metric in METRICS:
+        assert metric(maps[::-1], masks[::-1]) == pytest.approx(metric(maps, masks), abs=1e-12)
 
 
 @given(labelled_maps(), st.integers(2, 3))
-def test_enlarged_images_have_the_same_figures(case: Any, factor: int) -> None:
+def test_enlarged_images_have_the_same_metrics(case: Any, factor: int) -> None:
     """Scale of regions: every pixel drawn as a block; regions keep their connections and their weight."""
     maps, masks = case
     block = np.ones((1, factor, factor))
-    for figure in FIGURES:
-        assert figure(np.kron(maps, block), np.kron(masks, block) > 0) == pytest.approx(figure(maps, masks), abs=1e-9)
+    for metric in METRICS:
+        assert metric(np.kron(maps, block), np.kron(masks, block) > 0) == pytest.approx(metric(maps, masks), abs=1e-9)
 
 
 @given(labelled_maps())
@@ -189,22 +189,22 @@ def test_auroc_of_a_union_lies_between_a_mixture_of_its_parts(case: Any) -> None
         if weight
     )
     total = float(masks.sum()) * float((~masks).sum())
-    figure = pixel.pixel_auroc_score(maps, masks)
-    assert within / total - 1e-12 <= figure <= (within + total - sum(pairs)) / total + 1e-12
+    metric = pixel.pixel_auroc_score(maps, masks)
+    assert within / total - 1e-12 <= metric <= (within + total - sum(pairs)) / total + 1e-12
 
 
 @given(labelled_maps())
-def test_every_figure_lies_between_0_and_1_and_a_perfect_map_has_1(case: Any) -> None:
+def test_every_metric_lies_between_0_and_1_and_a_perfect_map_has_1(case: Any) -> None:
     maps, masks = case
-    assert all(0 <= figure(maps, masks) <= 1 for figure in FIGURES)
-    assert all(figure(masks.astype(np.float32), masks) == 1 for figure in FIGURES)
+    assert all(0 <= metric(maps, masks) <= 1 for metric in METRICS)
+    assert all(metric(masks.astype(np.float32), masks) == 1 for metric in METRICS)
 
 
 @given(labelled_maps())
-def test_all_figures_at_once_equal_the_figures_one_by_one(case: Any) -> None:
+def test_all_metrics_at_once_equal_the_metrics_one_by_one(case: Any) -> None:
     maps, masks = case
-    figures = pixel.pixel_metrics(maps, masks)
-    assert figures == {
+    metrics = pixel.pixel_metrics(maps, masks)
+    assert metrics == {
         "pixel_auroc": pixel.pixel_auroc_score(maps, masks),
         "pixel_average_precision": pixel.pixel_average_precision_score(maps, masks),
         "aupro_fpr30_conn8": pixel.aupro_score(maps, masks),
@@ -221,7 +221,7 @@ def test_sorting_in_runs_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert pixel.pixel_metrics(maps, masks) == whole
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("maps", "masks", "message"),
     [
@@ -232,9 +232,9 @@ def test_sorting_in_runs_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         ([np.zeros((2, 2))], [], "1 maps came with 0 masks"),
     ],
 )
-def test_an_undefined_figure_is_an_error(figure: Callable[..., float], maps: Any, masks: Any, message: str) -> None:
+def test_an_undefined_metric_is_an_error(metric: Callable[..., float], maps: Any, masks: Any, message: str) -> None:
     with pytest.raises(MetricError, match=message):
-        figure(maps, masks)
+        metric(maps, masks)
 
 
 def test_maps_are_not_modified() -> None:

@@ -1,6 +1,6 @@
-"""Tallies, streamed figures with their error bounds, and intervals of pixel figures."""
+"""Histograms, streamed metrics with their error bounds, and intervals of pixel metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.interval import Interval, interval_of
+from medfsad_bench.metrics.metric import PIXEL_CURVE_METRICS, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
-from medfsad_bench.metrics.pixel_interval import pixel_bootstrap_interval, pixel_replicate
+from medfsad_bench.metrics.pixel_interval import pixel_replicate_all, shifted
 from medfsad_bench.metrics.resample import group_weights, strata_of
-from medfsad_bench.metrics.score_histogram import PIXEL_STATISTICS, pixel_histogram
-from medfsad_bench.metrics.streaming import TOLERANCE, bounded_metrics, streamed_pixel_metrics
+from medfsad_bench.metrics.score_histogram import ScoreHistogram, pixel_histogram
+from medfsad_bench.metrics.streaming import TOLERANCE, Bounded, bounded_metrics, streamed_histogram
 
 
 def lesions(rng: np.random.Generator, *, images: int = 12, size_px: int = 48, shift: float = 1.0) -> Any:
@@ -28,27 +30,39 @@ def lesions(rng: np.random.Generator, *, images: int = 12, size_px: int = 48, sh
     return maps, masks
 
 
+def streamed(images: Any, **options: int) -> Mapping[str, Bounded]:
+    """Metrics of images that are read one after the other."""
+    return bounded_metrics(streamed_histogram(images, **options))
+
+
+def interval(histogram: ScoreHistogram, metric: str = "aupro_fpr30_conn8", value: float | None = None) -> Interval:
+    """Of one draw whose images are independent, around its exact value if that is given."""
+    table = pixel_replicate_all([histogram], np.arange(len(histogram.regions)), replicates=400)[metric]
+    table = table if value is None else shifted(table, np.array([value]))
+    return interval_of(table, smooth=PIXEL_CURVE_METRICS[metric].smooth)
+
+
 @given(st.integers(0, 10**6), st.sampled_from([8, 64, 1024]), st.sampled_from([0.5, 3.0, 1000.0]))
 def test_the_error_is_within_its_computed_bound(seed: int, bins: int, decimals: float) -> None:
     """Whatever the bins and however many ties."""
     maps, masks = lesions(np.random.default_rng(seed), images=4, size_px=20)
     maps = np.round(maps * np.float32(decimals))
     exact = pixel_metrics(maps, masks)
-    for figures in (
+    for bounded in (
         bounded_metrics(pixel_histogram(maps, masks, bins=bins)),
-        streamed_pixel_metrics(zip(maps, masks, strict=True), bins=bins, chunk_px=500),
-        streamed_pixel_metrics(list(zip(maps, masks, strict=True)), bins=bins, chunk_px=500),
+        streamed(zip(maps, masks, strict=True), bins=bins, chunk_px=500),
+        streamed(list(zip(maps, masks, strict=True)), bins=bins, chunk_px=500),
     ):
-        for name, figure in figures.items():
-            assert abs(figure.value - exact[name]) <= figure.error + 1e-6, name
+        for name, metric in bounded.items():
+            assert abs(metric.value - exact[name]) <= metric.error + 1e-6, name
 
 
 def test_the_bound_meets_the_tolerance_at_the_default_bins() -> None:
     maps, masks = lesions(np.random.default_rng(0), images=40, size_px=128)
     exact = pixel_metrics(maps, masks)
-    for name, figure in streamed_pixel_metrics(list(zip(maps, masks, strict=True)), chunk_px=2**17).items():
-        assert abs(figure.value - exact[name]) <= figure.error + 1e-12
-        assert figure.error <= TOLERANCE[name], name
+    for name, metric in streamed(list(zip(maps, masks, strict=True)), chunk_px=2**17).items():
+        assert abs(metric.value - exact[name]) <= metric.error + 1e-12
+        assert metric.error <= TOLERANCE[name], name
 
 
 def test_tied_scores_are_counted_exactly() -> None:
@@ -56,10 +70,10 @@ def test_tied_scores_are_counted_exactly() -> None:
     rng = np.random.default_rng(1)
     maps, masks = rng.integers(0, 5, (3, 30, 30)).astype(np.float32), rng.random((3, 30, 30)) < 0.2
     exact = pixel_metrics(maps, masks)
-    for name, figure in streamed_pixel_metrics(list(zip(maps, masks, strict=True))).items():
-        assert figure.value == pytest.approx(exact[name], abs=1e-12)
+    for name, metric in streamed(list(zip(maps, masks, strict=True))).items():
+        assert metric.value == pytest.approx(exact[name], abs=1e-12)
         if name != "dice_max_oracle":
-            assert figure.error == pytest.approx(0, abs=1e-12)
+            assert metric.error == pytest.approx(0, abs=1e-12)
 
 
 def test_a_second_pass_finds_what_the_first_could_not_expect() -> None:
@@ -68,12 +82,12 @@ def test_a_second_pass_finds_what_the_first_could_not_expect() -> None:
     maps[2:] += 50
     maps[:2], masks[:2] = maps[:2] - 50, False
     images = list(zip(maps, masks, strict=True))
-    once = streamed_pixel_metrics(iter(images), bins=4096, chunk_px=64 * 64)
-    twice = streamed_pixel_metrics(images, bins=4096, chunk_px=64 * 64)
+    once = streamed(iter(images), bins=4096, chunk_px=64 * 64)
+    twice = streamed(images, bins=4096, chunk_px=64 * 64)
     exact = pixel_metrics(maps, masks)
-    for name, figure in twice.items():
-        assert figure.error < once[name].error / 10
-        assert abs(figure.value - exact[name]) <= figure.error + 1e-9
+    for name, metric in twice.items():
+        assert metric.error < once[name].error / 10
+        assert abs(metric.value - exact[name]) <= metric.error + 1e-9
         assert abs(once[name].value - exact[name]) <= once[name].error + 1e-9
 
 
@@ -91,30 +105,30 @@ def test_one_image_is_held_at_a_time() -> None:
             assert sum(reference() is not None for reference in alive) <= 3
             yield image, masks[0]
 
-    streamed_pixel_metrics(read(), chunk_px=1)
+    streamed(read(), chunk_px=1)
 
 
 def test_no_image_is_an_error() -> None:
     with pytest.raises(MetricError, match="No image was given"):
-        streamed_pixel_metrics([])
+        streamed([])
 
 
-def test_streamed_figures_without_an_anomalous_pixel_are_an_error() -> None:
+def test_streamed_metrics_without_an_anomalous_pixel_are_an_error() -> None:
     with pytest.raises(MetricError, match="empty"):
-        streamed_pixel_metrics([(np.zeros((4, 4)), np.zeros((4, 4), dtype=bool))])
+        streamed([(np.zeros((4, 4)), np.zeros((4, 4), dtype=bool))])
 
 
-@pytest.mark.parametrize("metric", PIXEL_STATISTICS)
-def test_replicates_are_the_figures_of_repeated_images(metric: str) -> None:
+@pytest.mark.parametrize("metric", PIXEL_CURVE_METRICS.values(), ids=PIXEL_CURVE_METRICS.keys())
+def test_replicates_are_the_metrics_of_repeated_images(metric: Metric) -> None:
     maps, masks = lesions(np.random.default_rng(3), images=10, size_px=24)
     groups = np.arange(10) // 2 * 2 + np.arange(10) % 2
-    tally = pixel_histogram(maps, masks, bins=20000)
-    table = pixel_replicate([tally], groups, metric=metric, replicates=6)
+    histogram = pixel_histogram(maps, masks, bins=20000)
+    table = pixel_replicate_all([histogram], groups, metrics=[metric], replicates=6)[metric.name]
     strata = strata_of(groups, masks.any(axis=(1, 2)), normal=np.ones(10, dtype=bool))
     weights = group_weights(strata, replicates=6, seed=0) * (4 / 5)
     for column in range(6):
         again = np.repeat(np.arange(10), np.round(weights[:, column]).astype(int))
-        exact = pixel_metrics(maps[again], masks[again])[metric]
+        exact = metric.score(maps[again], masks[again])
         assert table.resampled[column, 0] == pytest.approx(exact, abs=2e-4)
 
 
@@ -122,23 +136,17 @@ def test_an_interval_of_pixels_resamples_images() -> None:
     """Ten times the pixels of the same images tell nothing new; ten times the images do."""
     maps, masks = lesions(np.random.default_rng(4), images=24, size_px=32)
     enlarged = np.kron(maps, np.ones((1, 3, 3), dtype=np.float32)), np.kron(masks, np.ones((1, 3, 3))) > 0
-    plain = pixel_bootstrap_interval([pixel_histogram(maps, masks)], np.arange(24), replicates=400)
-    large = pixel_bootstrap_interval([pixel_histogram(*enlarged)], np.arange(24), replicates=400)
+    plain = interval(pixel_histogram(maps, masks))
+    large = interval(pixel_histogram(*enlarged))
     many_maps, many_masks = lesions(np.random.default_rng(5), images=240, size_px=32)
-    many = pixel_bootstrap_interval([pixel_histogram(many_maps, many_masks)], np.arange(240), replicates=400)
+    many = interval(pixel_histogram(many_maps, many_masks))
     assert (large.low, large.high) == pytest.approx((plain.low, plain.high), abs=2e-3)
     assert many.high - many.low < 0.5 * (plain.high - plain.low)
 
 
 def test_an_interval_works_where_every_image_has_a_lesion() -> None:
     maps, masks = lesions(np.random.default_rng(6), images=24, size_px=32)
-    tally = pixel_histogram(maps[::2], masks[::2])
-    figure = pixel_metrics(maps[::2], masks[::2])["pixel_auroc"]
-    interval = pixel_bootstrap_interval([tally], np.arange(12), metric="pixel_auroc", figures=[figure], replicates=200)
-    assert 0 <= interval.low < figure < interval.high <= 1
-
-
-def test_an_unknown_pixel_metric_is_named_with_those_there_are() -> None:
-    maps, masks = lesions(np.random.default_rng(7), images=4, size_px=16)
-    with pytest.raises(MetricError, match=r"'iou'.*pixel_auroc"):
-        pixel_bootstrap_interval([pixel_histogram(maps, masks)], np.arange(4), metric="iou")
+    histogram = pixel_histogram(maps[::2], masks[::2])
+    value = pixel_metrics(maps[::2], masks[::2])["pixel_auroc"]
+    ends = interval(histogram, "pixel_auroc", value)
+    assert 0 <= ends.low < value < ends.high <= 1

@@ -1,4 +1,4 @@
-"""Pixel figures as rows hold them: voxels and boxes, exact and streamed, with intervals."""
+"""Pixel estimates as rows hold them: voxels and boxes, exact and streamed, with intervals."""
 
 import shutil
 from pathlib import Path
@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_metrics_lesion import box_recall_by_hand, froc_by_hand, pointing_game_by_hand, sizes_by_hand
 from test_runner import TOY, cell_of
 
-from medfsad_bench.estimates.lesion import lesion_estimates, measure_lesions
-from medfsad_bench.estimates.pixel import AUPIMO, measure_pixels, measure_streamed, pixel_estimates
+from medfsad_bench.estimates.lesion import lesion_estimates
+from medfsad_bench.estimates.pixel import measure_pixels, measure_streamed, pixel_estimates
 from medfsad_bench.metrics.aupimo import aupimo_score, binned_aupimo
-from medfsad_bench.metrics.box import box_recall_score, pointing_game_score
-from medfsad_bench.metrics.froc import froc_score
-from medfsad_bench.metrics.lesion import find_lesions
+from medfsad_bench.metrics.lesion import froc, lesion_sensitivity, measure_lesions
+from medfsad_bench.metrics.metric import AUPIMO
 from medfsad_bench.metrics.score_histogram import pixel_histogram
-from medfsad_bench.metrics.sensitivity_at_fp import share_found
 from medfsad_bench.results.rescore import rescored
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.pixels import PixelTruth
@@ -37,74 +36,70 @@ def scene(seed: int, *, images: int = 16, size_px: int = 48) -> Any:
 
 
 @given(st.integers(0, 10**6))
-def test_figures_of_a_record_are_those_of_the_maps(seed: int) -> None:
+def test_estimates_of_a_record_are_those_of_the_maps(seed: int) -> None:
     maps, masks = scene(seed)
     draw = measure_lesions(zip(maps, masks, strict=True))
     boxes, _, _ = lesion_estimates([draw], np.arange(16), boxes=True)
     voxels, by_size, _ = lesion_estimates([draw], np.arange(16), boxes=False)
-    assert boxes["froc_mean6"].value == pytest.approx(froc_score(maps, masks), abs=1e-12)
-    assert boxes["pointing_game"].value == pytest.approx(pointing_game_score(maps, masks), abs=1e-12)
-    assert boxes["box_recall_image_fpr05"].value == pytest.approx(box_recall_score(maps, masks), abs=1e-12)
+    assert boxes["froc_mean6"].value == pytest.approx(froc_by_hand(maps, masks), abs=1e-12)
+    assert boxes["pointing_game"].value == pytest.approx(pointing_game_by_hand(maps, masks), abs=1e-12)
+    assert boxes["box_recall_image_fpr05"].value == pytest.approx(box_recall_by_hand(maps, masks), abs=1e-12)
     assert voxels["lesion_sensitivity_image_fpr05"].value == boxes["box_recall_image_fpr05"].value
-    lesions = find_lesions(maps, masks)
+    sizes = sizes_by_hand(masks)
     counts = {"below 0.1 %": 2.304, "0.1 to 1 %": 23.04, "from 1 %": np.inf}
     shares, low = [], 0.0
     for name, high in counts.items():
-        inside = (lesions.size_px >= low) & (lesions.size_px < high)
-        figure = by_size.get(f"lesion_sensitivity_image_fpr05[lesion {name}]")
-        assert (figure is None) == (not inside.any())
-        shares.append(figure.value * inside.sum() if figure else 0)
+        inside = (sizes >= low) & (sizes < high)
+        estimate = by_size.get(f"lesion_sensitivity_image_fpr05[lesion {name}]")
+        assert (estimate is None) == (not inside.any())
+        shares.append(estimate.value * inside.sum() if estimate else 0)
         low = high
-    assert sum(shares) / len(lesions.peak) == pytest.approx(voxels["lesion_sensitivity_image_fpr05"].value)
-    for figure in (*boxes.values(), *voxels.values(), *by_size.values()):
-        assert figure.low is not None
-        assert figure.high is not None
-        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+    assert sum(shares) / len(sizes) == pytest.approx(voxels["lesion_sensitivity_image_fpr05"].value)
+    for estimate in (*boxes.values(), *voxels.values(), *by_size.values()):
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.05, 0.5, 2.0]))
-def test_a_weight_of_an_image_is_its_repetition(seed: int, allowed: float) -> None:
-    from medfsad_bench.estimates.lesion import _by_image, _froc
-
+def test_a_weight_of_an_image_is_its_repetition(seed: int, image_fpr: float) -> None:
     maps, masks = scene(seed, images=8)
     weights = np.random.default_rng(seed).integers(1, 4, 8)
     again = np.repeat(np.arange(8), weights)
     once = measure_lesions(zip(maps, masks, strict=True))
     repeated = measure_lesions(zip(maps[again], masks[again], strict=True))
     ones = np.ones((len(again), 1))
-    assert _froc(once, weights[:, None])[0] == pytest.approx(_froc(repeated, ones)[0], abs=1e-12)
-    kept = [np.ones(len(draw.lesion_peak), dtype=bool) for draw in (once, repeated)]
-    found = [share_found(_by_image(once, kept[0]), weights[:, None], allowed=(allowed,))]
-    found.append(share_found(_by_image(repeated, kept[1]), ones, allowed=(allowed,)))
-    assert found[0][0] == pytest.approx(found[1][0], abs=1e-12)
+    assert froc(once, weights[:, None])[0] == pytest.approx(froc(repeated, ones)[0], abs=1e-12)
+    weighted = lesion_sensitivity(once, weights[:, None], image_fpr=image_fpr)[0]
+    assert weighted == pytest.approx(lesion_sensitivity(repeated, ones, image_fpr=image_fpr)[0], abs=1e-12)
 
 
-def test_aupimo_from_a_fine_tally_is_the_exact_one_also_under_weights() -> None:
+def test_aupimo_from_a_fine_histogram_is_the_exact_one_also_under_weights() -> None:
     maps, masks = scene(1, size_px=96)
     bounds = (1e-3, 1e-1)
     weights = np.array([2, 1, 1, 3] * 4)
     again = np.repeat(np.arange(16), weights)
-    tally = pixel_histogram(maps, masks, bins=20000)
+    histogram = pixel_histogram(maps, masks, bins=20000)
     for weight, chosen in ((np.ones(16), np.arange(16)), (weights, again)):
         expected = aupimo_score(maps[chosen], masks[chosen], fpr_bounds=bounds)
-        assert binned_aupimo(tally, weight[:, None], fpr_bounds=bounds)[0] == pytest.approx(expected, abs=2e-3)
+        assert binned_aupimo(histogram, weight[:, None], fpr_bounds=bounds)[0] == pytest.approx(expected, abs=2e-3)
 
 
-def test_streamed_figures_stand_with_their_error_beside_the_exact_ones() -> None:
+def test_streamed_metrics_stand_with_their_error_beside_the_exact_ones() -> None:
     maps, masks = scene(2, size_px=64)
     maps = maps.astype(np.float32)
     exact, streamed = measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))
     assert (exact.mode, streamed.mode) == ("exact", "streamed")
     groups = np.arange(16)
-    one, _, none_absent = pixel_estimates([exact], groups)
-    other, _, absent = pixel_estimates([streamed], groups)
+    estimates, _, none_absent = pixel_estimates([exact], groups)
+    bounded, _, absent = pixel_estimates([streamed], groups)
     for name, error in streamed.errors.items():
-        assert abs(one[name].value - other[name].value) <= error + 1e-9
-        assert (one[name].error, other[name].error) == (None, error)
-        assert other[name].low == pytest.approx(one[name].low, abs=0.03)
-    assert AUPIMO in one
+        assert abs(estimates[name].value - bounded[name].value) <= error + 1e-9
+        assert (estimates[name].error, bounded[name].error) == (None, error)
+        assert bounded[name].low == pytest.approx(estimates[name].low, abs=0.03)
+    assert AUPIMO.name in estimates
     assert not none_absent
-    assert "streamed" in absent[AUPIMO]
+    assert "streamed" in absent[AUPIMO.name]
 
 
 def test_a_record_survives_its_file() -> None:
@@ -146,9 +141,9 @@ def test_a_large_set_is_streamed_and_the_row_says_so(
     row, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "streamed"))
     assert (exact.pixel_mode, row.pixel_mode) == ("exact", "streamed")
     for name in ("pixel_auroc", "pixel_average_precision", "aupro_fpr30_conn8", "dice_max_oracle"):
-        figure = row.metrics[name]
-        assert figure.error is not None
-        assert abs(figure.value - exact.metrics[name].value) <= figure.error + 1e-9
+        estimate = row.metrics[name]
+        assert estimate.error is not None
+        assert abs(estimate.value - exact.metrics[name].value) <= estimate.error + 1e-9
     assert row.metrics["froc_mean6"] == exact.metrics["froc_mean6"]
     assert rescored(RunFolder(tmp_path / "streamed" / row.run_id)) == row
 

@@ -140,7 +140,7 @@ def test_a_run_whose_scores_depend_on_the_batch_stays_off_the_board_and_says_why
     assert not row.ranks
     (board,) = groups(rows_in_runs(tmp_path / "runs"))
     assert {line.method: line.rank for line in board.lines} == {"toy": 1, "leaky": None}
-    assert all("check: " in line.note for line in board.lines if line.method == "leaky")
+    assert all("fails the check " in line.note for line in board.lines if line.method == "leaky")
     with pytest.raises(ResultsError, match=r"kept off the board.*scores depend on"):
         accept(tmp_path / "runs" / row.run_id, tmp_path / "results")
     assert accept(tmp_path / "runs" / clean.run_id, tmp_path / "results") == clean

@@ -153,7 +153,7 @@ def test_two_runs_are_compared_on_their_draws(run: tuple[Row, Path], own_data: P
     assert only.delong.value == pytest.approx(expected, abs=1e-12)
     assert only.delong.error == pytest.approx(difference.error, rel=0.15)
     assert {"image_average_precision", "image_fpr_at_tpr95"} <= set(only.differences)
-    assert found.pooled["image_auroc"].elsewhere is None
+    assert found.means["image_auroc"].other_targets is None
     assert json.loads(json.dumps(as_json(found)))["targets"]["ward_b"]["differences"]["image_auroc"]["p"] <= 1
 
 
@@ -165,8 +165,8 @@ def test_methods_are_compared_over_their_targets(own_data: Path, tmp_path: Path)
     found = compare(*sides)
     assert [one.target for one in found.targets] == ["ward_a", "ward_b"]
     by_target = [one.differences["image_auroc"].value for one in found.targets]
-    assert found.pooled["image_auroc"].here.value == pytest.approx(np.mean(by_target))
-    assert "pixel_auroc" not in found.pooled
+    assert found.means["image_auroc"].these_targets.value == pytest.approx(np.mean(by_target))
+    assert "pixel_auroc" not in found.means
     rows = rows_in_runs(tmp_path)
     (board,) = groups(rows, scores_by_run(tmp_path))
     assert [(line.method, line.letters) for line in board.lines] == [("toy", "a"), ("chance", "b")]

@@ -8,9 +8,9 @@ import numpy as np
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
 from medfsad_bench.errors import MedfsadError, ResultsError
-from medfsad_bench.estimates.image import scored
+from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.files import write_text
-from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.results.rescore import differences, rescored
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.run_folder import RunFolder, finished_runs, read_scores, scores_by_run
@@ -39,10 +39,10 @@ def rows_in_results(results: Path) -> list[Row]:
 
 
 def accept(run: Path, results: Path) -> Row:
-    """Validate a run by recomputing its figures and append its row to `<results>/<method>.jsonl`.
+    """Validate a run by recomputing its estimates and append its row to `<results>/<method>.jsonl`.
 
     Raises:
-        ResultsError: If the figures differ from the scores, or the row is there already.
+        ResultsError: If the estimates differ from the scores, a protocol check failed, or the row is there already.
     """
     folder = RunFolder(run)
     row = folder.row()
@@ -52,11 +52,10 @@ def accept(run: Path, results: Path) -> Row:
             f"{run}: {', '.join(differ)} of its row can't be recomputed from its scores. Run the cell again."
         )
     for check_name, fault in row.failed_checks.items():
-        raise ResultsError(f"{run}: kept off the board, as the protocol check fails: {check_name!r}: {fault}.")
-    if any(known.run_id == row.run_id for known in rows_in_results(results)):
+        raise ResultsError(f"{run}: kept off the board, as the protocol check {check_name!r} failed: {fault}.")
+    if row.run_id in {accepted.run_id for accepted in rows_in_results(results)}:
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
-    kept = results / "scores"  # so that anyone can recompute the row, and pair it with another
-    folder.copy_scores(kept / f"{row.run_id}.parquet")
+    folder.copy_scores(_scores_of(row, results))
     path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
     write_text(path, before + json.dumps(row.dump(), ensure_ascii=False) + "\n")
@@ -72,7 +71,7 @@ def check(results: Path) -> list[str]:
         if row.run_id in seen:
             faults.append(f"{row.run_id} stands twice")
         seen.add(row.run_id)
-        faults += _score_faults(row, results / "scores" / f"{row.run_id}.parquet")
+        faults += _score_faults(row, _scores_of(row, results))
     page = results.parent / "LEADERBOARD.md"
     shown = as_markdown(groups(rows, scores_by_run(results)))
     if rows and (not page.is_file() or page.read_text("utf-8") != shown):
@@ -80,12 +79,19 @@ def check(results: Path) -> list[str]:
     return faults
 
 
+def _scores_of(row: Row, results: Path) -> Path:
+    """Where an accepted row's scores lie, so that anyone can recompute it, and pair it with another."""
+    return results / "scores" / f"{row.run_id}.parquet"
+
+
 def _score_faults(row: Row, path: Path) -> list[str]:
     """Whether the accepted scores are there and give the row's AUROC."""
     try:
-        found = scored(read_scores(path))
-        again = float(np.mean([auroc_score(draw, found.anomalous) for draw in found.matrix]))
+        matrix = score_matrix(read_scores(path))
+        recomputed = float(np.mean([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores]))
     except MedfsadError as error:
         return [f"{row.run_id}: {error}"]
-    stated = row.metrics["image_auroc"].value
-    return [] if again == stated else [f"{row.run_id}: its scores give an AUROC of {again:.6f}, the row {stated:.6f}"]
+    stated = row.metrics[IMAGE_AUROC.name].value
+    if recomputed == stated:
+        return []
+    return [f"{row.run_id}: its scores give an AUROC of {recomputed:.6f}, the row {stated:.6f}"]

@@ -8,16 +8,20 @@ from typing import Any
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES
-from medfsad_bench.estimates.image import IMAGE_METRICS, Scored, scored
+from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.estimates.pixel import replicates_of_draws
 from medfsad_bench.metrics.delong import delong, placements
 from medfsad_bench.metrics.interval import Replicates, replicate_all
-from medfsad_bench.metrics.paired import Difference, Pooled, difference_of, paired_difference, pool
+from medfsad_bench.metrics.metric import IMAGE_AUROC, METRICS
+from medfsad_bench.metrics.paired import (
+    Difference,
+    MeanDifference,
+    difference_of,
+    mean_over_targets,
+    paired_difference,
+)
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder, finished_runs
-
-PRIMARY = "image_auroc"
-_WITH_EFFECT = ("image_auroc", "pixel_auroc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class TargetComparison:
 
     Attributes:
         target: Its name.
-        differences: By figure.
+        differences: By metric.
         delong: Of image AUROC once more, in closed form: a cross-check of the bootstrap.
     """
 
@@ -40,63 +44,63 @@ class Comparison:
     """Two methods over one or several targets.
 
     Attributes:
-        first: Name of the one, with its preset.
-        second: Name of the other.
+        first: Name of the first, with its preset.
+        second: Name of the second.
         shots: K.
         targets: One by one.
-        pooled: Over the targets, by figure that all of them have.
+        means: Over the targets, by metric that all of them have.
     """
 
     first: str
     second: str
     shots: int
     targets: tuple[TargetComparison, ...]
-    pooled: Mapping[str, Pooled]
+    means: Mapping[str, MeanDifference]
 
 
 def compare(first: Sequence[Path], second: Sequence[Path]) -> Comparison:
     """Compare runs of one method with runs of another, target by target.
 
     Args:
-        first: Folders of runs, one a target.
+        first: Folders of runs, one per target.
         second: Folders of runs of the same targets.
 
     Raises:
         ResultsError: If targets, K, draws, membership or queries differ, or a run is damaged.
     """
-    ours, theirs = _by_target(first), _by_target(second)
-    if set(ours) != set(theirs):
+    firsts, seconds = _by_target(first), _by_target(second)
+    if set(firsts) != set(seconds):
         raise ResultsError(
-            f"The runs are of {', '.join(sorted(ours))} and of {', '.join(sorted(theirs))}; a paired comparison needs "
-            "the same targets on both sides. Run the missing ones."
+            f"The runs are of {', '.join(sorted(firsts))} and of {', '.join(sorted(seconds))}; a paired comparison "
+            "needs the same targets on both sides. Run the missing ones."
         )
-    found = []
-    for target in sorted(ours):
-        (one, row), (other, its) = ours[target], theirs[target]
-        _check(row, its)
-        found.append(_compare(one, other, row))
-    row, its = next(iter(ours.values()))[1], next(iter(theirs.values()))[1]
-    shared = [name for name in found[0].differences if all(name in one.differences for one in found)]
-    pooled = {name: pool([one.differences[name] for one in found]) for name in shared}
-    return Comparison(_name(row), _name(its), row.shots, tuple(found), pooled)
+    targets = []
+    for target in sorted(firsts):
+        (folder, row), (other_folder, other_row) = firsts[target], seconds[target]
+        _check(row, other_row)
+        targets.append(_compare(folder, other_folder, row))
+    row, other_row = next(iter(firsts.values()))[1], next(iter(seconds.values()))[1]
+    shared = [name for name in targets[0].differences if all(name in target.differences for target in targets)]
+    means = {name: mean_over_targets([target.differences[name] for target in targets]) for name in shared}
+    return Comparison(_name(row), _name(other_row), row.shots, tuple(targets), means)
 
 
 def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None, seed: int = 0) -> list[Path]:
-    """Folders of a method's runs at K clean shots, one a target.
+    """Folders of a method's runs at K clean shots, one per target.
 
     Raises:
         ResultsError: If there is none, or two of one target (another preset, config or version).
     """
-    by_target: dict[str, list[Path]] = defaultdict(list)
     rows = [(folder.path, folder.row()) for folder in finished_runs(runs)]
+    by_target: dict[str, list[Path]] = defaultdict(list)
     for path, row in rows:
-        asked = row.method == method and row.shots == shots and row.seed == seed and row.protocol == "strict"
-        if asked and preset in (None, row.preset) and not row.contaminated_supports:
+        wanted = row.method == method and row.shots == shots and row.seed == seed and row.protocol == "strict"
+        if wanted and preset in (None, row.preset) and not row.contaminated_supports:
             by_target[row.target].append(path)
     if not by_target:
-        known = sorted({(row.method, row.shots) for _, row in rows})
-        there = ", ".join(f"{name} at {k} shots" for name, k in known) or "none"
-        raise ResultsError(f"{runs} holds no run of {method!r} at {shots} shots; there are {there}.")
+        cells = sorted({(row.method, row.shots) for _, row in rows})
+        present = ", ".join(f"{name} at {k} shots" for name, k in cells) or "none"
+        raise ResultsError(f"{runs} holds no run of {method!r} at {shots} shots; there are {present}.")
     for target, folders in by_target.items():
         if len(folders) > 1:
             names = ", ".join(folder.name for folder in folders)
@@ -106,26 +110,26 @@ def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None,
     return [folders[0] for folders in by_target.values()]
 
 
-def as_json(found: Comparison) -> dict[str, Any]:
+def as_json(comparison: Comparison) -> dict[str, Any]:
     """All of a comparison as JSON."""
 
     def plain(difference: Difference | None) -> Any:
         return None if difference is None else {name: getattr(difference, name) for name in _FIELDS}
 
     return {
-        "first": found.first,
-        "second": found.second,
-        "shots": found.shots,
+        "first": comparison.first,
+        "second": comparison.second,
+        "shots": comparison.shots,
         "targets": {
-            one.target: {
-                "differences": {name: plain(difference) for name, difference in one.differences.items()},
-                "delong": plain(one.delong),
+            target.target: {
+                "differences": {name: plain(difference) for name, difference in target.differences.items()},
+                "delong": plain(target.delong),
             }
-            for one in found.targets
+            for target in comparison.targets
         },
         "pooled": {
-            name: {"these_targets": plain(pooled.here), "other_targets": plain(pooled.elsewhere)}
-            for name, pooled in found.pooled.items()
+            name: {"these_targets": plain(mean.these_targets), "other_targets": plain(mean.other_targets)}
+            for name, mean in comparison.means.items()
         },
     }
 
@@ -133,42 +137,47 @@ def as_json(found: Comparison) -> dict[str, Any]:
 _FIELDS = ("value", "low", "high", "p", "effect")
 
 
-def _compare(one: Path, other: Path, row: Row) -> TargetComparison:
-    first, second = scored(RunFolder(one).scores()), scored(RunFolder(other).scores())
+def _compare(folder: Path, other: Path, row: Row) -> TargetComparison:
+    first, second = (score_matrix(RunFolder(path).scores()) for path in (folder, other))
     same = list(first.queries["id"]) == list(second.queries["id"]) and (first.anomalous == second.anomalous).all()
     if not same:
-        raise ResultsError(f"{one} and {other} don't hold scores of the same queries. Run both cells again.")
+        raise ResultsError(f"{folder} and {other} don't hold scores of the same queries. Run both cells again.")
     pairs = int(first.anomalous.sum()) * int((~first.anomalous).sum())
-    tables = [_replicates(found, folder, row) for found, folder in ((first, one), (second, other))]
+    tables = [_replicates(matrix, path, row) for matrix, path in ((first, folder), (second, other))]
     differences = {
         name: paired_difference(
-            tables[0][name], tables[1][name], area=name in _WITH_EFFECT, pairs=pairs if name == PRIMARY else None
+            tables[0][name],
+            tables[1][name],
+            with_effect=METRICS[name].has_effect_size,
+            pairs=pairs if name == IMAGE_AUROC.name else None,
         )
         for name in tables[0]
         if name in tables[1]
     }
-    placed = placements(first.matrix, first.anomalous) - placements(second.matrix, second.anomalous)
-    check = difference_of(delong(placed, first.anomalous, first.groups), effect=differences[PRIMARY].effect)
-    return TargetComparison(row.target, differences, check)
+    placed = placements(first.scores, first.anomalous) - placements(second.scores, second.anomalous)
+    by_delong = difference_of(
+        delong(placed, first.anomalous, first.groups), effect=differences[IMAGE_AUROC.name].effect
+    )
+    return TargetComparison(row.target, differences, by_delong)
 
 
-def _replicates(found: Scored, folder: Path, row: Row) -> dict[str, Replicates]:
-    tables = replicate_all(found.matrix, found.anomalous, found.groups, replicates=REPLICATES, seed=row.seed)
-    named = {name: tables[metric] for name, (metric, _) in IMAGE_METRICS.items()}
+def _replicates(matrix: ScoreMatrix, folder: Path, row: Row) -> dict[str, Replicates]:
+    tables = replicate_all(matrix.scores, matrix.anomalous, matrix.groups, replicates=REPLICATES, seed=row.seed)
     pixels = RunFolder(folder).pixels()
-    return named | (replicates_of_draws(pixels, found.groups, seed=row.seed) if pixels else {})
+    return tables | (replicates_of_draws(pixels, matrix.groups, seed=row.seed) if pixels else {})
 
 
 def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
-    found: dict[str, tuple[Path, Row]] = {}
+    by_target: dict[str, tuple[Path, Row]] = {}
     for folder in folders:
         row = RunFolder(folder).row()
-        if row.target in found:
+        if row.target in by_target:
             raise ResultsError(
-                f"{folder} and {found[row.target][0]} are both of {row.target}; give one run a target on each side."
+                f"{folder} and {by_target[row.target][0]} are both of {row.target}; give one run per target on each "
+                "side."
             )
-        found[row.target] = (folder, row)
-    return found
+        by_target[row.target] = (folder, row)
+    return by_target
 
 
 def _check(row: Row, other: Row) -> None:

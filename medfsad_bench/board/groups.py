@@ -6,62 +6,76 @@ Rows of the `published` protocol or of a method that has seen the target are sho
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medfsad_bench.board.significance import Evidence, letters_of
+from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One method (with its preset) in one group."""
+    """One method (with its preset) in one group.
+
+    Attributes:
+        method: Its name.
+        preset: Of its config.
+        rows: By target.
+        mean: Of the group's metric over its targets; None unless all are there.
+        rank: From 1; None for what isn't ranked.
+        note: Why it isn't, or what else has to be said.
+        letters: Ranked lines that share one can't be told apart.
+        seeds_sd: Standard deviation of the mean over lines that differ in the training seed alone.
+    """
 
     method: str
     preset: str
-    rows: dict[str, Row]  # by target
-    mean_auroc: float | None  # over the group's targets; None unless all are there
+    rows: Mapping[str, Row]
+    mean: float | None
     rank: int | None
     note: str
-    letters: str = ""  # ranked lines that share one can't be told apart
-    seeds_sd: float | None = None  # of the mean, over lines that differ in the training seed alone
+    letters: str = ""
+    seeds_sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Lines that may be compared with each other."""
+    """Lines that may be compared with each other, by one metric."""
 
     benchmark: str
     shots: int
     hold_out: str
     knowledge: str
+    contaminated_supports: int
+    metric: Metric
     targets: tuple[str, ...]
     lines: tuple[Line, ...]
-    contaminated_supports: int = 0
 
     @property
     def title(self) -> str:
         """Heading."""
-        extra = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
-        known = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
-        spoilt = f", of them {self.contaminated_supports} contaminated" if self.contaminated_supports else ""
-        return f"{self.benchmark}, {self.shots} shots{spoilt}{extra}{known}"
+        contaminated = f", of them {self.contaminated_supports} contaminated" if self.contaminated_supports else ""
+        held_out = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
+        knows = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
+        return f"{self.benchmark}, {self.shots} shots{contaminated}{held_out}{knows}"
 
 
-def groups(rows: Iterable[Row], evidence: Evidence | None = None) -> list[Group]:
-    """Rows in groups that may be compared, each with its lines ranked by mean AUROC over the targets.
+def groups(rows: Iterable[Row], evidence: Evidence | None = None, *, metric: Metric = RANKING) -> list[Group]:
+    """Rows in groups that may be compared, each with its lines ranked by the mean of a metric over the targets.
 
     Args:
         rows: Rows of any methods, targets and K.
         evidence: Scores by run id, see `medfsad_bench.board.significance`: with them methods are told apart in pairs.
+        metric: What ranks.
     """
     parts: dict[tuple[str, int, str, str, int], list[Row]] = defaultdict(list)
     for row in rows:
         parts[_benchmark(row), row.shots, row.hold_out, row.knowledge, row.contaminated_supports].append(row)
-    return [_group(key, parts[key], evidence or {}) for key in sorted(parts)]
+    return [_group(key, parts[key], evidence or {}, metric) for key in sorted(parts)]
 
 
 def _benchmark(row: Row) -> str:
@@ -69,43 +83,13 @@ def _benchmark(row: Row) -> str:
     return row.benchmark + marks
 
 
-def _group(key: tuple[str, int, str, str, int], rows: list[Row], evidence: Evidence) -> Group:
-    benchmark, shots, hold_out, knowledge, contaminated = key
+def _group(key: tuple[str, int, str, str, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
     targets = tuple(sorted({row.target for row in rows}))
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_line[_line_key(row)][row.target] = row
-    complete = [_line(mine, targets) for mine in by_line.values()]
-    ordered = sorted(complete, key=lambda line: (line.mean_auroc is None, -(line.mean_auroc or 0), line.method))
-    ranked, place = [], 0
-    for line in ordered:
-        if line.mean_auroc is not None and not line.note:
-            place += 1
-            line = replace(line, rank=place)
-        ranked.append(line)
-    ranked = _with_letters(_with_seeds(ranked), evidence)
-    return Group(benchmark, shots, hold_out, knowledge, targets, tuple(ranked), contaminated)
-
-
-def _with_letters(lines: list[Line], evidence: Evidence) -> list[Line]:
-    placed = [line for line in lines if line.rank is not None]
-    found = iter(letters_of([line.rows for line in placed], evidence) if len(placed) > 1 else [""] * len(placed))
-    return [line if line.rank is None else replace(line, letters=next(found)) for line in lines]
-
-
-def _with_seeds(lines: list[Line]) -> list[Line]:
-    """Spread over training seeds, beside the intervals, which are conditional on one training."""
-    means: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
-    keys = []
-    for line in lines:
-        first = next(iter(line.rows.values()))
-        keys.append(_line_key(first.model_copy(update={"seed": 0})))
-        if line.mean_auroc is not None:
-            means[keys[-1]][first.seed] = line.mean_auroc
-    return [
-        replace(line, seeds_sd=float(np.std(list(means[key].values()), ddof=1))) if len(means[key]) > 1 else line
-        for line, key in zip(lines, keys, strict=True)
-    ]
+    lines = _ranked([_line(line_rows, targets, metric) for line_rows in by_line.values()], metric)
+    return Group(*key, metric, targets, tuple(_with_letters(_with_seeds(lines), evidence, metric)))
 
 
 def _line_key(row: Row) -> tuple[Any, ...]:
@@ -122,19 +106,51 @@ def _line_key(row: Row) -> tuple[Any, ...]:
     )
 
 
-def _line(mine: dict[str, Row], targets: tuple[str, ...]) -> Line:
-    first = next(iter(mine.values()))
-    whole = set(mine) == set(targets)
-    mean = sum(row.metrics["image_auroc"].value for row in mine.values()) / len(mine) if whole else None
-    notes = sorted({_note(row) for row in mine.values()} - {""})
-    return Line(first.method, first.preset, mine, mean, None, ", ".join(notes))
+def _line(rows: Mapping[str, Row], targets: tuple[str, ...], metric: Metric) -> Line:
+    first = next(iter(rows.values()))
+    values = [row.metrics[metric.name].value for row in rows.values() if metric.name in row.metrics]
+    mean = sum(values) / len(values) if len(values) == len(targets) else None
+    notes = sorted({_note(row) for row in rows.values()} - {""})
+    return Line(first.method, first.preset, rows, mean, None, ", ".join(notes))
 
 
 def _note(row: Row) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
     if row.failed_checks:
-        return "; ".join(f"check: {check}: {fault}" for check, fault in row.failed_checks.items())
+        return "; ".join(f"fails the check {check}: {fault}" for check, fault in row.failed_checks.items())
     if row.submitted:
         return "submitted scores"
     return "has seen the target" if row.has_seen_target else "; ".join(row.warnings)
+
+
+def _ranked(lines: Sequence[Line], metric: Metric) -> list[Line]:
+    """From the best to the worst, then those without a mean; only lines without a note have a rank."""
+    sign = -1 if metric.higher_is_better else 1
+    rank, ranked = 0, []
+    for line in sorted(lines, key=lambda line: (line.mean is None, sign * (line.mean or 0), line.method)):
+        counts = line.mean is not None and not line.note
+        rank += counts
+        ranked.append(replace(line, rank=rank) if counts else line)
+    return ranked
+
+
+def _with_seeds(lines: Sequence[Line]) -> list[Line]:
+    """Spread over training seeds, beside the intervals, which are conditional on one training."""
+    means: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    keys = []
+    for line in lines:
+        first = next(iter(line.rows.values()))
+        keys.append(_line_key(first.model_copy(update={"seed": 0})))
+        if line.mean is not None:
+            means[keys[-1]][first.seed] = line.mean
+    return [
+        replace(line, seeds_sd=float(np.std(list(means[key].values()), ddof=1))) if len(means[key]) > 1 else line
+        for line, key in zip(lines, keys, strict=True)
+    ]
+
+
+def _with_letters(lines: Sequence[Line], evidence: Evidence, metric: Metric) -> list[Line]:
+    ranked = [line.rows for line in lines if line.rank is not None]
+    marks = iter(letters_of(ranked, evidence, metric) if len(ranked) > 1 else [""] * len(ranked))
+    return [line if line.rank is None else replace(line, letters=next(marks)) for line in lines]

@@ -9,25 +9,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 
 LETTERS = "Methods that share a letter behind the mean can't be told apart (5 %, Holm)."
 
 
-def as_tables(found: Sequence[Group]) -> list[Table]:
-    """Groups as tables for the terminal: two lines a method, so that six targets fit into 80 columns."""
+def as_tables(groups: Sequence[Group]) -> list[Table]:
+    """Groups as tables for the terminal: two lines per method, so that six targets fit into 80 columns."""
     tables = []
-    for group in found:
+    for group in groups:
         table = Table(
-            title=f"{group.title} — image AUROC, mean over draws, 95 % interval",
+            title=f"{group.title} — {group.metric.title}, mean over draws, 95 % interval",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
         for column in ("#", "method", *group.targets, "mean"):
             table.add_column(column, overflow="fold")
         for line in group.lines:
-            rank, method, *_, mean = _cells(line, group.targets)
-            shown = [_two_lines(line.rows.get(target)) for target in group.targets]
+            rank, method, *_, mean = _cells(line, group)
+            shown = [_two_lines(line.rows.get(target), group.metric) for target in group.targets]
             table.add_row(rank, escape(method.replace(" ", "\n", 1)), *shown, escape(mean.replace(" ", "\n", 1)))
         if any(line.letters for line in group.lines):
             table.caption = LETTERS
@@ -35,18 +36,19 @@ def as_tables(found: Sequence[Group]) -> list[Table]:
     return tables
 
 
-def as_markdown(found: Sequence[Group]) -> str:
-    """Groups as a Markdown page."""
-    parts = ["# Leaderboard", "", "Image AUROC, mean over support draws with its 95 % bootstrap interval.", LETTERS, ""]
-    for group in found:
+def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
+    """Groups, all of one metric, as a Markdown page."""
+    title = metric.title[:1].upper() + metric.title[1:]
+    parts = ["# Leaderboard", "", f"{title}, mean over support draws with its 95 % bootstrap interval.", LETTERS, ""]
+    for group in groups:
         header = ("rank", "method", *group.targets, "mean")
         parts += [f"## {group.title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-        parts += [f"| {' | '.join(_cells(line, group.targets))} |" for line in group.lines]
+        parts += [f"| {' | '.join(_cells(line, group))} |" for line in group.lines]
         parts.append("")
     return "\n".join(parts)
 
 
-def as_json(rows: Sequence[Row], found: Sequence[Group]) -> str:
+def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
     """All rows whole, and the groups by run id."""
     content: dict[str, Any] = {
         "rows": [row.dump() for row in rows],
@@ -63,7 +65,7 @@ def as_json(rows: Sequence[Row], found: Sequence[Group]) -> str:
                         "rank": line.rank,
                         "method": line.method,
                         "preset": line.preset,
-                        "mean_image_auroc": line.mean_auroc,
+                        f"mean_{group.metric.name}": line.mean,
                         "note": line.note,
                         "letters": line.letters,
                         "seeds_sd": line.seeds_sd,
@@ -72,32 +74,31 @@ def as_json(rows: Sequence[Row], found: Sequence[Group]) -> str:
                     for line in group.lines
                 ],
             }
-            for group in found
+            for group in groups
         ],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _cells(line: Line, targets: Sequence[str]) -> list[str]:
-    shown = [_cell(line.rows.get(target)) for target in targets]
-    name = (
-        line.method + ("" if line.preset == "paper" else f" ({line.preset})") + (f" [{line.note}]" if line.note else "")
-    )
-    mean = "–" if line.mean_auroc is None else f"{line.mean_auroc:.3f} {line.letters}".strip()
+def _cells(line: Line, group: Group) -> list[str]:
+    preset = "" if line.preset == "paper" else f" ({line.preset})"
+    note = f" [{line.note}]" if line.note else ""
+    shown = [_cell(line.rows.get(target), group.metric) for target in group.targets]
+    mean = "–" if line.mean is None else f"{line.mean:.3f} {line.letters}".strip()
     mean += "" if line.seeds_sd is None else f" (sd over seeds {line.seeds_sd:.3f})"
-    return [str(line.rank or "–"), name, *shown, mean]
+    return [str(line.rank or "–"), line.method + preset + note, *shown, mean]
 
 
-def _cell(row: Row | None) -> str:
-    if row is None:
+def _cell(row: Row | None, metric: Metric) -> str:
+    if row is None or metric.name not in row.metrics:
         return "–"
-    figure = row.metrics["image_auroc"]
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    estimate = row.metrics[metric.name]
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _two_lines(row: Row | None) -> str:
-    if row is None:
+def _two_lines(row: Row | None, metric: Metric) -> str:
+    if row is None or metric.name not in row.metrics:
         return "–"
-    figure = row.metrics["image_auroc"]
-    low, high = (f"{end:.2f}".removeprefix("0") for end in (figure.low or 0.0, figure.high or 0.0))
-    return f"{figure.value:.3f}\n{low}–{high}"
+    estimate = row.metrics[metric.name]
+    low, high = (f"{end:.2f}".removeprefix("0") for end in (estimate.low or 0.0, estimate.high or 0.0))
+    return f"{estimate.value:.3f}\n{low}–{high}"

@@ -1,7 +1,7 @@
 """What an unnoticed anomaly among the supports does: contaminated minus clean, on the same queries and draws.
 
 A contaminated run has fewer queries than a clean one, see `medfsad_bench.episodes.contamination`. The clean run is
-taken at the contaminated one's queries, so its figure here isn't the one on its row.
+taken at the contaminated one's queries, so its value here isn't the one on its row.
 """
 
 from collections import defaultdict
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
-from medfsad_bench.estimates.image import scored
-from medfsad_bench.metrics.interval import Replicates, interval_of, replicate
-from medfsad_bench.metrics.paired import Difference, paired_difference, pool
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
+from medfsad_bench.estimates.image import score_matrix
+from medfsad_bench.files import whole
+from medfsad_bench.metrics.interval import replicate
+from medfsad_bench.metrics.metric import IMAGE_AUROC
+from medfsad_bench.metrics.paired import Difference, mean_over_targets, paired_difference
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
 
@@ -38,7 +40,7 @@ class Point:
         queries: How many test images both runs are taken at.
         clean: AUROC of clean supports on these queries.
         spoilt: AUROC of contaminated supports.
-        difference: Spoilt minus clean: below 0 where the anomaly does harm.
+        difference: Contaminated minus clean: below 0 where the anomaly does harm.
     """
 
     method: str
@@ -56,41 +58,41 @@ class Point:
         return f"{self.contaminated} of {self.shots}"
 
 
-def measure(clean: Path, spoilt: Path) -> Point:
+def measure(clean: Path, contaminated: Path) -> Point:
     """The harm that contaminated supports do, from two finished runs.
 
     Args:
         clean: Folder of the run with clean supports.
-        spoilt: Folder of the same cell's run with contaminated ones.
+        contaminated: Folder of the same cell's run with contaminated ones.
 
     Raises:
         ResultsError: If they aren't two such runs, or the clean one lacks a query.
     """
-    first, second = RunFolder(clean).row(), RunFolder(spoilt).row()
-    _check(first, second)
-    theirs, ours = RunFolder(spoilt).scores(), RunFolder(clean).scores()
-    ours = ours[ours["index"].isin(theirs["index"].unique())]
-    one, other = scored(ours), scored(theirs)
-    if list(one.queries["id"]) != list(other.queries["id"]) or (one.anomalous != other.anomalous).any():
-        raise ResultsError(f"{clean} doesn't hold scores of all queries of {spoilt}. Run both cells again.")
-    tables = [
-        replicate(found.matrix, found.anomalous, found.groups, replicates=REPLICATES, seed=first.seed)
-        for found in (one, other)
-    ]
+    row, other_row = RunFolder(clean).row(), RunFolder(contaminated).row()
+    _check(row, other_row)
+    other_scores, scores = RunFolder(contaminated).scores(), RunFolder(clean).scores()
+    matrix = score_matrix(scores[scores["index"].isin(other_scores["index"].unique())])
+    other = score_matrix(other_scores)
+    if list(matrix.queries["id"]) != list(other.queries["id"]) or (matrix.anomalous != other.anomalous).any():
+        raise ResultsError(f"{clean} doesn't hold scores of all queries of {contaminated}. Run both cells again.")
+    before, after = (
+        replicate(part.scores, part.anomalous, part.groups, replicates=REPLICATES, seed=row.seed)
+        for part in (matrix, other)
+    )
     return Point(
-        first.method,
-        first.target,
-        first.shots,
-        second.contaminated_supports,
+        row.method,
+        row.target,
+        row.shots,
+        other_row.contaminated_supports,
         len(other.anomalous),
-        _figure(tables[0]),
-        _figure(tables[1]),
-        paired_difference(tables[1], tables[0]),
+        metric_estimate(IMAGE_AUROC, before),
+        metric_estimate(IMAGE_AUROC, after),
+        paired_difference(after, before),
     )
 
 
 def means(points: Sequence[Point]) -> list[Point]:
-    """Per method and case the mean over targets, where all targets of the case are there; none for a single target.
+    """The mean over targets of every method and case that has all targets; none for a single target.
 
     Its interval is for these targets: what other images and draws of them would do.
     """
@@ -107,7 +109,7 @@ def means(points: Sequence[Point]) -> list[Point]:
             sum(point.queries for point in part),
             Estimate(value=_mean([point.clean.value for point in part])),
             Estimate(value=_mean([point.spoilt.value for point in part])),
-            pool([point.difference for point in part]).here,
+            mean_over_targets([point.difference for point in part]).these_targets,
         )
         for (method, shots, contaminated), part in parts.items()
         if len(targets) > 1 and {point.target for point in part} == targets
@@ -122,70 +124,66 @@ def as_json(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def write_curves(points: Sequence[Point], path: Path) -> None:
-    """Draw the differences over the share of contaminated supports: a panel a target, a line a method.
+    """Draw the differences over the share of contaminated supports: a panel per target, a line per method.
 
     Args:
         points: Of any methods, targets and cases, and `means` of them.
         path: PNG to write.
     """
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
-    cases = sorted({(p.contaminated / p.shots, p.shots, p.case) for p in points})
-    place = {case: number for number, (_, _, case) in enumerate(cases)}
+    cases = [case for _, _, case in sorted({(p.contaminated / p.shots, p.shots, p.case) for p in points})]
     methods = list(dict.fromkeys(point.method for point in points))
     targets = sorted({point.target for point in points if point.target})
     targets += [""] if any(not point.target for point in points) else []
     columns = int(np.ceil(np.sqrt(len(targets))))
     lines = -(-len(targets) // columns)
-    canvas = Canvas(figsize=(3.4 * columns + 0.6, 2.6 * lines + 0.9), layout="constrained")
-    panels = canvas.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    figure = Figure(figsize=(3.4 * columns + 0.6, 2.6 * lines + 0.9), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for panel, target in zip(panels, targets, strict=False):
         panel.set_title(target or f"mean of {len(targets) - 1} targets", fontsize=9)
-        panel.axhline(0, color="0.6", linewidth=0.8)
-        panel.set_xticks(range(len(cases)), [case for _, _, case in cases], fontsize=8)
-        panel.set_xlim(-0.5, len(cases) - 0.5)
-        panel.tick_params(axis="y", labelsize=8)
-        panel.grid(axis="y", linewidth=0.3)
-        for number, method in enumerate(methods):
-            mine = sorted((p for p in points if (p.method, p.target) == (method, target)), key=lambda p: place[p.case])
-            shift = 0.6 * ((number + 0.5) / len(methods) - 0.5)  # beside each other, so that intervals are seen
-            places = [place[p.case] + shift for p in mine]
-            colour, marker = f"C{number % 10}", "osD^v<>pPX"[number % 10]
-            lows, highs = [p.difference.low for p in mine], [p.difference.high for p in mine]
-            panel.vlines(places, lows, highs, color=colour, linewidth=0.8)
-            values = [p.difference.value for p in mine]
-            panel.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=1, label=method)
+        _draw_panel(panel, [point for point in points if point.target == target], cases, methods)
     for panel in panels[len(targets) :]:
         panel.set_axis_off()
-    canvas.supxlabel("supports that are anomalies nobody noticed", fontsize=9)
-    canvas.supylabel("AUROC, contaminated − clean", fontsize=9)
+    figure.supxlabel("supports that are anomalies nobody noticed", fontsize=9)
+    figure.supylabel("AUROC, contaminated − clean", fontsize=9)
     drawn = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-    canvas.legend(
+    figure.legend(
         drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(len(methods), 2 * columns + 1), fontsize=8
     )
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(temporary, dpi=100)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=100)
 
 
-def _check(clean: Row, spoilt: Row) -> None:
-    if clean.contaminated_supports or not spoilt.contaminated_supports:
+def _check(clean: Row, contaminated: Row) -> None:
+    if clean.contaminated_supports or not contaminated.contaminated_supports:
         raise ResultsError(
-            f"{clean.run_id} has {clean.contaminated_supports} contaminated supports and {spoilt.run_id} "
-            f"{spoilt.contaminated_supports}; expected none in the first and some in the second."
+            f"{clean.run_id} has {clean.contaminated_supports} contaminated supports and {contaminated.run_id} "
+            f"{contaminated.contaminated_supports}; expected none in the first and some in the second."
         )
     for field in _SAME:
-        if getattr(clean, field) != getattr(spoilt, field):
+        if getattr(clean, field) != getattr(contaminated, field):
             raise ResultsError(
-                f"{clean.run_id} and {spoilt.run_id} differ in {field.replace('_', ' ')}; what an anomaly among the "
-                "supports does is seen between runs that differ in it alone."
+                f"{clean.run_id} and {contaminated.run_id} differ in {field.replace('_', ' ')}; what an anomaly "
+                "among the supports does is seen between runs that differ in it alone."
             )
 
 
-def _figure(table: Replicates) -> Estimate:
-    interval = interval_of(table, area=True)
-    return mean_estimate(table.measured, (interval.low, interval.high))
+def _draw_panel(panel: Any, points: Sequence[Point], cases: Sequence[str], methods: Sequence[str]) -> None:
+    panel.axhline(0, color="0.6", linewidth=0.8)
+    panel.set_xticks(range(len(cases)), cases, fontsize=8)
+    panel.set_xlim(-0.5, len(cases) - 0.5)
+    panel.tick_params(axis="y", labelsize=8)
+    panel.grid(axis="y", linewidth=0.3)
+    for number, method in enumerate(methods):
+        line = sorted((p for p in points if p.method == method), key=lambda p: cases.index(p.case))
+        shift = 0.6 * ((number + 0.5) / len(methods) - 0.5)  # beside each other, so that intervals are seen
+        x = [cases.index(p.case) + shift for p in line]
+        colour, marker = f"C{number % 10}", "osD^v<>pPX"[number % 10]
+        lows, highs = [p.difference.low for p in line], [p.difference.high for p in line]
+        panel.vlines(x, lows, highs, color=colour, linewidth=0.8)
+        values = [p.difference.value for p in line]
+        panel.plot(x, values, color=colour, marker=marker, markersize=4, linewidth=1, label=method)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -16,11 +16,11 @@ from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.sheet import outline
 
-EACH = 2  # queries of a kind, if none are named
+EACH = 2  # queries of each kind, if none are named
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PictureLine:
     """One line of the picture.
 
     Attributes:
@@ -69,61 +69,11 @@ def write_picture(run: Path, dataset: Dataset, path: Path, *, draw: int = 0, ids
         raise ResultsError(
             f"--query {missing[0]!r} is no test image of {row.target}. `medfsad inspect` shows the file."
         )
-    chosen = list(ids) or _telling(scores)
+    chosen = list(ids) or _extremes(scores)
     lines = _lines(folder, dataset, draw, chosen, scores)
     support = dataset.images(Episodes(dataset, row.shots, contaminated=row.contaminated_supports).support(draw))
     _draw(row, lines, support, path)
     return chosen
-
-
-def _telling(scores: pd.DataFrame) -> list[str]:
-    table = scores.sort_values("score", ascending=False)
-    anomalous, normal = table[table["anomalous"]], table[~table["anomalous"]]
-    picked = [*anomalous.index[:EACH], *anomalous.index[-EACH:], *normal.index[:EACH], *normal.index[-EACH:]]
-    return list(dict.fromkeys(picked))
-
-
-def _lines(folder: RunFolder, dataset: Dataset, draw: int, ids: Sequence[str], table: pd.DataFrame) -> list[Shown]:
-    rank = table["score"].rank(pct=True)
-    rows = table.loc[list(ids), "index"].to_numpy(np.int64)
-    weights = folder.support_weights(draw)
-    lines = []
-    for id_, row, image, heat in zip(ids, rows, dataset.images(rows), folder.maps(draw, rows), strict=True):
-        kind = str(table.loc[id_, "disease"]) if table.loc[id_, "anomalous"] else "normal"
-        mask = dataset.mask(int(row))
-        title = f"{id_}\n{kind}, scored above {100 * rank[id_]:.0f} %"
-        lines.append(Shown(title, image, outline(mask) if mask.any() else None, heat, weights.get(int(row))))
-    return lines
-
-
-def _draw(row: Row, lines: Sequence[Shown], support: UInt8[np.ndarray, "k s s 3"], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    columns = 2 + len(support)
-    figure = Figure(figsize=(1.75 * columns, 2.05 * len(lines) + 0.5), layout="constrained")
-    panels = figure.subplots(len(lines), columns, squeeze=False)
-    low, high = min(float(line.heat.min()) for line in lines), max(float(line.heat.max()) for line in lines)
-    figure.suptitle(f"{row.method} on {row.target}, {row.shots} shots: query, anomaly map, support", fontsize=10)
-    for line, place in zip(lines, panels, strict=True):
-        for axis in place:
-            axis.set_axis_off()
-        place[0].imshow(line.image)
-        place[0].set_title(line.title, fontsize=6)
-        place[1].imshow(line.image)
-        edge = line.image.shape[0]
-        place[1].imshow(line.heat, cmap="inferno", alpha=0.6, vmin=low, vmax=high, extent=(0, edge, edge, 0))
-        place[1].set_title("map", fontsize=6)
-        if line.truth is not None:
-            rows, columns_ = np.nonzero(line.truth)
-            scale = edge / np.array(line.truth.shape)
-            for axis in place[:2]:
-                axis.scatter(columns_ * scale[1], rows * scale[0], s=0.3, c="cyan")
-        for number, axis in enumerate(place[2:]):
-            axis.imshow(support[number])
-            if line.weights is not None:
-                axis.set_title(f"weight {line.weights[number]:.2f}", fontsize=7)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=110)
 
 
 def target_of(run: Path) -> tuple[str, str]:
@@ -134,3 +84,55 @@ def target_of(run: Path) -> tuple[str, str]:
     """
     folder = RunFolder(run)
     return str(folder.config()["benchmark"]), folder.row().target
+
+
+def _extremes(scores: pd.DataFrame) -> list[str]:
+    table = scores.sort_values("score", ascending=False)
+    anomalous, normal = table[table["anomalous"]], table[~table["anomalous"]]
+    picked = [*anomalous.index[:EACH], *anomalous.index[-EACH:], *normal.index[:EACH], *normal.index[-EACH:]]
+    return list(dict.fromkeys(picked))
+
+
+def _lines(
+    folder: RunFolder, dataset: Dataset, draw: int, ids: Sequence[str], table: pd.DataFrame
+) -> list[PictureLine]:
+    rank = table["score"].rank(pct=True)
+    rows = table.loc[list(ids), "index"].to_numpy(np.int64)
+    weights = folder.support_weights(draw)
+    lines = []
+    for id_, row, image, heat in zip(ids, rows, dataset.images(rows), folder.maps(draw, rows), strict=True):
+        kind = str(table.loc[id_, "disease"]) if table.loc[id_, "anomalous"] else "normal"
+        mask = dataset.mask(int(row))
+        title = f"{id_}\n{kind}, scored above {100 * rank[id_]:.0f} %"
+        lines.append(PictureLine(title, image, outline(mask) if mask.any() else None, heat, weights.get(int(row))))
+    return lines
+
+
+def _draw(row: Row, lines: Sequence[PictureLine], support: UInt8[np.ndarray, "k s s 3"], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    columns = 2 + len(support)
+    figure = Figure(figsize=(1.75 * columns, 2.05 * len(lines) + 0.5), layout="constrained")
+    panels = figure.subplots(len(lines), columns, squeeze=False)
+    low, high = min(float(line.heat.min()) for line in lines), max(float(line.heat.max()) for line in lines)
+    figure.suptitle(f"{row.method} on {row.target}, {row.shots} shots: query, anomaly map, support", fontsize=10)
+    for line, (query, heat, *supports) in zip(lines, panels, strict=True):
+        query.imshow(line.image)
+        query.set_title(line.title, fontsize=6)
+        heat.imshow(line.image)
+        edge = line.image.shape[0]
+        heat.imshow(line.heat, cmap="inferno", alpha=0.6, vmin=low, vmax=high, extent=(0, edge, edge, 0))
+        heat.set_title("map", fontsize=6)
+        if line.truth is not None:
+            y, x = np.nonzero(line.truth)
+            scale = edge / np.array(line.truth.shape)
+            for axis in (query, heat):
+                axis.scatter(x * scale[1], y * scale[0], s=0.3, c="cyan")
+        for number, axis in enumerate(supports):
+            axis.imshow(support[number])
+            if line.weights is not None:
+                axis.set_title(f"weight {line.weights[number]:.2f}", fontsize=7)
+    for axis in panels.ravel():
+        axis.set_axis_off()
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

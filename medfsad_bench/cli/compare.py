@@ -65,10 +65,10 @@ def _tables(comparison: "Comparison") -> list[Table]:
     for target in comparison.targets:
         by_target.add_row(target.target, *_cells(target.differences["image_auroc"]))
     mean = _table(f"{title}: mean over {len(comparison.targets)} targets", "metric, for")
-    for name, pooled in comparison.pooled.items():
-        mean.add_row(f"{name}, these", *_cells(pooled.here))
-        if pooled.elsewhere is not None:
-            mean.add_row(f"{name}, others", *_cells(pooled.elsewhere))
+    for name, mean_difference in comparison.means.items():
+        mean.add_row(f"{name}, these", *_cells(mean_difference.these_targets))
+        if mean_difference.other_targets is not None:
+            mean.add_row(f"{name}, others", *_cells(mean_difference.other_targets))
     mean.caption = f"{_CAPTION} `these`: other images and draws of these targets; `others`: other targets like them."
     return [by_target, mean]
 

@@ -1,8 +1,11 @@
-"""One figure of a row: its value, its interval, and how it spread over the draws."""
+"""One estimate of a row: a metric's value, its interval, and how it spread over the draws."""
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
+
+from medfsad_bench.metrics.interval import Replicates, interval_of
+from medfsad_bench.metrics.metric import Metric
 
 REPLICATES = 2000
 
@@ -27,10 +30,17 @@ class Estimate(BaseModel):
     error: float | None = None
 
 
+def metric_estimate(metric: Metric, table: Replicates, *, error: float | None = None) -> Estimate:
+    """The estimate of a metric from its replicates; the interval lies within the metric's bounds."""
+    interval = interval_of(table, smooth=metric.smooth)
+    ends = max(interval.low, metric.low), min(interval.high, metric.high)
+    return mean_estimate(table.measured, ends, error=error)
+
+
 def mean_estimate(
     values: Float[np.ndarray, " draws"], interval: tuple[float, float] | None = None, *, error: float | None = None
 ) -> Estimate:
-    """A figure from one value per draw."""
+    """An estimate from one value per draw."""
     low, high = interval or (None, None)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Estimate(value=float(np.mean(values)), low=low, high=high, draws_sd=spread, error=error)

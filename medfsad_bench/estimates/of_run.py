@@ -1,4 +1,4 @@
-"""All figures of a row, from what a run stored: the same call makes the row and, years later, checks it."""
+"""All estimates of a row, from what a run stored: the same call makes the row and, years later, checks it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from medfsad_bench.estimates.estimate import Estimate
-from medfsad_bench.estimates.image import image_estimates, scored
+from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.estimates.pixel import PixelDraw, pixel_estimates
 from medfsad_bench.estimates.thresholds import Threshold, threshold_estimates
 
@@ -17,11 +17,11 @@ class RunEstimates:
     """The part of a row that is computed from stored scores.
 
     Attributes:
-        metrics: Primary figures.
+        metrics: Primary estimates, by metric.
         secondary: By pooling, disease, lesion size, and at operating points.
-        absent: Why a figure is missing.
+        absent: Why an estimate is missing.
         thresholds: How thresholds without anomalies were set.
-        pixel_mode: `exact` or `streamed`; None without pixel figures.
+        pixel_mode: `exact` or `streamed`; None without pixel estimates.
     """
 
     metrics: dict[str, Estimate]
@@ -44,11 +44,11 @@ def estimates_of_run(
     seed: int,
     absent: dict[str, str],
 ) -> RunEstimates:
-    """Compute every figure.
+    """Compute every estimate.
 
     Args:
-        scores: As `medfsad_bench.results.row.read_scores` gives them.
-        pixels: The pixel record, one a draw; empty if there is none.
+        scores: See `results.run_folder.Measurements`.
+        pixels: The pixel record of each draw; empty if there is none.
         calibration: Scores of normal images, see `medfsad_bench.estimates.thresholds`; empty if there are none.
         target: The target's name.
         seed: Of the run.
@@ -57,14 +57,14 @@ def estimates_of_run(
     metrics, secondary = image_estimates(scores, seed=seed)
     missing = dict(absent)
     if pixels:
-        groups = scored(scores).groups
-        found, by_size, lacking = pixel_estimates(pixels, groups, seed=seed)
-        metrics, secondary, missing = metrics | found, secondary | by_size, missing | lacking
-    operating = threshold_estimates(scores, calibration, target=target, seed=seed)
+        groups = score_matrix(scores).groups
+        estimates, by_size, undefined = pixel_estimates(pixels, groups, seed=seed)
+        metrics, secondary, missing = metrics | estimates, secondary | by_size, missing | undefined
+    at_thresholds = threshold_estimates(scores, calibration, target=target, seed=seed)
     return RunEstimates(
         metrics,
-        secondary | dict(operating.figures),
-        {name: why for name, why in (missing | dict(operating.absent)).items() if name not in metrics},
-        dict(operating.points),
+        secondary | dict(at_thresholds.estimates),
+        {name: why for name, why in (missing | dict(at_thresholds.absent)).items() if name not in metrics},
+        dict(at_thresholds.thresholds),
         pixels[0].mode if pixels else None,
     )

@@ -1,4 +1,4 @@
-"""ThresholdEstimates points set without any anomaly: a threshold from normal images alone, and what it costs and finds.
+"""Operating points set without any anomaly: a threshold from normal images alone, and what it costs and finds.
 
     support   leave-one-out scores of the K supports; the conformal rule flags what lies above the j-th highest of them,
               j = ⌊level (n + 1)⌋, so the level can't go below 1 / (n + 1): 0.2 at 4 shots
@@ -22,23 +22,20 @@ from jaxtyping import Bool, Float, Float64
 from pydantic import BaseModel, ConfigDict
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
-from medfsad_bench.estimates.image import Scored, scored
+from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
 from medfsad_bench.metrics.resample import group_weights, strata_of
 
 LEVEL = 0.05
-PREVALENCES = (
-    0.01,
-    0.1,
-)  # a screening's and a clinic's: PPV and NPV hang on it, and a test set's share is no prevalence
+PREVALENCES = (0.01, 0.1)  # a screening's and a clinic's: a test set's share of anomalous images is no prevalence
 
 
 class Threshold(BaseModel):
     """A threshold that was set without any anomaly.
 
     Attributes:
-        method: How, in a line.
-        level: False-alarm rate it aims at.
+        method: How, in one line.
+        level: False-positive rate that it aims at.
         images: Calibration images per draw.
     """
 
@@ -51,16 +48,16 @@ class Threshold(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ThresholdEstimates:
-    """Figures at operating points.
+    """Estimates at operating points.
 
     Attributes:
-        figures: Sensitivity, specificity, PPV and NPV by name.
-        points: How each threshold was set.
-        absent: Why a point is missing.
+        estimates: Sensitivity, specificity, PPV and NPV by name.
+        thresholds: How each threshold was set.
+        absent: Why an operating point is missing.
     """
 
-    figures: Mapping[str, Estimate]
-    points: Mapping[str, Threshold]
+    estimates: Mapping[str, Estimate]
+    thresholds: Mapping[str, Threshold]
     absent: Mapping[str, str]
 
 
@@ -74,8 +71,8 @@ def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> flo
     >>> conformal_threshold(np.array([0.1, 0.4, 0.2, 0.3]), level=0.1)
     inf
     """
-    place = int(np.floor(level * (len(normal) + 1) + 1e-9))
-    return float(np.sort(normal)[::-1][place - 1]) if place >= 1 else float("inf")
+    rank = int(np.floor(level * (len(normal) + 1) + 1e-9))
+    return float(np.sort(normal)[::-1][rank - 1]) if rank >= 1 else float("inf")
 
 
 def threshold_estimates(
@@ -84,42 +81,42 @@ def threshold_estimates(
     """Thresholds of every draw, and their rates on the test images.
 
     Args:
-        scores: As `medfsad_bench.results.row.read_scores` gives them.
+        scores: See `results.run_folder.Measurements`.
         calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
         target: The target's name in `calibration`.
         seed: Of the bootstrap.
     """
-    found = scored(scores)
+    matrix = score_matrix(scores)
     own = calibration[calibration["set"] == target]
     left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
-    if len(left_out) != len(found.matrix) or min(map(len, left_out), default=0) < 2:
+    if len(left_out) != len(matrix.scores) or min(map(len, left_out), default=0) < 2:
         why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
         return ThresholdEstimates({}, {}, {"operating_support": why, "operating_sources": why})
-    figures: dict[str, Estimate] = {}
-    points: dict[str, Threshold] = {}
+    estimates: dict[str, Estimate] = {}
+    set_by: dict[str, Threshold] = {}
     absent: dict[str, str] = {}
     count = min(map(len, left_out))
     level = max(LEVEL, 1 / (count + 1))
     thresholds = np.array([conformal_threshold(part, level=level) for part in left_out])
-    points["support"] = Threshold(
+    set_by["support"] = Threshold(
         method="conformal quantile of the supports' leave-one-out scores", level=level, images=count
     )
-    figures |= _rates("operating_support", found, thresholds, seed=seed)
+    estimates |= _rates("operating_support", matrix, thresholds, seed=seed)
     pivots = _pivots(calibration[calibration["set"] != target])
     reach = conformal_threshold(pivots, level=LEVEL)
     if np.isfinite(reach):
         thresholds = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
-        points["sources"] = Threshold(
+        set_by["sources"] = Threshold(
             method="conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores",
             level=LEVEL,
             images=len(pivots),
         )
-        figures |= _rates("operating_sources", found, thresholds, seed=seed)
+        estimates |= _rates("operating_sources", matrix, thresholds, seed=seed)
     else:
         absent["operating_sources"] = (
             f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
         )
-    return ThresholdEstimates(figures, points, absent)
+    return ThresholdEstimates(estimates, set_by, absent)
 
 
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
@@ -129,8 +126,8 @@ def predictive_value(sensitivity: float, specificity: float, prevalence: float) 
     (0.6, 0.6666666666666666)
     """
     hit, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
-    alarm, clear = (1 - specificity) * (1 - prevalence), specificity * (1 - prevalence)
-    return (hit / (hit + alarm) if hit + alarm > 0 else None, clear / (clear + missed) if clear + missed > 0 else None)
+    false, clear = (1 - specificity) * (1 - prevalence), specificity * (1 - prevalence)
+    return (hit / (hit + false) if hit + false > 0 else None, clear / (clear + missed) if clear + missed > 0 else None)
 
 
 def _pivots(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
@@ -145,32 +142,34 @@ def _pivots(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _rates(name: str, found: Scored, thresholds: Float64[np.ndarray, " draws"], *, seed: int) -> dict[str, Estimate]:
-    flagged = found.matrix > thresholds[:, None]
-    strata = strata_of(found.groups, found.anomalous)
+def _rates(
+    name: str, matrix: ScoreMatrix, thresholds: Float64[np.ndarray, " draws"], *, seed: int
+) -> dict[str, Estimate]:
+    flagged = matrix.scores > thresholds[:, None]
+    strata = strata_of(matrix.groups, matrix.anomalous)
     weights = group_weights(strata, replicates=REPLICATES, seed=seed)
 
     def rate(hits: Bool[np.ndarray, "draws n"], kind: Bool[np.ndarray, " n"]) -> Estimate:
         measured = hits[:, kind].mean(axis=1)
         weight = weights[kind].astype(np.float64)
         resampled = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
-        interval = interval_of(Replicates(measured, resampled, strata, seed), area=False)
+        interval = interval_of(Replicates(measured, resampled, strata, seed), smooth=False)
         return mean_estimate(measured, (interval.low, interval.high))
 
-    sensitivity, specificity = rate(flagged, found.anomalous), rate(~flagged, ~found.anomalous)
-    figures = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
+    sensitivity, specificity = rate(flagged, matrix.anomalous), rate(~flagged, ~matrix.anomalous)
+    estimates = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
     for prevalence in PREVALENCES:
-        for kind, place in (("ppv", 0), ("npv", 1)):
-            figure = _predictive(sensitivity, specificity, prevalence, place)
-            if figure is not None:
-                figures[f"{name}_{kind}[prevalence {100 * prevalence:g} %]"] = figure
-    return figures
+        for index, kind in enumerate(("ppv", "npv")):
+            predictive = _predictive(sensitivity, specificity, prevalence, index)
+            if predictive is not None:
+                estimates[f"{name}_{kind}[prevalence {100 * prevalence:g} %]"] = predictive
+    return estimates
 
 
-def _predictive(sensitivity: Estimate, specificity: Estimate, prevalence: float, place: int) -> Estimate | None:
+def _predictive(sensitivity: Estimate, specificity: Estimate, prevalence: float, index: int) -> Estimate | None:
     """Of the mean rates; its interval from both rates' ends, both of which it rises with: at least 90 % are inside."""
     value, low, high = (
-        predictive_value(a, b, prevalence)[place]
+        predictive_value(a, b, prevalence)[index]
         for a, b in (
             (sensitivity.value, specificity.value),
             (sensitivity.low or 0.0, specificity.low or 0.0),

@@ -25,17 +25,17 @@ def aupimo_scores(
 
     Raises:
         MetricError: If there is no normal or no anomalous image, the bounds aren't 0 < L < U ≤ 1, the normal images
-        have
-            too few pixels to show a rate of U, a pixel isn't finite or shapes differ.
+        have too
+            few pixels to show a rate of U, a pixel isn't finite or shapes differ.
     """
     check_maps(maps, masks)
     low, high = fpr_bounds
     anomalous = np.array([bool(mask.any()) for mask in masks])
     _check(maps, anomalous, low=low, high=high)
     pixels = [image[mask] for image, mask in zip(maps, masks, strict=True)]
-    marks, place = np.unique(np.concatenate(pixels), return_inverse=True)
+    marks, inverse = np.unique(np.concatenate(pixels), return_inverse=True)
     rate = _mean_share_reached([image for image, ill in zip(maps, anomalous, strict=True) if not ill], marks)
-    gain = np.clip(np.log(high / np.maximum(rate, low)) / np.log(high / low), 0, None)[place]
+    gain = np.clip(np.log(high / np.maximum(rate, low)) / np.log(high / low), 0, None)[inverse]
     parts = np.split(gain, np.cumsum([len(part) for part in pixels])[:-1])
     return np.array([part.mean() if len(part) else np.nan for part in parts])
 
@@ -55,18 +55,24 @@ def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = 
 
 
 def binned_aupimo(
-    tally: ScoreHistogram, weights: Real[np.ndarray, "n replicates"], *, fpr_bounds: tuple[float, float] = FPR_BOUNDS
+    histogram: ScoreHistogram,
+    weights: Real[np.ndarray, "n replicates"],
+    *,
+    fpr_bounds: tuple[float, float] = FPR_BOUNDS,
 ) -> Float64[np.ndarray, " replicates"]:
     """AUPIMO of binned pixels under weights of the images: a bin's pixels are all reached at the bin's end."""
     low, high = fpr_bounds
-    clean = tally.anomalous.sum(axis=1) == 0
-    normal = np.flip(tally.normal[clean], axis=1).cumsum(axis=1, dtype=np.float64)
-    whole = weights[clean].sum(axis=0)
+    clean = histogram.anomalous.sum(axis=1) == 0
+    normal = np.flip(histogram.normal[clean], axis=1).cumsum(axis=1, dtype=np.float64)
+    clean_weight = weights[clean].sum(axis=0)
     rate = np.divide(
-        (normal / normal[:, -1:]).T @ weights[clean], whole, where=whole > 0, out=np.ones((normal.shape[1], len(whole)))
+        (normal / normal[:, -1:]).T @ weights[clean],
+        clean_weight,
+        where=clean_weight > 0,
+        out=np.ones((normal.shape[1], len(clean_weight))),
     )
     gain = np.clip(np.log(high / np.maximum(rate, low)) / np.log(high / low), 0, None)
-    pixels = np.flip(tally.anomalous[~clean], axis=1).astype(np.float64)
+    pixels = np.flip(histogram.anomalous[~clean], axis=1).astype(np.float64)
     share = (pixels / pixels.sum(axis=1, keepdims=True)) @ gain
     weight = weights[~clean].astype(np.float64)
     return np.asarray((share * weight).sum(axis=0) / weight.sum(axis=0))
@@ -75,11 +81,11 @@ def binned_aupimo(
 def _mean_share_reached(
     images: list[Float[np.ndarray, "_ _"]], marks: Float[np.ndarray, " k"]
 ) -> Float64[np.ndarray, " k"]:
-    """Mean over images of the share of pixels at or above each mark; images of one size are pooled."""
+    """Mean over images of the share of pixels at or above each mark; images of one size are counted together."""
     total = np.zeros(len(marks))
     for size in {image.size for image in images}:
-        pooled = np.concatenate([image.ravel() for image in images if image.size == size])
-        total += (len(pooled) - count_below(pooled, marks)[0]) / size
+        pixels = np.concatenate([image.ravel() for image in images if image.size == size])
+        total += (len(pixels) - count_below(pixels, marks)[0]) / size
     return total / len(images)
 
 

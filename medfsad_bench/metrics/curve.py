@@ -4,9 +4,7 @@ Image scores and bootstrap replicates share these formulas. The first axis runs 
 low; further axes (replicates) are carried along.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Real
@@ -114,38 +112,15 @@ def balanced_accuracy_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
     return np.asarray(0.5 + 0.5 * np.maximum(gain.max(axis=0), 0))
 
 
-STATISTICS: Mapping[str, Callable[[Curve], Float[np.ndarray, "*replicates"]]] = MappingProxyType(
-    {
-        "auroc": auroc,
-        "average_precision": average_precision,
-        "fpr_at_tpr95": fpr_at_tpr,
-        "sensitivity_at_specificity95": sensitivity_at_specificity,
-        "f1_max_oracle": f1_max,
-        "balanced_accuracy_max_oracle": balanced_accuracy_max,
-    }
-)
-
-
-def statistic(metric: str) -> Callable[[Curve], Float[np.ndarray, "*replicates"]]:
-    """Look up a statistic by the name that rows use.
-
-    Raises:
-        MetricError: If there is no such name; the message lists those there are.
-    """
-    if metric not in STATISTICS:
-        raise MetricError(f"Unknown metric {metric!r}; expected one of {', '.join(STATISTICS)}.")
-    return STATISTICS[metric]
-
-
 def _check(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " m"]) -> None:
     if len(scores) != len(anomalous):
-        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label a score.")
+        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label per score.")
     if not np.isfinite(scores).all():
         index = int(np.argmin(np.isfinite(scores)))
         raise MetricError(f"Score {index} is {scores[index]}; every score has to be finite.")
     if not anomalous.any() or anomalous.all():
-        found, lacking = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
+        present, missing = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
         raise MetricError(
-            f"All {len(anomalous)} items are {found}; the figure needs {lacking} ones too. Leave it out where a class "
-            "is missing."
+            f"All {len(anomalous)} items are {present}; the metric needs {missing} ones too. Leave it out where a "
+            "class is missing."
         )

@@ -16,13 +16,13 @@ from medfsad_bench.metrics.curve import ranking
 
 
 @dataclass(frozen=True, slots=True)
-class ValueWithError:
-    """A figure with its standard error.
+class Measurement:
+    """A value with its standard error.
 
     Attributes:
-        value: The figure.
+        value: What was measured.
         error: Its standard error, 0 or above.
-        freedom: Degrees of freedom that the standard error has.
+        freedom: Degrees of freedom of the standard error.
     """
 
     value: float
@@ -45,17 +45,17 @@ def placements(
 
     placed = np.empty(scores.shape, dtype=np.float64)
     for row, values in enumerate(scores):
-        ranking(values, anomalous)  # for its refusals
-        everywhere = rankdata(values)
+        ranking(values, anomalous)  # refuses what has no AUROC
+        ranks = rankdata(values)
         for kind in (anomalous, ~anomalous):
-            below = (everywhere[kind] - rankdata(values[kind])) / (~kind).sum()
+            below = (ranks[kind] - rankdata(values[kind])) / (~kind).sum()
             placed[row, kind] = below if kind is anomalous else 1 - below
     return placed
 
 
 def delong(
     placed: Float64[np.ndarray, "draws n"], anomalous: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
-) -> ValueWithError:
+) -> Measurement:
     """Mean over draws of AUROC, or of the difference of two methods' AUROCs, with its standard error.
 
     The variance has the same shares as the bootstrap's (`interval.variance_of`): that of the groups for the mean over
@@ -75,14 +75,14 @@ def delong(
     of_groups = _variance(placed.mean(axis=0), anomalous, group)
     freedom = float(min(len(np.unique(group[anomalous])), len(np.unique(group[~anomalous]))) - 1) * 2
     if draws == 1:
-        return ValueWithError(value, float(np.sqrt(of_groups)), freedom)
+        return Measurement(value, float(np.sqrt(of_groups)), freedom)
     alone = float(np.mean([_variance(row, anomalous, group) for row in placed]))
     of_cells = max(alone - of_groups, 0.0) / (draws - 1)
     of_draws = max(float(by_draw.var(ddof=1)) / draws - of_cells, 0.0)
     total = of_groups + of_draws
     if total == 0:
-        return ValueWithError(value, 0.0, freedom)
-    return ValueWithError(
+        return Measurement(value, 0.0, freedom)
+    return Measurement(
         value, float(np.sqrt(total)), float(total**2 / (of_groups**2 / freedom + of_draws**2 / (draws - 1)))
     )
 

@@ -1,4 +1,4 @@
-"""Image level: one score an image against one label an image, higher is more anomalous.
+"""Image level: one score per image against one label per image, higher is more anomalous.
 
 Every function is exact (all distinct scores are thresholds; equal scores are one threshold), depends on the order of
 the scores only, and raises `MetricError` where a class is missing, a score isn't finite or the lengths differ.
@@ -48,7 +48,8 @@ def sensitivity_at_specificity_score(
 ) -> float:
     """Share of anomalous images flagged when at least `specificity` of the normal ones are not; in [0, 1].
 
-    With n normal images only multiples of 1/n can be had: below 20 of them a specificity of 0.95 means no false alarm.
+    With n normal images only multiples of 1/n can be had: below 20 of them a specificity of 0.95 means no false
+    positive.
 
     >>> sensitivity_at_specificity_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.5

@@ -4,27 +4,27 @@
     2 variance    a crossed bootstrap counts the noise of single cells threefold; the excess is taken out
     3 interval    score interval (Wilson) at the effective sample size that this variance implies, with Student's factor
 
-The interval is conditional on one training; the spread over training seeds is a figure of its own. Percentiles alone
-fall short near 1 and for few groups; the measured coverage is in RESULTS.md.
+The interval is conditional on one training; the spread over training seeds is stated apart. Percentiles alone fall
+short near 1 and for few groups; the measured coverage stands in RESULTS.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import STATISTICS, Curve, ranking, statistic, weigh
+from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Strata, draw_weights, group_weights, strata_of
 
-AREAS = frozenset({"auroc", "average_precision"})  # smooth in the scores; the other figures hang on one threshold
 _REPLICATES_AT_ONCE = 256  # bounds memory: images × 256 × 8 bytes × a handful of arrays
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the figure lies with the stated confidence.
+    """Where the metric lies with the stated confidence.
 
     Attributes:
         low: Lower end.
@@ -52,7 +52,7 @@ class Replicates:
     seed: int
 
     @property
-    def estimate(self) -> float:
+    def mean(self) -> float:
         """Mean over the draws."""
         return float(self.measured.mean())
 
@@ -62,7 +62,7 @@ def bootstrap_interval(
     anomalous: Bool[np.ndarray, " n"],
     groups: Int64[np.ndarray, " n"],
     *,
-    metric: str = "auroc",
+    metric: Metric = IMAGE_AUROC,
     replicates: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -70,10 +70,10 @@ def bootstrap_interval(
     """Interval of the mean over support draws of an image-level metric, for new images and new draws.
 
     Args:
-        scores: One row a support draw; the same images in the same order.
+        scores: One row per support draw; the same images in the same order.
         anomalous: Label of an image.
         groups: Number of the patient, slide or cluster of near-duplicates that the image belongs to.
-        metric: A name of `medfsad_bench.metrics.curve.STATISTICS`.
+        metric: One of `IMAGE_METRICS`.
         replicates: Number of resamplings.
         level: Confidence.
         seed: Of the resampling alone; two methods with equal seeds see equal resamplings.
@@ -82,7 +82,7 @@ def bootstrap_interval(
         MetricError: If a class is missing, a score isn't finite, lengths differ or there are too few groups of a class.
     """
     table = replicate(scores, anomalous, groups, metric=metric, replicates=replicates, seed=seed)
-    return interval_of(table, area=metric in AREAS, level=level)
+    return interval_of(table, smooth=metric.smooth, level=level)
 
 
 def replicate(
@@ -90,7 +90,7 @@ def replicate(
     anomalous: Bool[np.ndarray, " n"],
     groups: Int64[np.ndarray, " n"],
     *,
-    metric: str = "auroc",
+    metric: Metric = IMAGE_AUROC,
     replicates: int = 2000,
     seed: int = 0,
 ) -> Replicates:
@@ -99,7 +99,7 @@ def replicate(
     Raises:
         MetricError: See `bootstrap_interval`.
     """
-    return replicate_all(scores, anomalous, groups, metrics=(metric,), replicates=replicates, seed=seed)[metric]
+    return replicate_all(scores, anomalous, groups, metrics=(metric,), replicates=replicates, seed=seed)[metric.name]
 
 
 def replicate_all(
@@ -107,25 +107,24 @@ def replicate_all(
     anomalous: Bool[np.ndarray, " n"],
     groups: Int64[np.ndarray, " n"],
     *,
-    metrics: Sequence[str] = tuple(STATISTICS),
+    metrics: Sequence[Metric] = tuple(IMAGE_METRICS.values()),
     replicates: int = 2000,
     seed: int = 0,
 ) -> dict[str, Replicates]:
-    """`replicate` for several metrics, which share the resampling and the sorting.
+    """`replicate` for several metrics, by name; they share the resampling and the sorting.
 
     Raises:
         MetricError: See `bootstrap_interval`.
     """
     if not len(scores):
         raise MetricError("No support draw was given; an interval needs at least one row of scores.")
-    computes = {metric: statistic(metric) for metric in metrics}
     strata = strata_of(groups, anomalous)
     weights = group_weights(strata, replicates=replicates, seed=seed)
-    columns = [_under_weights(row, anomalous, weights, computes) for row in scores]
+    columns = [_under_weights(row, anomalous, weights, metrics) for row in scores]
     return {
-        metric: Replicates(
-            np.array([column[metric][0] for column in columns]),
-            np.stack([column[metric][1] for column in columns], axis=1),
+        metric.name: Replicates(
+            np.array([column[metric.name][0] for column in columns]),
+            np.stack([column[metric.name][1] for column in columns], axis=1),
             strata,
             seed,
         )
@@ -133,46 +132,46 @@ def replicate_all(
     }
 
 
-def interval_of(table: Replicates, *, area: bool, level: float = 0.95) -> Interval:
-    """Interval within [0, 1] from the replicates of a figure.
+def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Interval:
+    """Interval within [0, 1] from the replicates of a metric; `smooth` says that it is an area over all thresholds.
 
     The effective sample size of a draw, p (1 - p) / variance, is bounded by what the groups of the scarcer class can
     tell: three times their number for an area under a curve (at twice, the intervals of nearly perfect detectors held
-    98 % in simulation, at four times too little), their number for a figure that hangs on one threshold. So a perfect
-    figure of few images has an interval, and not a point. Averaging over draws raises it as the variances say.
-    At a threshold the figure jumps, and the percentiles are joined in.
+    98 % in simulation, at four times too little), their number for a metric that depends on one threshold. So a perfect
+    value of few images has an interval, and not a point. Averaging over draws raises it as the variances say.
+    At a threshold the metric jumps, and the percentiles are joined in.
 
     Source: Wilson, JASA 22 (1927); the effective sample size is Korn and Graubard's, Survey Methodology 24 (1998).
     """
     from scipy.stats import t
 
-    estimate = min(max(table.estimate, 0.0), 1.0)
+    estimate = min(max(table.mean, 0.0), 1.0)
     variance, freedom = variance_of(table)
-    bound = table.strata.scarcer * (3.0 if area else 1.0)
+    bound = table.strata.scarcer * (3.0 if smooth else 1.0)
     of_one = float(table.resampled.var(axis=0).mean())
     spread = estimate * (1 - estimate)
     size = min(spread / of_one, bound) * of_one / variance if spread > 0 and of_one > 0 and variance > 0 else bound
     factor = float(t.isf((1 - level) / 2, freedom))
     score = _wilson(estimate, size, factor)
-    if area:
+    if smooth:
         return score
     percentile = percentile_interval(table, level=level)
     return Interval(max(min(score.low, percentile.low), 0.0), min(max(score.high, percentile.high), 1.0))
 
 
 def percentile_interval(table: Replicates, *, level: float = 0.95) -> Interval:
-    """Percentiles of the crossed replicates, stretched about the estimate to the right variance; for any figure."""
+    """Percentiles of the crossed replicates, stretched about the estimate to the right variance; for any metric."""
     from scipy.stats import norm, t
 
     share = draw_weights(len(table.measured), replicates=len(table.resampled), seed=table.seed)
     crossed = (table.resampled * share).sum(axis=1)
     if np.ptp(crossed) == 0:
-        return Interval(table.estimate, table.estimate)
+        return Interval(table.mean, table.mean)
     variance, freedom = variance_of(table)
     tail = (1 - level) / 2
     factor = float(np.sqrt(variance) / crossed.std() * t.isf(tail, freedom) / norm.isf(tail))
-    low, high = (float(end) - table.estimate for end in np.quantile(crossed, [tail, 1 - tail]))
-    return Interval(table.estimate + factor * low, table.estimate + factor * high)
+    low, high = (float(end) - table.mean for end in np.quantile(crossed, [tail, 1 - tail]))
+    return Interval(table.mean + factor * low, table.mean + factor * high)
 
 
 def variance_of(table: Replicates) -> tuple[float, float]:
@@ -208,13 +207,13 @@ def _under_weights(
     scores: Float[np.ndarray, " n"],
     anomalous: Bool[np.ndarray, " n"],
     weights: Float32[np.ndarray, "n replicates"],
-    computes: Mapping[str, Callable[[Curve], Float[np.ndarray, "*replicates"]]],
+    metrics: Sequence[Metric],
 ) -> dict[str, tuple[float, Float64[np.ndarray, " replicates"]]]:
     ranked = ranking(scores, anomalous)
     whole = weigh(ranked, np.ones(len(scores)))
-    parts: dict[str, list[Float[np.ndarray, " part"]]] = {metric: [] for metric in computes}
+    parts: dict[str, list[Float[np.ndarray, " part"]]] = {metric.name: [] for metric in metrics}
     for start in range(0, weights.shape[1], _REPLICATES_AT_ONCE):
         curves = weigh(ranked, weights[:, start : start + _REPLICATES_AT_ONCE])
-        for metric, compute in computes.items():
-            parts[metric].append(compute(curves))
-    return {metric: (float(compute(whole)), np.concatenate(parts[metric])) for metric, compute in computes.items()}
+        for metric in metrics:
+            parts[metric.name].append(metric.statistic(curves))
+    return {metric.name: (float(metric.statistic(whole)), np.concatenate(parts[metric.name])) for metric in metrics}

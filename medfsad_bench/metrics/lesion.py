@@ -1,99 +1,196 @@
-"""Lesions one by one: which were found, and how that hangs on their size.
+"""Lesions and boxes one by one: which were found, against which false positives.
 
-A lesion is a connected region of a mask (8-neighbourhood). It is found at a threshold if one of its pixels reaches it:
-the most lenient rule there is, so say beside it what the threshold costs (`froc`, or the share of normal images
-flagged).
+A lesion is a connected region of a mask (8-neighbourhood). Boxes come as masks, drawn at the image's resolution; boxes
+that touch count as one, and nothing finer than lesions is defined of them, as their pixels aren't all anomalous.
+
+    1 measure    a few numbers per lesion, per false detection and per image; maps aren't needed again
+    2 statistic  FROC, sensitivity and the pointing game of these, under any weights of the images
+    3 score      the same of maps and masks
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Real
 
 from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.detections import detections_of
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, label_regions
+from medfsad_bench.metrics.sensitivity_at_fp import LesionsAndFalsePositives, sensitivity_at_fp
+
+FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image; Camelyon16, and LUNA16 without its 1/8
+IMAGE_FPR = 0.05
+_FALSE_PER_IMAGE = 12  # FROC allows 8: what scores lower is hardly ever reached in a replicate
 
 
 @dataclass(frozen=True, slots=True)
-class Lesions:
-    """All lesions of a test set.
+class LesionRecord:
+    """Lesions (or boxes) and false positives of one detector's maps.
 
     Attributes:
-        image: Index of the image a lesion is in.
-        size_px: Its pixels at the mask's resolution.
-        peak: Highest score in it.
+        lesion_image: Index of a lesion's image.
+        lesion_share: Its part of the image's area.
+        lesion_peak: Highest score in it.
+        lesion_detection: Score of its highest detection, minus infinity without one.
+        false_image: Index of a false detection's image.
+        false_score: Its score; only the highest are kept.
+        image_peak: Highest score of an image.
+        pointing: Whether an image's highest pixel lies in a lesion or box (ties shared); NaN where there's none.
     """
 
-    image: Int64[np.ndarray, " lesions"]
-    size_px: Int64[np.ndarray, " lesions"]
-    peak: Float[np.ndarray, " lesions"]
+    lesion_image: Int64[np.ndarray, " lesions"]
+    lesion_share: Float[np.ndarray, " lesions"]
+    lesion_peak: Float[np.ndarray, " lesions"]
+    lesion_detection: Float[np.ndarray, " lesions"]
+    false_image: Int64[np.ndarray, " false"]
+    false_score: Float[np.ndarray, " false"]
+    image_peak: Float[np.ndarray, " n"]
+    pointing: Float[np.ndarray, " n"]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As arrays by name, for an .npz file."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LesionRecord":
+        """The inverse of `arrays`."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
-@dataclass(frozen=True, slots=True)
-class SizeGroup:
-    """Recall of the lesions of one size group.
+def measure_lesions(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]]) -> LesionRecord:
+    """The record of pairs of a map and its mask, one after the other, each at its mask's resolution.
 
-    Attributes:
-        low_px: Smallest size, included.
-        high_px: Largest size, excluded; None for the last group.
-        lesions: How many there are.
-        recall: Share of them that was found, or None where there is none.
+    Raises:
+        MetricError: If a map doesn't fit its mask or a pixel isn't finite.
     """
+    parts = [_measure(image, mask) for image, mask in images]
+    lesions = [len(part["lesion_share"]) for part in parts]
+    false = [len(part["false_score"]) for part in parts]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    joined["lesion_image"] = np.repeat(np.arange(len(parts)), lesions)
+    joined["false_image"] = np.repeat(np.arange(len(parts)), false)
+    top = np.sort(np.argsort(-joined["false_score"], kind="stable")[: _FALSE_PER_IMAGE * len(parts)])
+    joined |= {name: joined[name][top] for name in ("false_image", "false_score")}
+    return LesionRecord(**joined)
 
-    low_px: int
-    high_px: int | None
-    lesions: int
-    recall: float | None
+
+def froc(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Float[np.ndarray, " replicates"]:
+    """`froc_score` of a record under weights of the images."""
+    scored = LesionsAndFalsePositives(
+        record.lesion_detection,
+        record.lesion_image,
+        record.false_score,
+        record.false_image,
+        np.ones(len(record.image_peak)),
+    )
+    return sensitivity_at_fp(scored, weights, allowed=FALSE_POSITIVES)
 
 
-def find_lesions(maps: Maps, masks: Masks) -> Lesions:
-    """Every lesion with its image, size and highest score.
+def lesion_sensitivity(
+    record: LesionRecord,
+    weights: Real[np.ndarray, "n replicates"],
+    *,
+    image_fpr: float = IMAGE_FPR,
+    lesions: Bool[np.ndarray, " lesions"] | None = None,
+) -> Float[np.ndarray, " replicates"]:
+    """`lesion_sensitivity_score` of a record under weights of the images, of some `lesions` alone if given."""
+    without = np.isnan(record.pointing)
+    counted = np.ones(len(record.lesion_peak), dtype=bool) if lesions is None else lesions
+    scored = LesionsAndFalsePositives(
+        record.lesion_peak[counted],
+        record.lesion_image[counted],
+        record.image_peak[without],
+        np.flatnonzero(without),
+        without.astype(np.float64),
+    )
+    return sensitivity_at_fp(scored, weights, allowed=(image_fpr,))
+
+
+def pointing_game(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Float[np.ndarray, " replicates"]:
+    """`pointing_game_score` of a record under weights of the images."""
+    shown = np.isfinite(record.pointing)
+    return np.asarray(record.pointing[shown] @ weights[shown] / weights[shown].sum(axis=0))
+
+
+def froc_score(maps: Maps, masks: Masks) -> float:
+    """Mean sensitivity per lesion at 1/4, 1/2, 1, 2, 4 and 8 false detections per image; in [0, 1].
+
+    Source: Bejnordi et al., "Diagnostic assessment of deep learning algorithms for detection of lymph node metastases",
+    JAMA 318 (2017), for the six rates; detections here are the map's peaks, see `metrics.detections`.
 
     Raises:
         MetricError: If there is no lesion, a pixel isn't finite or shapes differ.
+
+    >>> froc_score(np.eye(8)[None], np.eye(8)[None] > 0)
+    1.0
     """
-    check_maps(maps, masks)
-    regions, images = label_regions(masks)
-    if not len(images):
-        raise MetricError(f"None of the {len(masks)} masks holds a lesion; leave lesion figures out of the row.")
-    scores = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
-    order = np.argsort(regions, kind="stable")
-    sizes = np.bincount(regions)
-    return Lesions(images, sizes, np.maximum.reduceat(scores[order], np.cumsum(sizes) - sizes))
+    return _of_maps(froc, maps, masks)
 
 
-def lesion_sensitivity_score(maps: Maps, masks: Masks, *, threshold: float) -> float:
-    """Share of lesions with a pixel that reaches `threshold`; in [0, 1], every lesion counts the same.
+def lesion_sensitivity_score(maps: Maps, masks: Masks, *, image_fpr: float = IMAGE_FPR) -> float:
+    """Share of lesions with a pixel above a threshold that at most `image_fpr` of the images without a lesion reach.
+
+    The threshold is that of an image-level detector that takes the map's maximum; it needs no knowledge of lesions. One
+    pixel is enough: the most lenient rule there is. Of boxes it is box recall.
 
     Raises:
-        MetricError: If there is no lesion, a pixel isn't finite or shapes differ.
+        MetricError: If there is no lesion or no image without one, a pixel isn't finite or shapes differ.
 
-    >>> lesion_sensitivity_score(np.array([[[0.9, 0.2, 0.4]]]), np.array([[[True, False, True]]]), threshold=0.5)
+    >>> lesion_sensitivity_score(
+    ...     np.array([[[0.9, 0.2, 0.4]], [[0.3, 0.4, 0.1]]]), np.array([[[1, 0, 1]], [[0, 0, 0]]]) > 0
+    ... )
     0.5
     """
-    return float(np.mean(find_lesions(maps, masks).peak >= threshold))
+    if len(masks) and all(mask.any() for mask in masks):
+        raise MetricError("Every image has a lesion, so no threshold can be set on images without; leave it out.")
+    return _of_maps(lambda record, weights: lesion_sensitivity(record, weights, image_fpr=image_fpr), maps, masks)
 
 
-def recall_by_size(lesions: Lesions, *, threshold: float, edges_px: Sequence[int]) -> tuple[SizeGroup, ...]:
-    """Share of lesions found at `threshold`, by size: below the first edge, between edges, from the last edge on.
+def pointing_game_score(maps: Maps, boxes: Masks) -> float:
+    """Share of anomalous images whose highest pixel lies in a box; of several highest pixels, the share that do.
+
+    Chance is the boxes' mean share of the area. Source: Zhang et al., "Top-down neural attention by excitation
+    backprop", IJCV 126 (2018), without its tolerance of 15 pixels.
 
     Raises:
-        MetricError: If the edges don't rise or aren't positive.
+        MetricError: If no image has a box, a pixel isn't finite or shapes differ.
+
+    >>> pointing_game_score(np.array([[[0.9, 0.2]], [[0.1, 0.4]]]), np.array([[[True, False]], [[True, False]]]))
+    0.5
     """
-    bounds = [0, *edges_px]
-    if any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):  # noqa: RUF007 - as in the next line
-        raise MetricError(f"Size edges {list(edges_px)} px; expected positive numbers that rise.")
-    found = lesions.peak >= threshold
-    tops: list[int | None] = [*edges_px, None]
-    return tuple(
-        _size_group(found, lesions.size_px, low=low, high=high) for low, high in zip(bounds, tops, strict=True)
-    )
+    return _of_maps(pointing_game, maps, boxes)
 
 
-def _size_group(
-    found: Bool[np.ndarray, " lesions"], size_px: Int64[np.ndarray, " lesions"], *, low: int, high: int | None
-) -> SizeGroup:
-    inside = (size_px >= low) & (size_px < (np.inf if high is None else high))
-    count = int(inside.sum())
-    return SizeGroup(low, high, count, float(found[inside].mean()) if count else None)
+def _measure(image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> dict[str, np.ndarray]:
+    check_maps([image], [mask])
+    detected, false = detections_of(image, mask)
+    sizes, peaks = _lesions(image, mask)
+    return {
+        "lesion_share": sizes / mask.size,
+        "lesion_peak": peaks.astype(np.float64),
+        "lesion_detection": detected.astype(np.float64),
+        "false_score": false.astype(np.float64),
+        "image_peak": np.array([image.max()], dtype=np.float64),
+        "pointing": np.array([float(mask[image == image.max()].mean()) if mask.any() else np.nan]),
+    }
+
+
+def _lesions(
+    image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
+) -> tuple[Int64[np.ndarray, " lesions"], Float[np.ndarray, " lesions"]]:
+    """Pixels of every lesion, and its highest score."""
+    regions, images = label_regions([mask])
+    sizes = np.bincount(regions, minlength=len(images))
+    peaks = np.full(len(images), -np.inf)
+    np.maximum.at(peaks, regions, image[mask])
+    return sizes, peaks
+
+
+def _of_maps(
+    statistic: Callable[[LesionRecord, Float[np.ndarray, "n 1"]], Float[np.ndarray, " 1"]], maps: Maps, masks: Masks
+) -> float:
+    check_maps(maps, masks)
+    if not any(mask.any() for mask in masks):
+        raise MetricError(f"None of the {len(masks)} masks holds a lesion; leave lesion metrics out of the row.")
+    return float(statistic(measure_lesions(zip(maps, masks, strict=True)), np.ones((len(masks), 1)))[0])

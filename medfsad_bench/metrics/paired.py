@@ -1,6 +1,6 @@
 """Whether two methods differ: on the same images and draws, for these targets, and for others like them.
 
-one target     the replicates of both methods have the same resamplings, so their difference is one more figure
+one target     the replicates of both methods have the same resamplings, so their difference is one more metric
 targets        mean of the targets' differences: its error for these targets, and for new ones (spread over targets)
 many pairs     Holm's steps, and letters: methods that share one can't be told apart
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.delong import ValueWithError
+from medfsad_bench.metrics.delong import Measurement
 from medfsad_bench.metrics.interval import Replicates, percentile_interval, variance_of
 
 
@@ -39,27 +39,28 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Pooled:
+class MeanDifference:
     """The mean difference over targets, equally weighted.
 
     Attributes:
-        here: For these targets: what other images and draws of them would do.
-        elsewhere: For other targets like these: the spread between targets is part of the error; None for one target.
+        these_targets: What other images and draws of these targets would do.
+        other_targets: What other targets like these would do: the spread between targets is part of the error; None
+            for one target.
     """
 
-    here: Difference
-    elsewhere: Difference | None
+    these_targets: Difference
+    other_targets: Difference | None
 
 
 def paired_difference(
-    first: Replicates, second: Replicates, *, area: bool = False, pairs: int | None = None, level: float = 0.95
+    first: Replicates, second: Replicates, *, with_effect: bool = False, pairs: int | None = None, level: float = 0.95
 ) -> Difference:
     """Difference of two methods on one target, from replicates with the same seed, images and draws.
 
     Args:
-        first: Of the one method.
+        first: Of one method.
         second: Of the other.
-        area: Whether the figure is an area under a ROC curve, so that an effect can be stated.
+        with_effect: Whether the effect is stated, which takes a metric that `has_effect_size`.
         pairs: Number of pairs of an anomalous and a normal image, for `separation`.
         level: Confidence.
 
@@ -73,17 +74,16 @@ def paired_difference(
         )
     table = replace(first, measured=first.measured - second.measured, resampled=first.resampled - second.resampled)
     variance, freedom = variance_of(table)
+    measured = Measurement(table.mean, float(np.sqrt(variance)), freedom)
     interval = percentile_interval(table, level=level)
-    effect = separation(first.estimate, pairs) - separation(second.estimate, pairs) if area else None
+    effect = separation(first.mean, pairs) - separation(second.mean, pairs) if with_effect else None
     return Difference(
-        value=table.estimate,
+        value=table.mean,
         low=interval.low,
         high=interval.high,
-        p=_p_value(
-            ValueWithError(table.estimate, float(np.sqrt(variance)), freedom), floor=1 / (len(table.resampled) + 1)
-        ),
-        error=float(np.sqrt(variance)),
-        freedom=freedom,
+        p=_p_value(measured, floor=1 / (len(table.resampled) + 1)),
+        error=measured.error,
+        freedom=measured.freedom,
         effect=effect,
     )
 
@@ -103,7 +103,7 @@ def separation(auroc: float, pairs: int | None = None) -> float:
     return float(np.sqrt(2) * ndtri(min(max(auroc, margin), 1 - margin)))
 
 
-def pool(differences: Sequence[Difference], *, level: float = 0.95) -> Pooled:
+def mean_over_targets(differences: Sequence[Difference], *, level: float = 0.95) -> MeanDifference:
     """Mean of the targets' differences, each counting the same, as the board's mean does.
 
     A hierarchy of two stages: images and draws within a target, targets among targets. For these targets the error is
@@ -114,24 +114,24 @@ def pool(differences: Sequence[Difference], *, level: float = 0.95) -> Pooled:
         MetricError: If there is no difference.
     """
     if not differences:
-        raise MetricError("No target was given; a pooled difference needs at least one.")
+        raise MetricError("No target was given; a mean difference needs at least one.")
     values = np.array([difference.value for difference in differences])
     variances = np.array([difference.error**2 for difference in differences])
     count, mean = len(values), float(values.mean())
     total = float(variances.sum())
     shares = float((variances**2 / [difference.freedom for difference in differences]).sum())
-    here = ValueWithError(mean, float(np.sqrt(total)) / count, total**2 / shares if shares > 0 else 1.0)
+    within = Measurement(mean, float(np.sqrt(total)) / count, total**2 / shares if shares > 0 else 1.0)
     effects = [difference.effect for difference in differences if difference.effect is not None]
     effect = float(np.mean(effects)) if len(effects) == count else None
     if count == 1:
-        return Pooled(differences[0], None)
-    spread = ValueWithError(mean, float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
-    return Pooled(_student(here, effect, level=level), _student(spread, effect, level=level))
+        return MeanDifference(differences[0], None)
+    between = Measurement(mean, float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
+    return MeanDifference(_student(within, effect, level=level), _student(between, effect, level=level))
 
 
-def difference_of(estimate: ValueWithError, *, effect: float | None = None, level: float = 0.95) -> Difference:
-    """An estimate with its interval by Student's t."""
-    return _student(estimate, effect, level=level)
+def difference_of(measured: Measurement, *, effect: float | None = None, level: float = 0.95) -> Difference:
+    """A measured difference with its interval by Student's t."""
+    return _student(measured, effect, level=level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -161,43 +161,43 @@ def letters(names: Sequence[str], apart: Mapping[tuple[str, str], bool]) -> dict
     {'x': 'a', 'y': 'ab', 'z': 'b'}
     """
     columns = [frozenset(names)]
-    for (one, other), differ in apart.items():
+    for pair, differ in apart.items():
         if not differ:
             continue
-        split = [part for held in columns for part in _without_both(held, one, other)]
-        columns = [held for held in dict.fromkeys(split) if not any(held < wider for wider in split)]
-    place = {name: number for number, name in enumerate(names)}
-    columns.sort(key=lambda held: sorted(place[name] for name in held))
-    return {name: "".join(_letter(number) for number, held in enumerate(columns) if name in held) for name in names}
+        split = [part for column in columns for part in _without_both(column, *pair)]
+        columns = [column for column in dict.fromkeys(split) if not any(column < wider for wider in split)]
+    rank = {name: number for number, name in enumerate(names)}
+    columns.sort(key=lambda column: sorted(rank[name] for name in column))
+    return {name: "".join(_letter(number) for number, column in enumerate(columns) if name in column) for name in names}
 
 
-def _without_both(held: frozenset[str], one: str, other: str) -> list[frozenset[str]]:
-    return [held - {one}, held - {other}] if {one, other} <= held else [held]
+def _without_both(column: frozenset[str], first: str, second: str) -> list[frozenset[str]]:
+    return [column - {first}, column - {second}] if {first, second} <= column else [column]
 
 
 def _letter(number: int) -> str:
     return chr(ord("a") + number % 26) * (number // 26 + 1)
 
 
-def _student(estimate: ValueWithError, effect: float | None, *, level: float) -> Difference:
-    """Within [-1, 1], as every figure is within [0, 1]."""
+def _student(measured: Measurement, effect: float | None, *, level: float) -> Difference:
+    """Within [-1, 1], as every metric is within [0, 1]."""
     from scipy.stats import t
 
-    half = float(t.isf((1 - level) / 2, estimate.freedom)) * estimate.error
+    half = float(t.isf((1 - level) / 2, measured.freedom)) * measured.error
     return Difference(
-        value=estimate.value,
-        low=max(estimate.value - half, -1.0),
-        high=min(estimate.value + half, 1.0),
-        p=_p_value(estimate, floor=0.0),
-        error=estimate.error,
-        freedom=estimate.freedom,
+        value=measured.value,
+        low=max(measured.value - half, -1.0),
+        high=min(measured.value + half, 1.0),
+        p=_p_value(measured, floor=0.0),
+        error=measured.error,
+        freedom=measured.freedom,
         effect=effect,
     )
 
 
-def _p_value(estimate: ValueWithError, *, floor: float) -> float:
+def _p_value(measured: Measurement, *, floor: float) -> float:
     from scipy.stats import t
 
-    if estimate.error == 0:
-        return 1.0 if estimate.value == 0 else floor
-    return max(float(2 * t.sf(abs(estimate.value) / estimate.error, estimate.freedom)), floor)
+    if measured.error == 0:
+        return 1.0 if measured.value == 0 else floor
+    return max(float(2 * t.sf(abs(measured.value) / measured.error, measured.freedom)), floor)

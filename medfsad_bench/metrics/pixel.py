@@ -1,7 +1,7 @@
-"""Pixel level: anomaly maps against masks, at the mask's own resolution, pixels of all images pooled.
+"""Pixel level: anomaly maps against masks, at the mask's own resolution, pixels of all images together.
 
 Maps and masks are one array (n, h, w) each or sequences of 2-D arrays of any sizes. Every function is exact: all
-distinct scores are thresholds, equal scores are one threshold. To have several figures of the same maps, rank them once
+distinct scores are thresholds, equal scores are one threshold. To have several metrics of the same maps, rank them once
 with `pixel_ranks` and call the functions at the end of this module, which `pixel_metrics` does.
 """
 
@@ -69,7 +69,7 @@ def dice_max_score(maps: Maps, masks: Masks) -> float:
 
 
 def pixel_metrics(maps: Maps, masks: Masks) -> Mapping[str, float]:
-    """All pixel figures from one ranking, under the names that rows use; the name says the variant."""
+    """All pixel metrics from one ranking, under the names that rows use; the name says the variant."""
     ranks = pixel_ranks(maps, masks)
     return {
         "pixel_auroc": auroc(ranks),

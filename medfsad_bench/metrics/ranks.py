@@ -1,10 +1,10 @@
-"""What every exact pixel figure is made of: where the anomalous pixels stand among the normal ones.
+"""What every exact pixel metric is made of: where the anomalous pixels rank among the normal ones.
 
-    1 split      normal pixels of all images are pooled; anomalous ones keep their region
+    1 split      normal pixels of all images are joined; anomalous ones keep their region
     2 count      the normals are sorted in runs; per anomalous pixel: how many lie above it, and at or above it
 
-A figure then costs a pass over the anomalous pixels, which are few. Scores that only normal pixels have are never
-needed as thresholds: there every figure can but fall.
+A metric then costs a pass over the anomalous pixels, which are few. Scores that only normal pixels have are never
+needed as thresholds: there every metric can but fall.
 """
 
 import os
@@ -57,12 +57,12 @@ def pixel_ranks(maps: Maps, masks: Masks) -> PixelRanks:
     _check_classes(anomalous, normal)
     regions, region_images = label_regions(masks)
     order = np.argsort(-anomalous, kind="stable")
-    distinct, place = np.unique(anomalous, return_inverse=True)
+    distinct, inverse = np.unique(anomalous, return_inverse=True)
     below, not_above = count_below(normal, distinct)
     return PixelRanks(
         anomalous[order],
-        (len(normal) - not_above)[place][order],
-        (len(normal) - below)[place][order],
+        (len(normal) - not_above)[inverse][order],
+        (len(normal) - below)[inverse][order],
         regions[order],
         region_images,
         len(normal),
@@ -79,8 +79,8 @@ def count_below(
     """
     length = max(_RUN, 4 * len(marks))
     runs = [values[start : start + length] for start in range(0, len(values), length)]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        counts = pool.map(lambda run: _count_below(run, marks), runs)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        counts = threads.map(lambda run: _count_below(run, marks), runs)
         below, not_above = np.zeros(len(marks), np.int64), np.zeros(len(marks), np.int64)
         for less, less_or_equal in counts:
             below += less
@@ -109,7 +109,7 @@ def check_maps(maps: Maps, masks: Masks) -> None:
         MetricError: The first fault found, with the image's index.
     """
     if len(maps) != len(masks):
-        raise MetricError(f"{len(maps)} maps came with {len(masks)} masks; expected one mask a map.")
+        raise MetricError(f"{len(maps)} maps came with {len(masks)} masks; expected one mask per map.")
     for index, (image, mask) in enumerate(zip(maps, masks, strict=True)):
         if image.shape != mask.shape:
             raise MetricError(
@@ -130,5 +130,5 @@ def _check_classes(anomalous: Float[np.ndarray, " p"], normal: Float[np.ndarray,
     if not (len(anomalous) and len(normal)):
         missing = "normal" if len(anomalous) else "anomalous"
         raise MetricError(
-            f"The masks hold no {missing} pixel, so pixel figures are undefined; leave them out of the row."
+            f"The masks hold no {missing} pixel, so pixel metrics are undefined; leave them out of the row."
         )

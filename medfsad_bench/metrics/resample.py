@@ -49,7 +49,7 @@ def strata_of(
         MetricError: If the lengths differ or there are too few groups of a class.
     """
     if len(groups) != len(anomalous):
-        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one an image.")
+        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
     distinct, group = np.unique(groups, return_inverse=True)
     has_anomalous = np.bincount(group, weights=anomalous, minlength=len(distinct)) > 0
     has_normal = np.bincount(group, weights=~anomalous if normal is None else normal, minlength=len(distinct)) > 0

@@ -1,13 +1,11 @@
-"""Pixels counted per score bin: what pixel figures need when pixels can't be kept or are weighed many times.
+"""Pixels counted per score bin: what pixel metrics need when pixels can't be kept or are weighed many times.
 
-A bin is treated as if its scores were equal, so a figure from a tally is the exact figure of rounded scores. Bins lie
+A bin is treated as if its scores were equal, so a metric of a histogram is the exact metric of rounded scores. Bins lie
 at quantiles, half of them of the anomalous pixels, and a value that many pixels share has a bin of its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Real
@@ -53,9 +51,9 @@ class PixelCurve:
 
 
 def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHistogram:
-    """Count the pixels of every image in about `bins` bins, from which `pixel_bootstrap_interval` resamples.
+    """Count the pixels of every image in about `bins` bins, from which `pixel_replicate_all` resamples.
 
-    Takes 12 bytes × bins an image: 25 KiB at the default, whatever the image's size.
+    Takes 12 bytes × bins per image: 25 KiB at the default, whatever the image's size.
 
     Raises:
         MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
@@ -86,19 +84,19 @@ def stride(maps: Maps, *, sample_px: int = 2**22) -> int:
 
 
 def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -> ScoreHistogram:
-    """Pool the images given and count their pixels in the bins between `edges`: a tally with one row."""
+    """Count the pixels of all images together in the bins between `edges`: a histogram with one row."""
     normal = np.concatenate([image[~mask] for image, mask in zip(maps, masks, strict=True)])
     below = np.concatenate([[0], count_below(normal, edges)[0], [len(normal)]])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
     regions, region_images = label_regions(masks)
     share = 1 / np.bincount(regions, minlength=1)[regions]
-    places = np.searchsorted(edges, anomalous, side="right")
+    bin_of_pixel = np.searchsorted(edges, anomalous, side="right")
     bins = len(edges) + 1
     return ScoreHistogram(
         edges,
         np.diff(below)[None],
-        np.bincount(places, minlength=bins)[None],
-        np.bincount(places, weights=share, minlength=bins).astype(np.float64)[None],
+        np.bincount(bin_of_pixel, minlength=bins)[None],
+        np.bincount(bin_of_pixel, weights=share, minlength=bins).astype(np.float64)[None],
         np.array([len(region_images)]),
     )
 
@@ -129,58 +127,41 @@ def quantile_edges(
     return np.unique(np.concatenate([edges, np.nextafter(shared, np.asarray(np.inf, dtype=shared.dtype))]))
 
 
-def coarser_edges(tally: ScoreHistogram, *, bins: int) -> Float[np.ndarray, " edges"]:
-    """About `bins` of a pooled tally's edges, placed as `quantile_edges` places them."""
-    shares = [np.cumsum(counts[0])[:-1] / counts[0].sum() for counts in (tally.anomalous, tally.normal)]
-    tail = 1 - np.geomspace(0.1, 1 / max(float(tally.normal.sum()), 20), bins // 4)
-    places = [
+def coarser_edges(histogram: ScoreHistogram, *, bins: int) -> Float[np.ndarray, " edges"]:
+    """About `bins` of the edges of a histogram with one row, placed as `quantile_edges` places them."""
+    shares = [np.cumsum(counts[0])[:-1] / counts[0].sum() for counts in (histogram.anomalous, histogram.normal)]
+    tail = 1 - np.geomspace(0.1, 1 / max(float(histogram.normal.sum()), 20), bins // 4)
+    indices = [
         np.searchsorted(shares[0], np.linspace(0, 1, bins // 2)),
         np.searchsorted(shares[1], np.linspace(0, 1, bins // 4)),
         np.searchsorted(shares[1], tail),
     ]
-    return tally.edges[np.unique(np.minimum(np.concatenate(places), len(tally.edges) - 1))]
+    return histogram.edges[np.unique(np.minimum(np.concatenate(indices), len(histogram.edges) - 1))]
 
 
-def pixel_curve(tally: ScoreHistogram, weights: Real[np.ndarray, "n *replicates"]) -> PixelCurve:
-    """Sum the images' tallies under a weight an image, or under several at once, and accumulate from the top.
+def pixel_curve(histogram: ScoreHistogram, weights: Real[np.ndarray, "n *replicates"]) -> PixelCurve:
+    """Sum the images' histograms under a weight per image, or under several at once, and accumulate from the top.
 
     Raises:
         MetricError: If a weighting leaves a class without a pixel.
     """
     anomalous, normal, overlap = (
-        np.flip(counts.T @ weights, axis=0) for counts in (tally.anomalous, tally.normal, tally.overlap)
+        np.flip(counts.T @ weights, axis=0) for counts in (histogram.anomalous, histogram.normal, histogram.overlap)
     )
     true_positives = np.cumsum(anomalous, axis=0, dtype=np.float64)
     false_positives = np.cumsum(normal, axis=0, dtype=np.float64)
     positives, negatives = np.asarray(true_positives[-1]), np.asarray(false_positives[-1])
     if not (np.all(positives > 0) and np.all(negatives > 0)):
         raise MetricError("The weights leave the anomalous or the normal pixels empty; both are needed.")
-    regions = np.asarray(tally.regions @ weights)
+    regions = np.asarray(histogram.regions @ weights)
     return PixelCurve(curve.Curve(true_positives, false_positives, positives, negatives), overlap, regions)
 
 
 def aupro(c: PixelCurve, *, fpr_limit: float) -> Float[np.ndarray, "*replicates"]:
-    """AUPRO of a tally."""
+    """AUPRO of a histogram."""
     high = c.pixels.false_positives / c.pixels.negatives
     low = np.concatenate([np.zeros_like(high[:1]), high[:-1]])
     return np.asarray((c.overlap * overlap_gain(low, high, fpr_limit=fpr_limit)).sum(axis=0) / c.regions)
-
-
-def _of_pixels(
-    statistic: Callable[[curve.Curve], Float[np.ndarray, "*replicates"]], c: PixelCurve
-) -> Float[np.ndarray, "*replicates"]:
-    return statistic(c.pixels)
-
-
-PIXEL_STATISTICS: Mapping[str, Callable[[PixelCurve], Float[np.ndarray, "*replicates"]]] = MappingProxyType(
-    {
-        "pixel_auroc": partial(_of_pixels, curve.auroc),
-        "pixel_average_precision": partial(_of_pixels, curve.average_precision),
-        "aupro_fpr30_conn8": partial(aupro, fpr_limit=0.3),
-        "aupro_fpr05_conn8": partial(aupro, fpr_limit=0.05),
-        "dice_max_oracle": partial(_of_pixels, curve.f1_max),
-    }
-)
 
 
 def _quantiles(values: Float[np.ndarray, " m"], shares: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:

@@ -1,9 +1,9 @@
-"""Share of lesions found while false alarms stay within an allowance: FROC and recall at a share of normal images.
+"""Sensitivity per lesion while false positives stay within an allowance: FROC, and at a share of normal images.
 
 Both are one statistic of weighted images, so a bootstrap costs a sort and a cumulative sum:
 
-    FROC            an alarm is a false detection, the allowance a number of them per image
-    share of images an alarm is an image without a lesion, by its map's maximum; the allowance a share of such images
+    FROC             a false positive is a false detection, the allowance a number of them per image
+    share of images  a false positive is an image without a lesion, by its map's maximum; the allowance a share of them
 """
 
 from collections.abc import Sequence
@@ -18,64 +18,65 @@ _REPLICATES_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Alarms:
-    """Lesions and false alarms, each with its image and its score.
+class LesionsAndFalsePositives:
+    """Lesions and false positives, each with its image and its score.
 
     Attributes:
         lesion_score: Score at which a lesion is found; minus infinity if never.
         lesion_image: Index of its image.
-        alarm_score: Score at which a false alarm is raised.
-        alarm_image: Index of its image.
-        counted: Whether an image is one of those per which alarms are allowed: 0 or 1.
+        false_score: Score at which a false positive is raised.
+        false_image: Index of its image.
+        counted: Whether an image is one of those per which false positives are allowed: 0 or 1.
     """
 
     lesion_score: Float[np.ndarray, " lesions"]
     lesion_image: Int64[np.ndarray, " lesions"]
-    alarm_score: Float[np.ndarray, " alarms"]
-    alarm_image: Int64[np.ndarray, " alarms"]
+    false_score: Float[np.ndarray, " false"]
+    false_image: Int64[np.ndarray, " false"]
     counted: Real[np.ndarray, " n"]
 
 
-def share_found(
-    alarms: Alarms, weights: Real[np.ndarray, "n replicates"], *, allowed: Sequence[float]
+def sensitivity_at_fp(
+    scored: LesionsAndFalsePositives, weights: Real[np.ndarray, "n replicates"], *, allowed: Sequence[float]
 ) -> Float[np.ndarray, " replicates"]:
-    """Share of lesions that score above the first false alarm that is one too many, under weights of the images.
+    """Share of lesions that score above the first false positive that is one too many, under weights of the images.
 
     Args:
-        alarms: What was found and what was raised.
+        scored: Lesions and false positives.
         weights: How often an image counts.
-        allowed: False alarms per counted image; the alarm that makes them more isn't raised, nor what scores as low.
+        allowed: False positives per counted image; the one that exceeds them isn't raised, nor what scores as low.
             The mean over several allowances is returned.
 
     Raises:
         MetricError: If there is no lesion.
     """
-    if not len(alarms.lesion_score):
-        raise MetricError("There is no lesion to be found; leave the figure out of the row.")
+    if not len(scored.lesion_score):
+        raise MetricError("There is no lesion to be found; leave the metric out of the row.")
     starts = range(0, weights.shape[1], _REPLICATES_AT_ONCE)
-    shares = np.concatenate(
-        [_share_found(alarms, weights[:, start : start + _REPLICATES_AT_ONCE], allowed) for start in starts]
+    sensitivity = np.concatenate(
+        [_sensitivity(scored, weights[:, start : start + _REPLICATES_AT_ONCE], allowed) for start in starts]
     )
-    if np.isnan(shares).any():  # a replicate without a lesion tells nothing: it stays at what was measured
-        shares = np.where(np.isnan(shares), _share_found(alarms, np.ones((len(weights), 1)), allowed), shares)
-    return shares
+    undefined = np.isnan(sensitivity)
+    if undefined.any():  # a replicate without a lesion tells nothing: it stays at what was measured
+        sensitivity = np.where(undefined, _sensitivity(scored, np.ones((len(weights), 1)), allowed), sensitivity)
+    return sensitivity
 
 
-def _share_found(
-    alarms: Alarms, weights: Real[np.ndarray, "n replicates"], allowed: Sequence[float]
+def _sensitivity(
+    scored: LesionsAndFalsePositives, weights: Real[np.ndarray, "n replicates"], allowed: Sequence[float]
 ) -> Float[np.ndarray, " replicates"]:
-    counted = alarms.counted @ weights.astype(np.float64)
-    falling = np.argsort(-alarms.alarm_score, kind="stable")
-    raised = np.cumsum(weights[alarms.alarm_image[falling]], axis=0, dtype=np.float64)
-    scores = np.append(alarms.alarm_score[falling], -np.inf)
-    order = np.argsort(-alarms.lesion_score, kind="stable")
-    above = np.searchsorted(-alarms.lesion_score[order], -scores, side="left")  # lesions above each alarm
-    found = np.cumsum(weights[alarms.lesion_image[order]], axis=0, dtype=np.float64)
-    found = np.concatenate([np.zeros_like(found[:1]), found])
-    total, columns = found[-1], np.arange(weights.shape[1])
-    shares = np.zeros(weights.shape[1])
+    counted = scored.counted @ weights.astype(np.float64)
+    falling = np.argsort(-scored.false_score, kind="stable")
+    raised = np.cumsum(weights[scored.false_image[falling]], axis=0, dtype=np.float64)
+    thresholds = np.append(scored.false_score[falling], -np.inf)
+    order = np.argsort(-scored.lesion_score, kind="stable")
+    above = np.searchsorted(-scored.lesion_score[order], -thresholds, side="left")  # lesions above each threshold
+    lesions = np.cumsum(weights[scored.lesion_image[order]], axis=0, dtype=np.float64)
+    lesions = np.concatenate([np.zeros_like(lesions[:1]), lesions])
+    total, columns = lesions[-1], np.arange(weights.shape[1])
+    sums = np.zeros(weights.shape[1])
     for rate in allowed:
         budget = rate * counted + 1e-6  # 0.05 × 20 is 1, whatever floating point makes of it
         surplus = np.array([np.searchsorted(raised[:, c], budget[c], side="right") for c in columns], dtype=np.int64)
-        shares += found[above[surplus], columns]
-    return np.divide(shares / len(allowed), total, out=np.full_like(total, np.nan), where=total > 0)
+        sums += lesions[above[surplus], columns]
+    return np.divide(sums / len(allowed), total, out=np.full_like(total, np.nan), where=total > 0)

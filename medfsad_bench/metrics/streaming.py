@@ -1,8 +1,8 @@
-"""Pixel figures of more pixels than memory holds, each with a computed bound of its error.
+"""Pixel metrics of more pixels than memory holds, each with a computed bound of its error.
 
     1 first     the first millions of pixels place the bins (quantiles)
-    2 count     images are pooled in chunks, a chunk is sorted and counted in the bins, and forgotten
-    3 bound     scores within a bin can stand in any order: the figure under the worst and the best bounds the error
+    2 count     images are read in chunks; a chunk is sorted, counted in the bins, and forgotten
+    3 bound     scores within a bin can stand in any order: the metric under the worst and the best bounds the error
     4 again     where the bound misses the tolerance and the images can be read again, bins are placed by the counts
 
 Memory is that of one chunk and of the bins, whatever the number of pixels.
@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import curve
+from medfsad_bench.metrics.metric import PIXEL_CURVE_METRICS
 from medfsad_bench.metrics.ranks import check_maps
 from medfsad_bench.metrics.score_histogram import (
-    PIXEL_STATISTICS,
     PixelCurve,
     ScoreHistogram,
     count_pixels,
@@ -39,21 +39,19 @@ TOLERANCE: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """A figure and how far it can be from the exact one.
+    """A metric and how far it can be from the exact one.
 
     Attributes:
-        value: The figure of the binned scores.
-        error: Largest possible distance from the figure of the scores themselves; 0 where it is exact.
+        value: Of the binned scores.
+        error: Largest possible distance from the value of the scores themselves; 0 where it is exact.
     """
 
     value: float
     error: float
 
 
-def streamed_pixel_metrics(
-    images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22
-) -> Mapping[str, Bounded]:
-    """All pixel figures of images that are read one after the other, in bounded memory.
+def streamed_histogram(images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22) -> ScoreHistogram:
+    """Pixels of all images together, in one row, from which `bounded_metrics` takes the metrics; in bounded memory.
 
     Args:
         images: Pairs of a map and its mask. What can be iterated again is, if the first pass misses `TOLERANCE`.
@@ -63,26 +61,17 @@ def streamed_pixel_metrics(
     Raises:
         MetricError: If a class is missing, a pixel isn't finite, or a map doesn't fit its mask.
     """
-    return bounded_metrics(streamed_histogram(images, bins=bins, chunk_px=chunk_px))
+    histogram, low, high = _count(images, None, bins=bins, chunk_px=chunk_px)
+    metrics = bounded_metrics(histogram)
+    if isinstance(images, Iterator) or all(metrics[name].error <= TOLERANCE[name] for name in metrics):
+        return histogram
+    return _count(images, _edges_again(histogram, low, high, bins=bins), bins=bins, chunk_px=chunk_px)[0]
 
 
-def streamed_histogram(images: Iterable[Image], *, bins: int = 2**17, chunk_px: int = 2**22) -> ScoreHistogram:
-    """The pooled tally that `streamed_pixel_metrics` takes its figures from, in one row.
-
-    Raises:
-        MetricError: See `streamed_pixel_metrics`.
-    """
-    tally, low, high = _count(images, None, bins=bins, chunk_px=chunk_px)
-    figures = bounded_metrics(tally)
-    if isinstance(images, Iterator) or all(figures[name].error <= TOLERANCE[name] for name in figures):
-        return tally
-    return _count(images, _edges_again(tally, low, high, bins=bins), bins=bins, chunk_px=chunk_px)[0]
-
-
-def bounded_metrics(tally: ScoreHistogram) -> Mapping[str, Bounded]:
-    """Figures of a tally's pooled images with their error bounds."""
-    c = pixel_curve(tally, np.ones(len(tally.regions)))
-    falling = _one_value_each(tally)[::-1]
+def bounded_metrics(histogram: ScoreHistogram) -> Mapping[str, Bounded]:
+    """Metrics of all images of a histogram together, with their error bounds."""
+    c = pixel_curve(histogram, np.ones(len(histogram.regions)))
+    falling = _one_value_each(histogram)[::-1]
     errors = {
         "pixel_auroc": _auroc_error(c, falling),
         "pixel_average_precision": _average_precision_error(c, falling),
@@ -90,13 +79,13 @@ def bounded_metrics(tally: ScoreHistogram) -> Mapping[str, Bounded]:
         "aupro_fpr05_conn8": _aupro_error(c, falling, fpr_limit=0.05),
         "dice_max_oracle": _dice_error(c),
     }
-    return {name: Bounded(float(PIXEL_STATISTICS[name](c)), errors[name]) for name in errors}
+    return {name: Bounded(float(PIXEL_CURVE_METRICS[name].statistic(c)), errors[name]) for name in errors}
 
 
 def _count(
     images: Iterable[Image], edges: Float[np.ndarray, " edges"] | None, *, bins: int, chunk_px: int
 ) -> tuple[ScoreHistogram, float, float]:
-    """Pooled tally of all images, with the lowest and the highest score."""
+    """Histogram of all images together, with the lowest and the highest score."""
     total: ScoreHistogram | None = None
     low, high = np.inf, -np.inf
     for maps, masks in _chunks(images, chunk_px=chunk_px):
@@ -106,14 +95,14 @@ def _count(
         total = part if total is None else _add(total, part)
         low, high = min(low, *(float(m.min()) for m in maps)), max(high, *(float(m.max()) for m in maps))
     if total is None:
-        raise MetricError("No image was given; pixel figures need at least one map and its mask.")
+        raise MetricError("No image was given; pixel metrics need at least one map and its mask.")
     return total, low, high
 
 
 def _chunks(
     images: Iterable[Image], *, chunk_px: int
 ) -> Iterator[tuple[list[Float[np.ndarray, "_ _"]], list[Bool[np.ndarray, "_ _"]]]]:
-    """Images in runs of at least `chunk_px` pixels."""
+    """Images in chunks of at least `chunk_px` pixels."""
     maps: list[Float[np.ndarray, "_ _"]] = []
     masks: list[Bool[np.ndarray, "_ _"]] = []
     for image, mask in images:
@@ -135,16 +124,18 @@ def _edges_of(
     return quantile_edges(normal, np.concatenate([image[mask] for image, mask in pairs]), bins=bins)
 
 
-def _edges_again(tally: ScoreHistogram, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
+def _edges_again(histogram: ScoreHistogram, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
     """Edges from what a first pass counted: bins are split in proportion to the pixels in them."""
-    kind = tally.edges.dtype.type
-    ends = np.concatenate([[kind(low)], tally.edges, [np.nextafter(kind(high), kind(np.inf))]])
-    counts = [counts[0] / max(counts[0].sum(), 1) for counts in (tally.normal, tally.anomalous, tally.overlap)]
+    kind = histogram.edges.dtype.type
+    ends = np.concatenate([[kind(low)], histogram.edges, [np.nextafter(kind(high), kind(np.inf))]])
+    counts = [
+        counts[0] / max(counts[0].sum(), 1) for counts in (histogram.normal, histogram.anomalous, histogram.overlap)
+    ]
     pieces = np.maximum(np.round(np.sum(counts, axis=0) / 3 * bins).astype(np.int64), 1)
     first = np.repeat(np.cumsum(pieces) - pieces, pieces)
     step = (np.arange(len(first)) - first) / np.repeat(pieces, pieces)
     edges = np.repeat(ends[:-1], pieces) + step * np.repeat(np.maximum(np.diff(ends), 0), pieces)
-    return np.unique(np.append(edges.astype(tally.edges.dtype), ends[-1:]))
+    return np.unique(np.append(edges.astype(histogram.edges.dtype), ends[-1:]))
 
 
 def _add(total: ScoreHistogram, part: ScoreHistogram) -> ScoreHistogram:
@@ -157,10 +148,10 @@ def _add(total: ScoreHistogram, part: ScoreHistogram) -> ScoreHistogram:
     )
 
 
-def _one_value_each(tally: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
+def _one_value_each(histogram: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
     """Whether a bin can hold one number only, so that its ties are real."""
-    next_up = np.nextafter(tally.edges[:-1], np.asarray(np.inf, dtype=tally.edges.dtype))
-    return np.concatenate([[False], next_up == tally.edges[1:], [False]])
+    next_up = np.nextafter(histogram.edges[:-1], np.asarray(np.inf, dtype=histogram.edges.dtype))
+    return np.concatenate([[False], next_up == histogram.edges[1:], [False]])
 
 
 def _auroc_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:

@@ -24,8 +24,8 @@ import pandas as pd
 
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.info import HoldOut
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.assembly import assemble_row
 from medfsad_bench.results.draw_scores import DrawScores

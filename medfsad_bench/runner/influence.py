@@ -90,7 +90,7 @@ def _influences(cell: Cell, draw: int, scores: Sequence[Float64[np.ndarray, "1 n
     supports = cell.target.table.iloc[cell.episodes.support(draw)]
     images = zip(without, supports["id"].astype(str), supports["label"].astype(bool), strict=True)
     influences = [
-        Influence(draw, position, id_, label, whole.estimate, paired_difference(whole, others))
+        Influence(draw, position, id_, label, whole.mean, paired_difference(whole, others))
         for position, (others, id_, label) in enumerate(images)
     ]
     return sorted(influences, key=lambda influence: influence.difference.value)

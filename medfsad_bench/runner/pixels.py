@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from medfsad_bench.estimates.lesion import measure_lesions
 from medfsad_bench.estimates.pixel import PixelDraw, measure_pixels, measure_streamed
 from medfsad_bench.manifest import PIXEL_TRUTH
+from medfsad_bench.metrics.lesion import measure_lesions
 from medfsad_bench.runner.maps import enlarged
 from medfsad_bench.store import Dataset
 

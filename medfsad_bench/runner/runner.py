@@ -18,8 +18,8 @@ import torch
 
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
-from medfsad_bench.estimates.pixel import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.method import Backbone
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.results.assembly import assemble_row
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder

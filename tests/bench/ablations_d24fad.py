@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from medfsad_bench.board.comparison import PRIMARY, compare
+from medfsad_bench.board.comparison import compare
+from medfsad_bench.metrics.metric import RANKING
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
@@ -99,7 +100,7 @@ def _run(planned: Sequence[Sequence[Cell]]) -> None:
     for line in planned:
         for cell in line:
             row, _ = runner.run(cell)
-            print(f"{row.run_id}: {row.metrics[PRIMARY].value:.3f}", flush=True)
+            print(f"{row.run_id}: {row.metrics[RANKING.name].value:.3f}", flush=True)
 
 
 def _table(planned: Mapping[str, Sequence[Cell]]) -> str:
@@ -108,7 +109,7 @@ def _table(planned: Mapping[str, Sequence[Cell]]) -> str:
     lines = [f"| setting | {' | '.join(names)} | mean | minus default |", f"|---|{'---|' * len(names)}--:|---|"]
     for name, line in done.items():
         rows = [_folder(cell).row() for cell in line]
-        lines.append(_line(name, [row.metrics[PRIMARY].value for row in rows], _difference(line, done)))
+        lines.append(_line(name, [row.metrics[RANKING.name].value for row in rows], _difference(line, done)))
         if name == DEFAULT.name:
             lines.append(_line("mean of the map as score", [_mean_score(row) for row in rows], ""))
     return "\n".join(lines)
@@ -125,7 +126,9 @@ def _difference(line: Sequence[Cell], done: Mapping[str, Sequence[Cell]]) -> str
     if default is None or line is default or line[0].options.seed != default[0].options.seed:
         return ""
     found = (
-        compare([_folder(cell).path for cell in line], [_folder(cell).path for cell in default]).pooled[PRIMARY].here
+        compare([_folder(cell).path for cell in line], [_folder(cell).path for cell in default])
+        .means[RANKING.name]
+        .these_targets
     )
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 

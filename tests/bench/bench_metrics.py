@@ -1,7 +1,7 @@
 """How fast the metrics are, side by side with what else computes them; `make bench` runs it.
 
-    exact      200 maps of 256² with about 200 regions: all pixel figures against scikit-learn and anomalib
-    bootstrap  2,000 replicates of 1,600 images × 10 draws, all image figures
+    exact      200 maps of 256² with about 200 regions: all pixel metrics against scikit-learn and anomalib
+    bootstrap  2,000 replicates of 1,600 images × 10 draws, all image metrics
     streamed   pixels a second of the bounded-memory mode, on one core, with the error bounds it computes
 
 anomalib (2.3 or newer) is compared if it can be imported; it is no dependency. The machine's other load moves seconds,
@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medfsad_bench.metrics.curve import STATISTICS
 from medfsad_bench.metrics.interval import interval_of, replicate_all
+from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
-from medfsad_bench.metrics.streaming import TOLERANCE, streamed_pixel_metrics
+from medfsad_bench.metrics.streaming import TOLERANCE, bounded_metrics, streamed_histogram
 
 
 def scene(images: int, size_px: int, *, seed: int = 0) -> Any:
@@ -73,7 +73,7 @@ def anomalib_aupro(maps: Any, masks: Any, limit: float) -> Callable[[], float] |
 
 
 def exact(rounds: int) -> None:
-    """All our pixel figures once, against one figure after the other."""
+    """All our pixel metrics once, against one metric after the other."""
     from scipy.ndimage import label
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -94,7 +94,7 @@ def exact(rounds: int) -> None:
     for name, whose, took in rows:
         values = f"{took.value:.6f}, ours {ours.value[name]:.6f}"
         print(f"  {whose:13}{name:25}{took.clock_s:7.2f} s{took.core_s:7.2f} s   {values}")
-    print(f"  {'ours':13}{'all five figures':25}{ours.clock_s:7.2f} s{ours.core_s:7.2f} s")
+    print(f"  {'ours':13}{'all five metrics':25}{ours.clock_s:7.2f} s{ours.core_s:7.2f} s")
     counted = [row for row in rows if row[0] != "aupro_fpr05_conn8"]
     if len(counted) < 3:
         print("  anomalib isn't installed, so its AUPRO is not in the ratio")
@@ -105,25 +105,25 @@ def exact(rounds: int) -> None:
 
 
 def bootstrap(rounds: int) -> None:
-    """Intervals of all image figures of one run."""
+    """Intervals of all image metrics of one run."""
     rng = np.random.default_rng(1)
     anomalous = np.arange(1600) < 800
     scores = rng.normal(size=(10, 1600)) + anomalous
     groups = np.arange(1600) // 2
-    for names in (("auroc",), tuple(STATISTICS)):
+    for metrics in ((IMAGE_AUROC,), tuple(IMAGE_METRICS.values())):
 
-        def call(names: tuple[str, ...] = names) -> Any:
-            tables = replicate_all(scores, anomalous, groups, metrics=names, replicates=2000)
-            return [interval_of(table, area=True) for table in tables.values()]
+        def call(metrics: tuple[Metric, ...] = metrics) -> Any:
+            tables = replicate_all(scores, anomalous, groups, metrics=metrics, replicates=2000)
+            return [interval_of(table, smooth=True) for table in tables.values()]
 
         took = timed(call, rounds=rounds)
-        what = names[0] if len(names) == 1 else f"all {len(names)} image figures"
+        what = metrics[0].name if len(metrics) == 1 else f"all {len(metrics)} image metrics"
         print(f"bootstrap: 2,000 × 1,600 images × 10 draws, {what}: {took.clock_s:.2f} s,")
         print(f"  {took.core_s:.2f} s in the cores' time (goal: 5)")
 
 
 def streamed(rounds: int, megapixels: int) -> None:
-    """Maps and masks from disk to figures, one core; the masks' regions are found on the way."""
+    """Maps and masks from disk to metrics, one core; the masks' regions are found on the way."""
     import os
     import tempfile
 
@@ -145,16 +145,16 @@ def streamed(rounds: int, megapixels: int) -> None:
                 for one, mask in zip(*(np.load(path, mmap_mode="r") for path in paths), strict=True):
                     yield np.asarray(one), np.asarray(mask)
 
-        took = timed(lambda: streamed_pixel_metrics(Images()), rounds=rounds)
+        took = timed(lambda: bounded_metrics(streamed_histogram(Images())), rounds=rounds)
     pixels = count * 512**2
     rate, of_core = (pixels / 1e6 / seconds for seconds in (took.clock_s, took.core_s))
     print(
         f"streamed: {pixels / 1e6:,.0f} million pixels from disk in {took.clock_s:.1f} s = {rate:.1f} M/s by the clock,"
     )
     print(f"  {of_core:.1f} M a second of one core's time (goal: 10)")
-    for name, figure in took.value.items():
-        verdict = "within" if figure.error <= TOLERANCE[name] else "OVER"
-        print(f"  {name:25}{figure.value:.6f} ± {figure.error:.1e}, {verdict} {TOLERANCE[name]:.0e}")
+    for name, metric in took.value.items():
+        verdict = "within" if metric.error <= TOLERANCE[name] else "OVER"
+        print(f"  {name:25}{metric.value:.6f} ± {metric.error:.1e}, {verdict} {TOLERANCE[name]:.0e}")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """How often a nominal 95 % interval holds the true value, by simulation: the table in medfsad_bench/metrics/RESULTS.md.
 
 A detector's scores are normal with an effect of the group that images share, of the image, of the draw on the distance
-of the classes, and fresh noise of every image and draw. The truth is the figure of a very large set, mean over draws.
+of the classes, and fresh noise of every image and draw. The truth is the metric of a very large set, mean over draws.
 """
 
 import argparse
@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from medfsad_bench.metrics.curve import STATISTICS, ranking, weigh
-from medfsad_bench.metrics.interval import AREAS, interval_of, replicate_all
+from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.interval import interval_of, replicate_all
+from medfsad_bench.metrics.metric import IMAGE_METRICS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Detector:
 
 @cache
 def truth_of(detector: Detector) -> dict[str, float]:
-    """Every figure of a set without end: by the draw's effect at 41 quantiles."""
+    """Every metric of a set without end: by the draw's effect at 41 quantiles."""
     from scipy.special import ndtri
 
     rng = np.random.default_rng(99)
@@ -57,7 +58,7 @@ def truth_of(detector: Detector) -> dict[str, float]:
     anomalous = spread * rng.normal(size=100_000) + detector.shift
     labels, ones = np.arange(200_000) < 100_000, np.ones(200_000)
     curves = [weigh(ranking(np.concatenate([anomalous + effect, normal]), labels), ones) for effect in effects]
-    return {name: float(np.mean([compute(c) for c in curves])) for name, compute in STATISTICS.items()}
+    return {name: float(np.mean([metric.statistic(c) for c in curves])) for name, metric in IMAGE_METRICS.items()}
 
 
 CASES = {
@@ -75,7 +76,7 @@ def coverage(
     *,
     simulations: int,
     replicates: int,
-    metrics: Sequence[str] = tuple(STATISTICS),
+    metrics: Sequence[str] = tuple(IMAGE_METRICS),
     seed: int = 0,
 ) -> dict[str, float]:
     """Share of simulations whose interval holds the truth, by metric."""
@@ -83,9 +84,10 @@ def coverage(
     inside = dict.fromkeys(metrics, 0)
     for number in range(simulations):
         scores, anomalous, group = detector.scores(np.random.default_rng([seed, groups, number]), groups)
-        tables = replicate_all(scores, anomalous, group, metrics=metrics, replicates=replicates, seed=number)
+        chosen = [IMAGE_METRICS[name] for name in metrics]
+        tables = replicate_all(scores, anomalous, group, metrics=chosen, replicates=replicates, seed=number)
         for name, table in tables.items():
-            interval = interval_of(table, area=name in AREAS)
+            interval = interval_of(table, smooth=IMAGE_METRICS[name].smooth)
             inside[name] += interval.low <= truth[name] <= interval.high
     return {name: count / simulations for name, count in inside.items()}
 
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=256)
     parser.add_argument("--groups", type=int, nargs="+", default=[16, 30, 50, 100, 200, 400])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--metrics", nargs="+", default=list(STATISTICS), choices=list(STATISTICS))
+    parser.add_argument("--metrics", nargs="+", default=list(IMAGE_METRICS), choices=list(IMAGE_METRICS))
     options = parser.parse_args()
     print(f"| case | groups | {' | '.join(options.metrics)} |")
     print(f"|---|--:|{'--:|' * len(options.metrics)}")
