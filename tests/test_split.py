@@ -50,21 +50,6 @@ def test_counts_are_never_exceeded_and_train_is_normal(pool: list[Candidate]) ->
     assert all(count <= COUNTS.get(key, 0) for key, count in found.items())
 
 
-def test_a_hand_worked_case() -> None:
-    pool = [Candidate(f"i{number}", f"g{number // 2}", number % 4 == 3) for number in range(12)]
-    by_rank = sorted({c.group for c in pool}, key=lambda g: min(rank("toy", c.id) for c in pool if c.group == g))
-    chosen = choose("toy", pool, {("test", False): 2, ("test", True): 1, ("train", False): 3})
-    missing_normal, missing_anomalous, test_groups = 2, 1, []
-    for group in by_rank:  # the rule, walked by hand
-        normal = sum(c.group == group and not c.anomalous for c in pool)
-        anomalous = sum(c.group == group and c.anomalous for c in pool)
-        if (missing_normal and normal) or (missing_anomalous and anomalous):
-            missing_normal -= min(missing_normal, normal)
-            missing_anomalous -= min(missing_anomalous, anomalous)
-            test_groups.append(group)
-    assert {c.group for c in pool if chosen.get(c.id) == "test"} == set(test_groups)
-
-
 def test_slides_of_a_fixed_side_stay_there() -> None:
     pool = [Candidate(f"n{i}", f"normal_{i}", False, side="train") for i in range(5)]
     pool += [Candidate(f"t{i}", f"test_{i // 2}", i % 2 == 1, side="test") for i in range(8)]

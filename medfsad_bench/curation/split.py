@@ -1,15 +1,26 @@
 """Membership: which images take part, on which side, and which supports are drawn. A rule, not luck.
 
-rank(image) = SHA-256("medfsad/1:" + set + ":" + id); a group's rank is its members' minimum. Test first: groups are
-walked by rank, and one that has images of a class still short goes to test, keeping its best-ranked images up to the
-missing counts. Then train, normals only, from the groups that are left. What remains of a taken group is in no split.
+rank(image) = SHA-256("medfsad/1:" + set + ":" + id). A group's rank is that of the id that comes first by name among
+its members, which says nothing about its size.
+
+1. Groups are dealt to the sides in the order of their rank, each to the side that is least filled for what it needs. A
+   class's fill: all its images in the groups dealt to the side so far, over the count wanted; a side's fill: the least
+   fill of the classes to which the group could add. Ties go to test, as do groups without a normal image. Where the
+   source fixes a side, that side; where it puts one group on both, test, with the images that it has there.
+2. A group whose dealing would put the counts out of reach goes to the other side.
+3. Each side takes the best-ranked image that it can use from each of its groups, in the order of the groups' rank, then
+   a second from each, and so on, until its counts are reached. What remains is in no split.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Int
 
 from medfsad_bench.manifest import Split
 
@@ -53,31 +64,15 @@ def choose(name: str, candidates: Sequence[Candidate], counts: Mapping[tuple[str
     Returns:
         Split by image id. Where the source holds too few, what there is.
     """
-    ranked = sorted(candidates, key=lambda c: rank(name, c.id))
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in ranked:  # best-ranked member first, and groups in the order of their best
-        groups[candidate.group].append(candidate)
+    groups = _ranked_groups(name, candidates)
+    sides = _deal([_gains(members, counts) for members in groups], counts)
     chosen: dict[str, str] = {}
-    taken: set[str] = set()
     for split in ("test", "train"):
+        dealt = [members for members, side in zip(groups, sides, strict=True) if side == split]
+        usable = [[member for member in members if member.side in ("", split)] for members in dealt]
         missing = {label: count for (side, label), count in counts.items() if side == split}
-        for group, members in groups.items():
-            if group in taken or not any(missing.values()):
-                continue
-            picked = _pick(members, missing, split)
-            if picked:
-                taken.add(group)
-                chosen.update(dict.fromkeys(picked, split))
+        chosen |= dict.fromkeys(_take_in_turns(usable, missing), split)
     return chosen
-
-
-def _pick(members: list[Candidate], missing: dict[bool, int], split: str) -> list[str]:
-    picked = []
-    for member in members:
-        if member.side in ("", split) and missing.get(member.anomalous, 0) > 0:
-            missing[member.anomalous] -= 1
-            picked.append(member.id)
-    return picked
 
 
 def tally(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], int]:
@@ -87,6 +82,54 @@ def tally(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tu
         if candidate.id in chosen:
             found[chosen[candidate.id], candidate.anomalous] += 1
     return dict(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What one class on one side is made up of.
+
+    Attributes:
+        images: Images of the class on the side.
+        groups: Groups that they come from.
+        largest_group: Images of the group that gives most.
+        effective_groups: As how many groups of equal size they count, see `effective_number`.
+    """
+
+    images: int
+    groups: int
+    largest_group: int
+    effective_groups: float
+
+
+def compositions(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], Composition]:
+    """What a choice is made up of, by (split, anomalous). A class without an image is absent.
+
+    >>> pool = [Candidate("a1", "a", False), Candidate("a2", "a", False), Candidate("b1", "b", False)]
+    >>> compositions(pool, {"a1": "test", "a2": "test", "b1": "test"})
+    {('test', False): Composition(images=3, groups=2, largest_group=2, effective_groups=1.8)}
+    """
+    sizes: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
+    for candidate in candidates:
+        if candidate.id in chosen:
+            sizes[chosen[candidate.id], candidate.anomalous][candidate.group] += 1
+    return {
+        key: Composition(by_group.total(), len(by_group), max(by_group.values()), effective_number(by_group.values()))
+        for key, by_group in sorted(sizes.items())
+    }
+
+
+def effective_number(sizes: Iterable[int]) -> float:
+    """The effective number of groups, (sum n)^2 / sum n^2: their count where all are of one size, else fewer.
+
+    Groups of 4, 1 and 1 images: (4 + 1 + 1)^2 / (4^2 + 1^2 + 1^2) = 36 / 18 = 2.
+
+    >>> effective_number([4, 1, 1]), effective_number([5, 5, 5]), effective_number([])
+    (2.0, 3.0, 0.0)
+
+    Source: Kish, Survey Sampling, 1965.
+    """
+    positive = [size for size in sizes if size > 0]
+    return sum(positive) ** 2 / sum(size**2 for size in positive) if positive else 0.0
 
 
 def choose_smaller(
@@ -130,3 +173,123 @@ def draw_supports(name: str, train: Sequence[Candidate], *, draws: int) -> list[
         return [min(groups[group], key=lambda id_: rank(name, f"draw{draw:02d}", id_)) for group in order[:MAX_EPISODE]]
 
     return [drawn(draw) for draw in range(draws)]
+
+
+def _ranked_groups(name: str, candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Groups in the order of their rank, each with its best-ranked member first."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in sorted(candidates, key=lambda c: rank(name, c.id)):
+        groups[candidate.group].append(candidate)
+    return sorted(groups.values(), key=lambda members: rank(name, min(member.id for member in members)))
+
+
+_Counts = Mapping[tuple[str, bool], int]  # images by (side, anomalous)
+_Gains = dict[str, Counter[bool]]  # images by class that a group would bring, by side that it may go to, test first
+
+
+def _gains(members: Sequence[Candidate], counts: _Counts) -> _Gains:
+    fixed = {member.side for member in members} - {""}
+    sides = ("test", "train") if not fixed else ("test",) if "test" in fixed else ("train",)
+    gains = {side: Counter(m.anomalous for m in members if m.side in ("", side)) for side in sides}
+    useful = {side: gain for side, gain in gains.items() if any(counts.get((side, label), 0) > 0 for label in gain)}
+    return useful or {sides[0]: Counter()}
+
+
+def _deal(groups: Sequence[_Gains], counts: _Counts) -> list[str]:
+    """The side of each group, given in the order of rank: by fill, and where that misses the counts, within reach."""
+    reach = _Reach.of(groups, counts)
+    by_fill, given = _deal_within(reach, [], groups, counts)
+    free = [(gains["train"][False], gains["test"][True]) for gains in groups if len(gains) == 2]
+    for undealt, lost in enumerate(_least_lost(free)):
+        if reach.holds(lost, *given[len(free) - undealt]):  # dealing by fill is right up to here
+            return _deal_within(reach, list(islice(_least_lost(free), undealt)), groups, counts)[0]
+    return by_fill
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What train may be given of the groups that could go to either side, so that no count is missed.
+
+    Attributes:
+        fewest_normal: Normal images that train needs of them.
+        most_normal: Normal images of them that test can do without.
+        most_anomalous: Anomalous images of them that test can do without.
+    """
+
+    fewest_normal: int
+    most_normal: int
+    most_anomalous: int
+
+    @staticmethod
+    def of(groups: Sequence[_Gains], counts: _Counts) -> "_Reach":
+        in_test = [gains["test"] for gains in groups if "test" in gains]
+        return _Reach(
+            counts.get(("train", False), 0) - sum(g["train"][False] for g in groups if list(g) == ["train"]),
+            sum(gain[False] for gain in in_test) - counts.get(("test", False), 0),
+            sum(gain[True] for gain in in_test) - counts.get(("test", True), 0),
+        )
+
+    def holds(self, least_lost: Int[np.ndarray, " _"], normal: int, anomalous: int) -> bool:
+        """Whether the counts can be reached once train was given so many images, with what is undealt."""
+        fewest, most = max(self.fewest_normal - normal, 0), max(self.most_normal - normal + 1, 0)
+        return bool(least_lost[fewest:most].min(initial=_NEVER) + anomalous <= self.most_anomalous)
+
+
+_NEVER = 2**30  # more images than any set has
+
+
+def _least_lost(free: Sequence[tuple[int, int]]) -> Iterator[Int[np.ndarray, " _"]]:
+    """Of the last 0, 1, 2, ... groups: the fewest anomalous images that go to train with each number of normal ones."""
+    lost = np.zeros(1, np.int32)
+    yield lost
+    for normal, anomalous in reversed(free):
+        never = np.full(normal, _NEVER, np.int32)
+        lost = np.minimum(np.concatenate([lost, never]), np.concatenate([never, lost + np.int32(anomalous)]))
+        yield lost
+
+
+def _deal_within(
+    reach: _Reach, lookahead: Sequence[Int[np.ndarray, " _"]], groups: Sequence[_Gains], counts: _Counts
+) -> tuple[list[str], list[tuple[int, int]]]:
+    """Deal by fill, within reach as far as `lookahead` (of `_least_lost`) tells it.
+
+    Returns:
+        The sides, and the normal and anomalous images that train was given after each group that could go to either.
+    """
+    filled: Counter[tuple[str, bool]] = Counter()
+    sides, given = [], [(0, 0)]
+    undealt = sum(len(gains) == 2 for gains in groups)
+    for gains in groups:
+        side = min(gains, key=lambda side: _fill(side, gains[side], filled, counts))
+        if len(gains) == 2:
+            undealt -= 1
+            normal, anomalous = given[-1]
+            with_it = normal + gains["train"][False], anomalous + gains["test"][True]
+            after = with_it if side == "train" else given[-1]
+            if undealt < len(lookahead) and not reach.holds(lookahead[undealt], *after):
+                side = "test" if side == "train" else "train"
+            given.append(with_it if side == "train" else given[-1])
+        sides.append(side)
+        filled.update({(side, label): images for label, images in gains[side].items()})
+    return sides, given
+
+
+def _fill(side: str, gain: Mapping[bool, int], filled: _Counts, counts: _Counts) -> float:
+    wanted = [(filled.get((side, label), 0), counts.get((side, label), 0)) for label in gain]
+    return min((images / count for images, count in wanted if count > 0), default=0.0)
+
+
+def _take_in_turns(groups: Sequence[Sequence[Candidate]], missing: dict[bool, int]) -> list[str]:
+    """Ids of the first usable member of each group, then of the second of each, and so on, up to the missing counts."""
+    taken = []
+    queues = [iter(members) for members in groups]
+    while queues:
+        waiting = []
+        for queue in queues:
+            member = next((member for member in queue if missing.get(member.anomalous, 0) > 0), None)
+            if member is not None:
+                missing[member.anomalous] -= 1
+                taken.append(member.id)
+                waiting.append(queue)
+        queues = waiting
+    return taken
