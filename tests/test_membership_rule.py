@@ -167,7 +167,7 @@ def can_be_reached(shapes: Sequence[Shape], counts: Mapping[tuple[str, bool], in
     return False
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(shapes, some_counts)
 def test_counts_are_reached_wherever_they_can_be(shapes: list[Shape], counts: Counts) -> None:
     pool = pool_of(shapes)
@@ -207,6 +207,7 @@ def test_a_group_on_both_of_the_sources_sides_is_tested() -> None:
     assert choose("toy", pool, counts_of(1, 1, 1)) == {"b": "test", "c": "test"}
 
 
+@settings(max_examples=15)
 @given(shapes.filter(lambda s: sum(n for n, _, _ in s) > 1 and any(a for _, a, _ in s)))
 def test_a_smaller_split_is_whole(shapes: list[Shape]) -> None:
     pool = pool_of(shapes)
@@ -242,6 +243,7 @@ def test_a_set_without_groups_keeps_the_members_of_rule_1(labels: list[bool], co
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rsna", "lag"])
 def test_the_committed_members_of_a_set_without_groups_stay(shared: Path, name: str) -> None:
     manifest = all_manifests()[name]
@@ -272,6 +274,7 @@ def lag_candidates(shared: Path) -> list[Candidate]:
     return [Candidate(Path(n).stem, Path(n).stem, label) for label, names in by_label.items() for n in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [members_by_rule_1, choose])
 def test_a_groups_chance_to_be_chosen_does_not_depend_on_its_size(rule: Rule) -> None:
     """Of 110 groups of 1, 3 or 9 images, over 200 names of the set, each a fresh order.

@@ -77,11 +77,7 @@ def choose(name: str, candidates: Sequence[Candidate], counts: Mapping[tuple[str
 
 def tally(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], int]:
     """Images by (split, anomalous) in a choice."""
-    found: dict[tuple[str, bool], int] = defaultdict(int)
-    for candidate in candidates:
-        if candidate.id in chosen:
-            found[chosen[candidate.id], candidate.anomalous] += 1
-    return dict(found)
+    return dict(Counter((chosen[c.id], c.anomalous) for c in candidates if c.id in chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,25 +180,34 @@ def _ranked_groups(name: str, candidates: Iterable[Candidate]) -> list[list[Cand
 
 
 _Counts = Mapping[tuple[str, bool], int]  # images by (side, anomalous)
-_Gains = dict[str, Counter[bool]]  # images by class that a group would bring, by side that it may go to, test first
+_Gains = dict[str, tuple[int, int]]  # normal and anomalous images of a group, by side that it may go to, test first
 
 
 def _gains(members: Sequence[Candidate], counts: _Counts) -> _Gains:
     fixed = {member.side for member in members} - {""}
     sides = ("test", "train") if not fixed else ("test",) if "test" in fixed else ("train",)
-    gains = {side: Counter(m.anomalous for m in members if m.side in ("", side)) for side in sides}
-    useful = {side: gain for side, gain in gains.items() if any(counts.get((side, label), 0) > 0 for label in gain)}
-    return useful or {sides[0]: Counter()}
+    gains = {}
+    for side in sides:
+        labels = [member.anomalous for member in members if member.side in ("", side)]
+        gains[side] = labels.count(False), labels.count(True)
+    useful = {side: gain for side, gain in gains.items() if _classes(side, gain, counts)}
+    return useful or {sides[0]: (0, 0)}
+
+
+def _classes(side: str, gain: tuple[int, int], counts: _Counts) -> list[bool]:
+    """The classes to which a group could add on a side."""
+    return [label for label in (False, True) if gain[label] and counts.get((side, label), 0)]
 
 
 def _deal(groups: Sequence[_Gains], counts: _Counts) -> list[str]:
     """The side of each group, given in the order of rank: by fill, and where that misses the counts, within reach."""
     reach = _Reach.of(groups, counts)
     by_fill, given = _deal_within(reach, [], groups, counts)
-    free = [(gains["train"][False], gains["test"][True]) for gains in groups if len(gains) == 2]
+    free = [gains["test"] for gains in groups if len(gains) == 2]
     for undealt, lost in enumerate(_least_lost(free)):
         if reach.holds(lost, *given[len(free) - undealt]):  # dealing by fill is right up to here
-            return _deal_within(reach, list(islice(_least_lost(free), undealt)), groups, counts)[0]
+            lookahead = list(islice(_least_lost(free), undealt))
+            return _deal_within(reach, lookahead, groups, counts)[0] if lookahead else by_fill
     return by_fill
 
 
@@ -224,7 +229,7 @@ class _Reach:
     def of(groups: Sequence[_Gains], counts: _Counts) -> "_Reach":
         in_test = [gains["test"] for gains in groups if "test" in gains]
         return _Reach(
-            counts.get(("train", False), 0) - sum(g["train"][False] for g in groups if list(g) == ["train"]),
+            counts.get(("train", False), 0) - sum(gains["train"][False] for gains in groups if "test" not in gains),
             sum(gain[False] for gain in in_test) - counts.get(("test", False), 0),
             sum(gain[True] for gain in in_test) - counts.get(("test", True), 0),
         )
@@ -256,27 +261,26 @@ def _deal_within(
     Returns:
         The sides, and the normal and anomalous images that train was given after each group that could go to either.
     """
-    filled: Counter[tuple[str, bool]] = Counter()
+    filled = {(side, label): 0 for side in ("test", "train") for label in (False, True)}
     sides, given = [], [(0, 0)]
     undealt = sum(len(gains) == 2 for gains in groups)
+
+    def fill(side: str, gain: tuple[int, int]) -> float:
+        return min((filled[side, label] / counts[side, label] for label in _classes(side, gain, counts)), default=0)
+
     for gains in groups:
-        side = min(gains, key=lambda side: _fill(side, gains[side], filled, counts))
-        if len(gains) == 2:
+        side, *other = sorted(gains, key=lambda side: fill(side, gains[side]))  # a tie stays as it is, test first
+        if other:
             undealt -= 1
-            normal, anomalous = given[-1]
-            with_it = normal + gains["train"][False], anomalous + gains["test"][True]
-            after = with_it if side == "train" else given[-1]
-            if undealt < len(lookahead) and not reach.holds(lookahead[undealt], *after):
-                side = "test" if side == "train" else "train"
-            given.append(with_it if side == "train" else given[-1])
+            normal, anomalous = gains["test"]
+            after = {"test": given[-1], "train": (given[-1][0] + normal, given[-1][1] + anomalous)}
+            if undealt < len(lookahead) and not reach.holds(lookahead[undealt], *after[side]):
+                side = other[0]
+            given.append(after[side])
         sides.append(side)
-        filled.update({(side, label): images for label, images in gains[side].items()})
+        for label in (False, True):
+            filled[side, label] += gains[side][label]
     return sides, given
-
-
-def _fill(side: str, gain: Mapping[bool, int], filled: _Counts, counts: _Counts) -> float:
-    wanted = [(filled.get((side, label), 0), counts.get((side, label), 0)) for label in gain]
-    return min((images / count for images, count in wanted if count > 0), default=0.0)
 
 
 def _take_in_turns(groups: Sequence[Sequence[Candidate]], missing: dict[bool, int]) -> list[str]:
