@@ -34,7 +34,7 @@ def test_no_group_is_on_both_sides(pool: list[Candidate]) -> None:
     for candidate in pool:
         if candidate.id in chosen:
             sides.setdefault(candidate.group, set()).add(chosen[candidate.id])
-    assert all(len(found) == 1 for found in sides.values())
+    assert all(len(of_group) == 1 for of_group in sides.values())
 
 
 @given(pools, st.randoms())
@@ -46,8 +46,8 @@ def test_membership_does_not_depend_on_file_order(pool: list[Candidate], random:
 
 @given(pools)
 def test_counts_are_never_exceeded_and_train_is_normal(pool: list[Candidate]) -> None:
-    found = tally(pool, choose("toy", pool, COUNTS))
-    assert all(count <= COUNTS.get(key, 0) for key, count in found.items())
+    images = tally(pool, choose("toy", pool, COUNTS))
+    assert all(count <= COUNTS.get(key, 0) for key, count in images.items())
 
 
 def test_slides_of_a_fixed_side_stay_there() -> None:

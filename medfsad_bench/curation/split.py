@@ -134,7 +134,7 @@ def choose_smaller(
     """Scale the counts down, all by one factor, to the largest split that the candidates can fill.
 
     Returns:
-        The choice and the counts it fills; both empty if not even one image a class can be had.
+        The choice and the counts it fills; both empty if not even one image of each class can be had.
     """
     wanted = split.counts
     normal = sum(not c.anomalous for c in candidates)
@@ -150,7 +150,7 @@ def choose_smaller(
 
 
 def draw_supports(name: str, train: Sequence[Candidate], *, draws: int) -> list[list[str]]:
-    """Support images of every draw: nested in K, one image a group.
+    """Support images of every draw: nested in K, one image per group.
 
     Args:
         name: The data set's name.
