@@ -1,18 +1,30 @@
 """Membership: which images take part, on which side, and which supports are drawn. A rule, not luck.
 
-rank(image) = SHA-256("medfsad/1:" + set + ":" + id); a group's rank is its members' minimum. Test first: groups are
-walked by rank, and one that has images of a class still short goes to test, keeping its best-ranked images up to the
-missing counts. Then train, normals only, from the groups that are left. What remains of a taken group is in no split.
+rank(image) = SHA-256("medfsad/1:" + set + ":" + id). A group's rank is that of the id that comes first by name among
+its members, which says nothing about its size.
+
+1. Groups are dealt to the sides in the order of their rank, each to the side that is least filled for what it needs. A
+   class's fill: all its images in the groups dealt to the side so far, over the count wanted; a side's fill: the least
+   fill of the classes to which the group could add. Ties go to test, as do groups without a normal image. Where the
+   source fixes a side, that side; where it puts one group on both, test, with the images that it has there.
+2. A group whose dealing would put the counts out of reach goes to the other side.
+3. Each side takes the best-ranked image that it can use from each of its groups, in the order of the groups' rank, then
+   a second from each, and so on, until its counts are reached. What remains is in no split.
 """
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Int
 
 from medfsad_bench.manifest import Split
+from medfsad_bench.store.ranking import rank
 
+_RULE = "medfsad/1"  # what is ranked in the name of the membership rule, whatever its version
 MAX_EPISODE = 64  # support images kept per draw: K shots are the first K
 
 
@@ -24,22 +36,13 @@ class Candidate:
         id: The image.
         group: Patient, slide or eye pair, joined with near-duplicates.
         anomalous: Its label.
-        side: Where the download fixes the split, else empty.
+        side: Where the source fixes the split, else empty.
     """
 
     id: str
     group: str
     anomalous: bool
     side: str = ""
-
-
-def rank(*parts: str) -> str:
-    """The position of a thing in the benchmark's fixed random order, as hex digits.
-
-    >>> rank("rsna", "a") < rank("rsna", "b")
-    False
-    """
-    return hashlib.sha256(":".join(("medfsad/1", *parts)).encode()).hexdigest()
 
 
 def choose(name: str, candidates: Sequence[Candidate], counts: Mapping[tuple[str, bool], int]) -> dict[str, str]:
@@ -51,33 +54,70 @@ def choose(name: str, candidates: Sequence[Candidate], counts: Mapping[tuple[str
         counts: Images wanted by (split, anomalous).
 
     Returns:
-        Split by image id. Where there are too few candidates, what there is.
+        Split by image id. Where the source holds too few, what there is.
     """
-    ranked = sorted(candidates, key=lambda c: rank(name, c.id))
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in ranked:  # best-ranked member first, and groups in the order of their best
-        groups[candidate.group].append(candidate)
+    groups = _ranked_groups(name, candidates)
+    sides = _deal([_gains(members, counts) for members in groups], counts)
     chosen: dict[str, str] = {}
-    taken: set[str] = set()
     for split in ("test", "train"):
+        dealt = [members for members, side in zip(groups, sides, strict=True) if side == split]
+        usable = [[member for member in members if member.side in ("", split)] for members in dealt]
         missing = {label: count for (side, label), count in counts.items() if side == split}
-        for group, members in groups.items():
-            if group in taken or not any(missing.values()):
-                continue
-            picked = _pick(members, missing, split)
-            if picked:
-                taken.add(group)
-                chosen.update(dict.fromkeys(picked, split))
+        chosen |= dict.fromkeys(_take_in_turns(usable, missing), split)
     return chosen
 
 
 def chosen_counts(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], int]:
     """Images by (split, anomalous) in a choice."""
-    counts: dict[tuple[str, bool], int] = defaultdict(int)
+    return dict(Counter((chosen[c.id], c.anomalous) for c in candidates if c.id in chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What one class on one side is made up of.
+
+    Attributes:
+        images: Images of the class on the side.
+        groups: Groups that they come from.
+        largest_group: Images of the group that gives most.
+        effective_groups: As how many groups of equal size they count, see `effective_number`.
+    """
+
+    images: int
+    groups: int
+    largest_group: int
+    effective_groups: float
+
+
+def compositions(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], Composition]:
+    """What a choice is made up of, by (split, anomalous). A class without an image is absent.
+
+    >>> pool = [Candidate("a1", "a", False), Candidate("a2", "a", False), Candidate("b1", "b", False)]
+    >>> compositions(pool, {"a1": "test", "a2": "test", "b1": "test"})
+    {('test', False): Composition(images=3, groups=2, largest_group=2, effective_groups=1.8)}
+    """
+    sizes: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
     for candidate in candidates:
         if candidate.id in chosen:
-            counts[chosen[candidate.id], candidate.anomalous] += 1
-    return dict(counts)
+            sizes[chosen[candidate.id], candidate.anomalous][candidate.group] += 1
+    return {
+        key: Composition(by_group.total(), len(by_group), max(by_group.values()), effective_number(by_group.values()))
+        for key, by_group in sorted(sizes.items())
+    }
+
+
+def effective_number(sizes: Iterable[int]) -> float:
+    """The effective number of groups, (sum n)^2 / sum n^2: their count where all are of one size, else fewer.
+
+    Groups of 4, 1 and 1 images: (4 + 1 + 1)^2 / (4^2 + 1^2 + 1^2) = 36 / 18 = 2.
+
+    >>> effective_number([4, 1, 1]), effective_number([5, 5, 5]), effective_number([])
+    (2.0, 3.0, 0.0)
+
+    Source: Kish, Survey Sampling, 1965.
+    """
+    positive = [size for size in sizes if size > 0]
+    return sum(positive) ** 2 / sum(size**2 for size in positive) if positive else 0.0
 
 
 def choose_smaller(
@@ -86,7 +126,7 @@ def choose_smaller(
     """Scale the counts down, all by one factor, to the largest split that the candidates can fill.
 
     Returns:
-        The choice and the counts it fills; both empty if not even one image per class can be had.
+        The choice and the counts it fills; both empty if not even one image of each class can be had.
     """
     wanted = split.counts
     normal = sum(not c.anomalous for c in candidates)
@@ -117,8 +157,11 @@ def draw_supports(name: str, train: Sequence[Candidate], *, draws: int) -> list[
         groups[candidate.group].append(candidate.id)
 
     def drawn(draw: int) -> list[str]:
-        order = sorted(groups, key=lambda group: rank(name, f"draw{draw:02d}", "group", group))
-        return [min(groups[group], key=lambda id_: rank(name, f"draw{draw:02d}", id_)) for group in order[:MAX_EPISODE]]
+        order = sorted(groups, key=lambda group: rank(_RULE, name, f"draw{draw:02d}", "group", group))
+        return [
+            min(groups[group], key=lambda id_: rank(_RULE, name, f"draw{draw:02d}", id_))
+            for group in order[:MAX_EPISODE]
+        ]
 
     return [drawn(draw) for draw in range(draws)]
 
@@ -132,10 +175,129 @@ def split_key(split: str, anomalous: bool) -> str:
     return f"{split} {'anomalous' if anomalous else 'normal'}"
 
 
-def _pick(members: list[Candidate], missing: dict[bool, int], split: str) -> list[str]:
-    picked = []
-    for member in members:
-        if member.side in ("", split) and missing.get(member.anomalous, 0) > 0:
-            missing[member.anomalous] -= 1
-            picked.append(member.id)
-    return picked
+def _ranked_groups(name: str, candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Groups in the order of their rank, each with its best-ranked member first."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in sorted(candidates, key=lambda c: rank(_RULE, name, c.id)):
+        groups[candidate.group].append(candidate)
+    return sorted(groups.values(), key=lambda members: rank(_RULE, name, min(member.id for member in members)))
+
+
+_Counts = Mapping[tuple[str, bool], int]  # images by (side, anomalous)
+_Gains = dict[str, tuple[int, int]]  # normal and anomalous images of a group, by side that it may go to, test first
+
+
+def _gains(members: Sequence[Candidate], counts: _Counts) -> _Gains:
+    fixed = {member.side for member in members} - {""}
+    sides = ("test", "train") if not fixed else ("test",) if "test" in fixed else ("train",)
+    gains = {}
+    for side in sides:
+        labels = [member.anomalous for member in members if member.side in ("", side)]
+        gains[side] = labels.count(False), labels.count(True)
+    useful = {side: gain for side, gain in gains.items() if _classes(side, gain, counts)}
+    return useful or {sides[0]: (0, 0)}
+
+
+def _classes(side: str, gain: tuple[int, int], counts: _Counts) -> list[bool]:
+    """The classes to which a group could add on a side."""
+    return [label for label in (False, True) if gain[label] and counts.get((side, label), 0)]
+
+
+def _deal(groups: Sequence[_Gains], counts: _Counts) -> list[str]:
+    """The side of each group, given in the order of rank: by fill, and where that misses the counts, within reach."""
+    reach = _Reach.of(groups, counts)
+    by_fill, given = _deal_within(reach, [], groups, counts)
+    free = [gains["test"] for gains in groups if len(gains) == 2]
+    for undealt, lost in enumerate(_least_lost(free)):
+        if reach.holds(lost, *given[len(free) - undealt]):  # dealing by fill is right up to here
+            lookahead = list(islice(_least_lost(free), undealt))
+            return _deal_within(reach, lookahead, groups, counts)[0] if lookahead else by_fill
+    return by_fill
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What train may be given of the groups that could go to either side, so that no count is missed.
+
+    Attributes:
+        fewest_normal: Normal images that train needs of them.
+        most_normal: Normal images of them that test can do without.
+        most_anomalous: Anomalous images of them that test can do without.
+    """
+
+    fewest_normal: int
+    most_normal: int
+    most_anomalous: int
+
+    @staticmethod
+    def of(groups: Sequence[_Gains], counts: _Counts) -> "_Reach":
+        in_test = [gains["test"] for gains in groups if "test" in gains]
+        return _Reach(
+            counts.get(("train", False), 0) - sum(gains["train"][False] for gains in groups if "test" not in gains),
+            sum(gain[False] for gain in in_test) - counts.get(("test", False), 0),
+            sum(gain[True] for gain in in_test) - counts.get(("test", True), 0),
+        )
+
+    def holds(self, least_lost: Int[np.ndarray, " _"], normal: int, anomalous: int) -> bool:
+        """Whether the counts can be reached once train was given so many images, with what is undealt."""
+        fewest, most = max(self.fewest_normal - normal, 0), max(self.most_normal - normal + 1, 0)
+        return bool(least_lost[fewest:most].min(initial=_NEVER) + anomalous <= self.most_anomalous)
+
+
+_NEVER = 2**30  # more images than any set has
+
+
+def _least_lost(free: Sequence[tuple[int, int]]) -> Iterator[Int[np.ndarray, " _"]]:
+    """Of the last 0, 1, 2, ... groups: the fewest anomalous images that go to train with each number of normal ones."""
+    lost = np.zeros(1, np.int32)
+    yield lost
+    for normal, anomalous in reversed(free):
+        never = np.full(normal, _NEVER, np.int32)
+        lost = np.minimum(np.concatenate([lost, never]), np.concatenate([never, lost + np.int32(anomalous)]))
+        yield lost
+
+
+def _deal_within(
+    reach: _Reach, lookahead: Sequence[Int[np.ndarray, " _"]], groups: Sequence[_Gains], counts: _Counts
+) -> tuple[list[str], list[tuple[int, int]]]:
+    """Deal by fill, within reach as far as `lookahead` (of `_least_lost`) tells it.
+
+    Returns:
+        The sides, and the normal and anomalous images that train was given after each group that could go to either.
+    """
+    filled = {(side, label): 0 for side in ("test", "train") for label in (False, True)}
+    sides, given = [], [(0, 0)]
+    undealt = sum(len(gains) == 2 for gains in groups)
+
+    def fill(side: str, gain: tuple[int, int]) -> float:
+        return min((filled[side, label] / counts[side, label] for label in _classes(side, gain, counts)), default=0)
+
+    for gains in groups:
+        side, *other = sorted(gains, key=lambda side: fill(side, gains[side]))  # a tie stays as it is, test first
+        if other:
+            undealt -= 1
+            normal, anomalous = gains["test"]
+            after = {"test": given[-1], "train": (given[-1][0] + normal, given[-1][1] + anomalous)}
+            if undealt < len(lookahead) and not reach.holds(lookahead[undealt], *after[side]):
+                side = other[0]
+            given.append(after[side])
+        sides.append(side)
+        for label in (False, True):
+            filled[side, label] += gains[side][label]
+    return sides, given
+
+
+def _take_in_turns(groups: Sequence[Sequence[Candidate]], missing: dict[bool, int]) -> list[str]:
+    """Ids of the first usable member of each group, then of the second of each, and so on, up to the missing counts."""
+    taken = []
+    queues = [iter(members) for members in groups]
+    while queues:
+        waiting = []
+        for queue in queues:
+            member = next((member for member in queue if missing.get(member.anomalous, 0) > 0), None)
+            if member is not None:
+                missing[member.anomalous] -= 1
+                taken.append(member.id)
+                waiting.append(queue)
+        queues = waiting
+    return taken
