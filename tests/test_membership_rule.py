@@ -59,7 +59,7 @@ def pool_of(shapes: Sequence[Shape]) -> list[Candidate]:
 def shapes_in_order(name: str, shapes: Sequence[Shape]) -> list[Candidate]:
     """One group per shape, dealt in the order given; the groups are named 0, 1, 2, ..."""
     first_ids = sorted(
-        (f"a{number}" for number in range(len(shapes))), key=lambda image_id: rank(_RULE, name, image_id)
+        (f"a{number}" for number in range(len(shapes))), key=lambda id_: rank(_RULE, name, image_id)
     )
     pool = []
     for number, (normal, anomalous, side) in enumerate(shapes):
