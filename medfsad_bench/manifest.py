@@ -130,7 +130,7 @@ class Listed(_Closed):
     group: str  # the id itself where the file has no such column
     split: Literal["train", "test"]
     sha256: str = ""  # empty where the list was made from names, or from re-encoded files
-    label: str = ""  # the download's class, where the list is all that says it
+    label: str = ""  # `normal` or `anomalous`, or the download's class where the list is all that says it
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -196,16 +196,23 @@ def committed_groups(manifest: Manifest) -> dict[str, str]:
 def version_note(attributes: Mapping[str, object]) -> str:
     """What a prepared file's user should know of its version: empty if the set's manifest is the one it was made from.
 
-    A file of another version stays readable. Its digest tells its rows apart from those of today's version.
+    A file of another version stays readable. A version's first number is the membership rule that chose the images.
     """
-    manifest = all_manifests().get(str(attributes.get("name")))
-    version = str(attributes.get("version"))
-    if manifest is None or manifest.version == version:
+    name, version = str(attributes.get("name")), str(attributes.get("version"))
+    if attributes.get("benchmark") == OWN or is_current(name, version):
         return ""
+    current = all_manifests()[name].version
     return (
-        f"made from version {version} of the set's manifest, this release has {manifest.version}: still readable, but "
-        "prepare it anew to compare with today's rows"
+        f"made from version {version} of {name} (membership rule {version.split('.')[0]}), this release has {current} "
+        f"(rule {current.split('.')[0]}): still readable, but its rows don't rank with those of {current}; prepare it "
+        "anew to compare"
     )
+
+
+def is_current(name: str, version: str) -> bool:
+    """Whether a version is that of the set's manifest; of a set that isn't among ours, yes."""
+    manifest = all_manifests().get(name)
+    return manifest is None or manifest.version == version
 
 
 @cache

@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from medfsad_bench import cli
+from medfsad_bench.manifest import all_manifests
 
 Medfsad = Callable[..., tuple[int, str, str]]
 
@@ -221,6 +224,39 @@ def test_inspect_draws_the_contact_sheet(medfsad: Medfsad, own_data: Path, tmp_p
     assert code == 0
     assert json.loads(out)["counts"]["test anomalous"] == [10, 10]
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compositions_are_stated_and_small_sets_marked(medfsad: Medfsad, own_source: Path, tmp_path: Path) -> None:
+    _, out, _ = medfsad("prepare", "--source", own_source, "--size", 64)
+    assert out.count("10.0 ‡") == out.count("12.0 ‡") == 2, "ward_a and ward_b, of one image per patient"
+    assert "‡ small: a class of the test counts as fewer than 15 groups" in " ".join(out.split())
+    store = tmp_path / "medfsad-data" / "own" / "ward_a-0.0.0-64px.h5"
+    _, out, _ = medfsad("inspect", store)
+    assert "10.0 ‡" in out
+    _, out, _ = medfsad("inspect", store, "--json")
+    assert json.loads(out)["composition"]["test anomalous"]["effective_groups"] == 10
+    _, out, _ = medfsad("datasets", "his")
+    assert "158/104/47" in out
+    _, out, _ = medfsad("datasets", "his", "--json")
+    assert json.loads(out)[0]["composition"]["medfsad-13k"]["test anomalous"]["groups"] == 48
+
+
+def test_a_file_of_an_older_version_says_so_wherever_it_is_used(
+    medfsad: Medfsad, own_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "medfsad-open"
+    folder.mkdir(parents=True)
+    for name, version in (("lgg", "1.0.0"), ("odir_dr", all_manifests()["odir_dr"].version)):
+        path = folder / f"{name}-{version}-64px.h5"
+        shutil.copy(own_data / "own" / "ward_a-0.0.0-64px.h5", path)
+        with h5py.File(path, "r+") as file:
+            file.attrs.update({"name": name, "version": version, "benchmark": "medfsad-open"})
+    note = "made from version 1.0.0 of lgg (membership rule 1), this release has 2.0.0 (rule 2)"
+    _, out, _ = medfsad("inspect", folder / "lgg-1.0.0-64px.h5", "--json")
+    assert json.loads(out)["note"].startswith(note)
+    _, _, err = medfsad("run", "chance", "--data", "data", "--target", "all", "--shots", 2, "--draws", 2)
+    assert note in " ".join(err.split())
+    assert err.count("made from version") == 1
 
 
 def test_show_draws_queries_with_maps_and_weighted_supports(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:

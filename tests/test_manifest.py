@@ -1,15 +1,15 @@
 """Every manifest is whole, and a fault in one is named."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
+from test_membership_rule import Rule, his_candidates, lag_candidates, members_by_rule_1, rsna_candidates
 
+from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, choose
 from medfsad_bench.errors import ManifestError
-from medfsad_bench.layouts import LAYOUTS
-from medfsad_bench.layouts.tables import rsna_from_tables
+from medfsad_bench.layouts import LAYOUTS, recognise
 from medfsad_bench.manifest import (
     Manifest,
     Split,
@@ -84,52 +84,81 @@ def test_committed_groups_cover_every_listed_image() -> None:
                 assert all(groups[row.id] == row.group for row in rows)
 
 
-@pytest.mark.shared
-def test_the_rsna_list_is_the_rule_applied_to_the_real_tables(shared: Path) -> None:
-    tables = shared / "indexes" / "rsna"
-    images = rsna_from_tables(tables / "stage_2_train_labels.csv", tables / "stage_2_detailed_class_info.csv", tables)
-    manifest = all_manifests()["rsna"]
-    split = manifest.benchmarks["medfsad-13k"]
-    kinds = {"Normal": False, "Lung Opacity": True}
-    candidates = [Candidate(i.id, i.patient, kinds[i.label]) for i in images if i.label in kinds]
-    assert len(candidates) == 8851 + 6012
-    _is_the_rule(manifest, split, candidates)
-    assert manifest.benchmarks["medfsad-pixel"].ids_sha256 == split.ids_sha256
+POOLS = {"rsna": rsna_candidates, "lag": lag_candidates, "his": his_candidates}
+
+
+def pool_of(name: str, shared: Path) -> list[Candidate]:
+    """What the set's committed list was chosen from: names and tables, or the sample of the open set."""
+    if name in POOLS:
+        return POOLS[name](shared)
+    manifest = all_manifests()[name]
+    (download,) = [d for d in recognise(shared / "data")[0] if d.layout == manifest.layout]
+    images = download.images
+    if manifest.slices is not None:
+        patients = sorted({image.patient for image in images})
+        by_patient = ([image for image in images if image.patient == patient] for patient in patients)
+        images = [image for of_one in by_patient for image in expand_slices(of_one, manifest.slices)]
+    groups, labels = committed_groups(manifest), manifest.labels
+    return [
+        Candidate(image.id, groups.get(image.id, image.patient), image.label in labels.anomalous, image.split)
+        for image in images
+        if image.label in (*labels.normal, *labels.anomalous)
+    ]
 
 
 @pytest.mark.shared
-def test_the_lag_list_is_the_rule_applied_to_the_upstream_names(shared: Path) -> None:
-    lists = json.loads((shared / "indexes" / "upstream_splits" / "LAG" / "data.json").read_text())
-    unlabelled = lists["train"]["unlabeled"]
-    normal = [*lists["train"]["0"], *unlabelled["0"], *lists["test"]["0"]]
-    glaucoma = [*unlabelled["1"], *lists["test"]["1"]]
-    assert (len(normal), len(glaucoma)) == (3143, 1711)
-    candidates = [Candidate(Path(n).stem, Path(n).stem, n in set(glaucoma)) for n in (*normal, *glaucoma)]
-    manifest = all_manifests()["lag"]
-    _is_the_rule(manifest, manifest.benchmarks["medfsad-13k"], candidates)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        ("his", 7_344), ("brain_tumor", 3_296), ("chest_child", 700), ("chest_nih", 124), ("lgg", 547),
+        ("odir_dr", 320), ("odir_glaucoma", 290),
+    ],
+)  # fmt: skip
+def test_a_list_of_version_2_is_rule_2_applied_to_names_tables_or_sample(shared: Path, name: str, images: int) -> None:
+    manifest, candidates = all_manifests()[name], pool_of(name, shared)
+    assert manifest.version.startswith("2.")
+    assert len(candidates) == images
+    _is_the_rule(manifest, candidates, choose)
 
 
 @pytest.mark.shared
-def test_the_his_list_is_the_rule_applied_to_the_real_coordinates(shared: Path) -> None:
-    candidates = []
-    for name in ("train_good", "valid_good", "test_good", "valid_bad", "test_bad"):
-        for line in (shared / "indexes" / "his" / f"{name}.txt").read_text().split():
-            slide = line.split(",")[0]
-            side = "train" if slide.startswith("normal") else "test"
-            candidates.append(Candidate(line.replace(",", "_"), slide, name.endswith("bad"), side))
-    manifest = all_manifests()["his"]
-    _is_the_rule(manifest, manifest.benchmarks["medfsad-13k"], candidates)
-    slides = all_manifests()["his_slides"].benchmarks["medfsad-pixel"]
-    assert slides.ids_sha256 == manifest.benchmarks["medfsad-13k"].ids_sha256
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "images"), [("rsna", 8_851 + 6_012), ("lag", 3_143 + 1_711), ("histology_lung", 369)])
+def test_a_list_without_groups_keeps_the_sides_of_rule_1(shared: Path, name: str, images: int) -> None:
+    """Its version starts with 1; rule 2 chooses the same images, and the same ones as anomalies."""
+    manifest, candidates = all_manifests()[name], pool_of(name, shared)
+    assert manifest.version.startswith("1.")
+    assert len(candidates) == len({candidate.group for candidate in candidates}) == images
+    split = _is_the_rule(manifest, candidates, members_by_rule_1)
+    by_rule_2 = choose(name, candidates, split.counts)
+    listed = {row.id: row.split for row in listed_ids(manifest, split) or []}
+    assert by_rule_2.keys() == listed.keys()
+    anomalous = {candidate.id for candidate in candidates if candidate.anomalous}
+    assert all(by_rule_2[i] == listed[i] == "test" for i in anomalous & listed.keys())
 
 
-def _is_the_rule(manifest: Manifest, split: Split, candidates: list[Candidate]) -> None:
-    chosen = choose(manifest.name, candidates, split.counts)
+def test_sets_of_the_same_images_have_the_same_list() -> None:
+    pixel = {name: all_manifests()[name].benchmarks["medfsad-pixel"].ids_sha256 for name in ("rsna", "his_slides")}
+    assert pixel == {
+        "rsna": all_manifests()["rsna"].benchmarks["medfsad-13k"].ids_sha256,
+        "his_slides": all_manifests()["his"].benchmarks["medfsad-13k"].ids_sha256,
+    }
+
+
+def _is_the_rule(manifest: Manifest, candidates: list[Candidate], rule: Rule) -> Split:
+    """The set's first committed list is the rule applied to the candidates."""
+    split = next(split for split in manifest.benchmarks.values() if split.ids)
+    chosen = rule(manifest.name, candidates, split.counts)
     groups = {c.id: c.group for c in candidates}
     listed = listed_ids(manifest, split)
     assert listed is not None
     assert {row.id: row.split for row in listed} == chosen
-    assert split.ids_sha256 == ids_digest((i, groups[i], side) for i, side in chosen.items())
+    assert {row.id: row.group for row in listed} == {i: groups[i] for i in chosen}
+    anomalous = {c.id for c in candidates if c.anomalous}
+    normal = {"", "normal", *manifest.labels.normal}
+    assert all((row.label in normal) != (row.id in anomalous) for row in listed if row.label)
+    return split
 
 
 def test_every_list_is_small_enough_to_be_read() -> None:

@@ -158,8 +158,8 @@ def test_every_open_set_is_prepared_from_the_real_images(shared: Path, tmp_path:
 
 
 REPORT_FIELDS = [
-    "name", "benchmark", "source", "path", "wanted", "counts", "groups", "candidates", "spare", "quarantined",
-    "findings", "allowed", "licensed", "membership_digest", "content_digest", "reused",
+    "name", "benchmark", "source", "path", "wanted", "counts", "groups", "composition", "candidates", "spare",
+    "quarantined", "findings", "allowed", "licensed", "membership_digest", "content_digest", "reused",
 ]  # fmt: skip
 
 
@@ -173,3 +173,4 @@ def test_a_report_has_the_same_fields_whatever_became_of_the_set(tmp_path: Path)
     assert list(written) == REPORT_FIELDS
     assert written == asdict(report)
     assert (report.counts, report.groups, report.spare) == (dry.counts, dry.groups, dry.spare)
+    assert report.composition == dry.composition

@@ -1,7 +1,9 @@
 """Which rows may be ranked against each other, and their order. Pure.
 
 Rows are ranked only against rows of the same benchmark, hold-out, K, knowledge and number of contaminated supports.
-Rows of the `published` protocol or of a method that has seen the target are shown and never ranked.
+Rows of the `published` protocol, of a method that has seen the target, or of an older version of the target are shown
+and never ranked. The mean over targets takes those whose test has at least 15 effective groups of each class; where
+there is no such target, all of them.
 """
 
 import json
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from medfsad_bench.board.significance import Evidence, letters_of
+from medfsad_bench.manifest import OWN, is_current
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 
@@ -25,7 +28,7 @@ class Line:
         method: Its name.
         preset: Of its config.
         rows: By target.
-        mean: Of the group's metric over its targets; None unless all are there.
+        mean: Of the group's metric over its targets in the mean; None unless all of these are there.
         rank: From 1; None for what isn't ranked.
         note: Why it isn't, or what else has to be said.
         letters: Ranked lines that share one can't be told apart.
@@ -44,7 +47,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Lines that may be compared with each other, by one metric."""
+    """Lines that may be compared with each other, by one metric.
+
+    Attributes:
+        benchmark: With faults of the targets that were let through.
+        shots: K.
+        hold_out: By what sources are held out.
+        knowledge: What the methods know beyond normal supports.
+        contaminated_supports: Of the K.
+        metric: What ranks.
+        targets: All that some line has.
+        small: Those of them with too few groups.
+        lines: Ranked ones first.
+    """
 
     benchmark: str
     shots: int
@@ -53,6 +68,7 @@ class Group:
     contaminated_supports: int
     metric: Metric
     targets: tuple[str, ...]
+    small: tuple[str, ...]
     lines: tuple[Line, ...]
 
     @property
@@ -85,11 +101,13 @@ def _benchmark(row: Row) -> str:
 
 def _group(key: tuple[str, int, str, str, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
     targets = tuple(sorted({row.target for row in rows}))
+    small = tuple(sorted({row.target for row in rows if row.is_small and _is_current(row)}))
+    in_mean = [target for target in targets if target not in small] or targets
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_line[_line_key(row)][row.target] = row
-    lines = _ranked([_line(line_rows, targets, metric) for line_rows in by_line.values()], metric)
-    return Group(*key, metric, targets, tuple(_with_letters(_with_seeds(lines), evidence, metric)))
+    lines = _with_seeds(_ranked([_line(line_rows, in_mean, metric) for line_rows in by_line.values()], metric))
+    return Group(*key, metric, targets, small, tuple(_with_letters(lines, in_mean, evidence, metric)))
 
 
 def _line_key(row: Row) -> tuple[Any, ...]:
@@ -103,13 +121,18 @@ def _line_key(row: Row) -> tuple[Any, ...]:
         row.protocol,
         row.seed,
         row.draws,
+        "" if _is_current(row) else row.target_version,
     )
 
 
-def _line(rows: Mapping[str, Row], targets: tuple[str, ...], metric: Metric) -> Line:
+def _is_current(row: Row) -> bool:
+    return row.benchmark == OWN or is_current(row.target, row.target_version)
+
+
+def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric) -> Line:
     first = next(iter(rows.values()))
-    values = [row.metrics[metric.name].value for row in rows.values() if metric.name in row.metrics]
-    mean = sum(values) / len(values) if len(values) == len(targets) else None
+    values = [rows[t].metrics[metric.name].value for t in in_mean if t in rows and metric.name in rows[t].metrics]
+    mean = sum(values) / len(values) if len(values) == len(in_mean) else None
     notes = sorted({_note(row) for row in rows.values()} - {""})
     return Line(first.method, first.preset, rows, mean, None, ", ".join(notes))
 
@@ -117,6 +140,8 @@ def _line(rows: Mapping[str, Row], targets: tuple[str, ...], metric: Metric) -> 
 def _note(row: Row) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
+    if not _is_current(row):
+        return f"{row.target} {row.target_version} is an older version"
     if row.failed_checks:
         return "; ".join(f"fails the check {check}: {fault}" for check, fault in row.failed_checks.items())
     if row.submitted:
@@ -150,7 +175,7 @@ def _with_seeds(lines: Sequence[Line]) -> list[Line]:
     ]
 
 
-def _with_letters(lines: Sequence[Line], evidence: Evidence, metric: Metric) -> list[Line]:
-    ranked = [line.rows for line in lines if line.rank is not None]
+def _with_letters(lines: Sequence[Line], in_mean: Sequence[str], evidence: Evidence, metric: Metric) -> list[Line]:
+    ranked = [{target: line.rows[target] for target in in_mean} for line in lines if line.rank is not None]
     marks = iter(letters_of(ranked, evidence, metric) if len(ranked) > 1 else [""] * len(ranked))
     return [line if line.rank is None else replace(line, letters=next(marks)) for line in lines]

@@ -11,8 +11,10 @@ from rich.table import Table
 from medfsad_bench.board.groups import Group, Line
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
+from medfsad_bench.store.composition import SMALL
 
 LETTERS = "Methods that share a letter behind the mean can't be told apart (5 %, Holm)."
+SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no others."
 
 
 def as_tables(groups: Sequence[Group]) -> list[Table]:
@@ -24,14 +26,14 @@ def as_tables(groups: Sequence[Group]) -> list[Table]:
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
-        for column in ("#", "method", *group.targets, "mean"):
+        for column in ("#", "method", *_headings(group), "mean"):
             table.add_column(column, overflow="fold")
         for line in group.lines:
             rank, method, *_, mean = _cells(line, group)
             shown = [_two_lines(line.rows.get(target), group.metric) for target in group.targets]
             table.add_row(rank, escape(method.replace(" ", "\n", 1)), *shown, escape(mean.replace(" ", "\n", 1)))
-        if any(line.letters for line in group.lines):
-            table.caption = LETTERS
+        captions = [LETTERS] if any(line.letters for line in group.lines) else []
+        table.caption = "\n".join(captions + ([SMALL_SETS] if group.small else []))
         tables.append(table)
     return tables
 
@@ -41,10 +43,10 @@ def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
     title = metric.title[:1].upper() + metric.title[1:]
     parts = ["# Leaderboard", "", f"{title}, mean over support draws with its 95 % bootstrap interval.", LETTERS, ""]
     for group in groups:
-        header = ("rank", "method", *group.targets, "mean")
+        header = ("rank", "method", *_headings(group), "mean")
         parts += [f"## {group.title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
         parts += [f"| {' | '.join(_cells(line, group))} |" for line in group.lines]
-        parts.append("")
+        parts += ["", SMALL_SETS, ""] if group.small else [""]
     return "\n".join(parts)
 
 
@@ -60,6 +62,7 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
                 "knowledge": group.knowledge,
                 "contaminated_supports": group.contaminated_supports,
                 "targets": list(group.targets),
+                "small": list(group.small),
                 "lines": [
                     {
                         "rank": line.rank,
@@ -78,6 +81,10 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
         ],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _headings(group: Group) -> list[str]:
+    return [target + (" ‡" if target in group.small else "") for target in group.targets]
 
 
 def _cells(line: Line, group: Group) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +29,32 @@ def datasets(
 ) -> None:
     """List the data sets: counts per benchmark, licence, where to get them."""
     from medfsad_bench.manifest import all_manifests
+    from medfsad_bench.store.composition import SMALL, is_small, listed_compositions
 
     manifests = all_manifests()
     if name is not None and name not in manifests:
         raise ManifestError(f"Data set {name!r} is unknown; there are {', '.join(manifests)}.")
     chosen = [manifests[name]] if name else list(manifests.values())
+    made_of = {
+        manifest.name: {
+            benchmark: listed_compositions(manifest, split) for benchmark, split in manifest.benchmarks.items()
+        }
+        for manifest in chosen
+    }
     if json_:
-        print_json([manifest.model_dump(mode="json") for manifest in chosen])
+        print_json(
+            [
+                manifest.model_dump(mode="json")
+                | {
+                    "composition": {
+                        benchmark: {key: asdict(of_class) for key, of_class in of_list.items()}
+                        for benchmark, of_list in made_of[manifest.name].items()
+                        if of_list
+                    }
+                }
+                for manifest in chosen
+            ]
+        )
         return
     if name:
         (manifest,) = chosen
@@ -45,14 +65,21 @@ def datasets(
         )
         if manifest.confound:
             out.print(f"[bold]confound[/]:\n{manifest.confound.strip()}")
-    table = Table()
-    for column in ("set", "benchmark", "train", "normal", "anomalous", "truth"):
-        table.add_column(column, no_wrap=True, justify="left" if column in ("set", "benchmark", "truth") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in ("set", "benchmark", "train", "normal", "anomalous", "truth", "effective"):
+        left = column in ("set", "benchmark", "truth", "effective")
+        table.add_column(column, no_wrap=True, justify="left" if left else "right")
     for manifest in chosen:
         for benchmark, split in manifest.benchmarks.items():
             counts = (f"{n:,}" for n in (split.train, split.test_normal, split.test_anomalous))
-            table.add_row(manifest.name, benchmark, *counts, manifest.mask_kind)
-    table.caption = "train: normal images; normal, anomalous: of the test"
+            of_list = made_of[manifest.name][benchmark]
+            effective = "/".join(f"{of_class.effective_groups:.0f}" for of_class in of_list.values()) or "–"
+            effective += " small" if is_small(of_list) else ""
+            table.add_row(manifest.name, benchmark, *counts, manifest.mask_kind, effective)
+    table.caption = (
+        "train: normal images; normal, anomalous: of the test; effective: as how many groups of equal size they "
+        f"count, where a list is committed; {SMALL}"
+    )
     out.print(table)
     for manifest in chosen if name is None else []:
         out.print(f"{manifest.name}: {manifest.licence}; {manifest.url}", markup=False)

@@ -57,12 +57,16 @@ def prepared_targets(data: Path, benchmark: str | None, names: Sequence[str]) ->
     Raises:
         StoreError: If a name isn't prepared.
     """
+    from medfsad_bench.manifest import version_note
     from medfsad_bench.store.prepared import own_sets, prepared_sets
 
     sets = prepared_sets(data, benchmark)
     by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
     if unknown := sorted(set(names) - set(by_name) - {"all"}):
         raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
+    for dataset in sets:
+        if note := version_note(dataset.attributes):
+            err.print(f"{dataset.path.name}: {note}", markup=False)
     return sets, sets if "all" in names else [by_name[name] for name in names]
 
 
@@ -101,20 +105,30 @@ def rows_table(rows: "Sequence[Row]") -> Table:
         metrics = row.metrics
         table.add_row(
             row.method + ("" if row.protocol == "strict" else f" [{row.protocol}]"),
-            row.target + (" *" if row.allowed else ""),
+            row.target + (" *" if row.allowed else "") + (" ‡" if row.is_small else ""),
             str(row.shots) + (f" ({row.contaminated_supports} †)" if row.contaminated_supports else ""),
             interval_text(metrics["image_auroc"]),
             _value(metrics["image_average_precision"]),
             _value(metrics.get("pixel_auroc")),
             _value(metrics.get("aupro_fpr30_conn8")),
         )
-    if any(row.allowed for row in rows):
-        table.caption = "* not the benchmark: smaller, or with a fault that was allowed"
-    if any(row.contaminated_supports for row in rows):
-        table.caption = "† so many supports are anomalies nobody noticed, on fewer queries: a track of its own"
-    if any(row.protocol != "strict" for row in rows):
-        table.caption = "[published]: maps smoothed across images, epoch picked on the test set; never ranked"
+    table.caption = "\n".join(_captions(rows))
     return table
+
+
+def _captions(rows: "Sequence[Row]") -> list[str]:
+    from medfsad_bench.store.composition import SMALL
+
+    captions = []
+    if any(row.allowed for row in rows):
+        captions.append("* not the benchmark: smaller, or with a fault that was allowed")
+    if any(row.contaminated_supports for row in rows):
+        captions.append("† so many supports are anomalies nobody noticed, on fewer queries: a track of its own")
+    if any(row.is_small for row in rows):
+        captions.append(f"‡ {SMALL}")
+    if any(row.protocol != "strict" for row in rows):
+        captions.append("[published]: maps smoothed across images, epoch picked on the test set; never ranked")
+    return captions
 
 
 def _value(estimate: "Estimate | None") -> str:

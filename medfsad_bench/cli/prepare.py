@@ -1,6 +1,6 @@
 """`medfsad prepare`, `verify`, `inspect`, `export`: make, test, look at and pass on prepared files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +15,7 @@ from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
+    from medfsad_bench.store.composition import Composition
 
 
 def register(app: typer.Typer) -> None:
@@ -89,28 +90,27 @@ def inspect(
     """Show what a prepared file holds."""
     from medfsad_bench.manifest import version_note
     from medfsad_bench.store import Dataset
+    from medfsad_bench.store.composition import SMALL, is_small, table_compositions
     from medfsad_bench.store.sheet import write_contact_sheet
 
     dataset = Dataset(file)
-    table = dataset.table
-    counts = table.groupby(["split", "label"]).agg(images=("id", "size"), groups=("group", "nunique"))
+    made_of = table_compositions(dataset.table)
     facts = {key: value for key, value in dataset.attributes.items() if key != "manifest"}
-    facts["counts"] = {
-        f"{row['split']} {'anomalous' if row['label'] else 'normal'}": [int(row["images"]), int(row["groups"])]
-        for row in counts.reset_index().to_dict("records")
-    }
+    facts["counts"] = {key: [of_class.images, of_class.groups] for key, of_class in made_of.items()}
+    if is_small(made_of):
+        facts["small"] = SMALL.removeprefix("small: ")
     if note := version_note(dataset.attributes):
         facts["note"] = note
     facts["draws"] = [len(draw) for draw in dataset.episodes]
     if out_png is not None:
         write_contact_sheet(dataset, out_png)
     if json_:
-        print_json(facts)
+        print_json(facts | {"composition": {key: asdict(of_class) for key, of_class in made_of.items()}})
         return
     grid = Table(title=file.name, show_header=False)
     for key, value in facts.items():
         grid.add_row(key, str(value))
-    out.print(grid)
+    out.print(grid, _composition_table({dataset.name: made_of}))
 
 
 def export(
@@ -143,16 +143,18 @@ def export(
 
 
 def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: bool) -> None:
+    from medfsad_bench.store.composition import is_small
+
     table = Table(title=f"{benchmark}{' (dry run)' if dry_run else ''}")
-    for column in ("set", "train", "normal", "anomalous", "groups", "bad", "notes"):
+    for column in ("set", "train", "normal", "anomalous", "bad", "notes"):
         table.add_column(column, justify="left" if column in ("set", "notes") else "right", no_wrap=column != "notes")
     for report in reports:
         counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
-        groups = f"{report.groups.get('train', 0)}/{report.groups.get('test', 0)}"
-        notes = ", ".join(report.allowed) or ("" if not report.findings else f"{len(report.findings)} noted")
-        table.add_row(report.name, *counts, groups, str(len(report.quarantined)), notes)
-    table.caption = "train: normal images; normal, anomalous: of the test; groups: train/test; bad: quarantined"
-    out.print(table)
+        notes = [*report.allowed] or ([f"{len(report.findings)} noted"] if report.findings else [])
+        notes += ["small"] if is_small(report.composition) else []
+        table.add_row(report.name, *counts, str(len(report.quarantined)), ", ".join(notes))
+    table.caption = "train: normal images; normal, anomalous: of the test; bad: quarantined"
+    out.print(table, _composition_table({report.name: report.composition for report in reports}))
     if not dry_run:
         folders = sorted({str(Path(report.path).parent) for report in reports})
         out.print(f"Files, reports and contact sheets are in {', '.join(folders)}.")
@@ -169,6 +171,23 @@ def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: b
             out.print(
                 f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
             )
+
+
+def _composition_table(by_set: "Mapping[str, Mapping[str, Composition]]") -> Table:
+    """Per side and class what a set is made up of, with a mark where a class of the test is small."""
+    from medfsad_bench.store.composition import SMALL, is_small
+
+    table = Table(title="groups: images that aren't independent")
+    for column in ("set", "class", "images", "groups", "largest", "effective"):
+        table.add_column(column, justify="left" if column in ("set", "class") else "right", no_wrap=True)
+    for name, made_of in by_set.items():
+        for key, of_class in made_of.items():
+            small = " ‡" if is_small({key: of_class}) else ""
+            numbers = (f"{n:,}" for n in (of_class.images, of_class.groups, of_class.largest_group))
+            table.add_row(name, key, *numbers, f"{of_class.effective_groups:.1f}{small}")
+    table.caption = "effective: as how many groups of equal size they count"
+    table.caption += f"\n‡ {SMALL}" if any(map(is_small, by_set.values())) else ""
+    return table
 
 
 def _findings_table(reports: "Sequence[SetReport]") -> Table:

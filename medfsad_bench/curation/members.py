@@ -16,11 +16,12 @@ from medfsad_bench.curation.audit import (
 from medfsad_bench.curation.duplicates import Fingerprint, joined_groups, near_duplicates
 from medfsad_bench.curation.load import LoadPlan, load_images
 from medfsad_bench.curation.options import PrepareOptions, Watcher
-from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts, split_key
+from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, ids_digest
+from medfsad_bench.store.composition import Composition, compositions, split_key
 
 
 @dataclass(slots=True)
@@ -82,6 +83,11 @@ class Members:
         """How many groups stand on each side."""
         sides = {(self.chosen[c.id], c.group) for c in self.candidates if c.id in self.chosen}
         return {side: sum(side == other for other, _ in sides) for side in ("train", "test")}
+
+    @property
+    def composition(self) -> dict[str, Composition]:
+        """What each class on each side is made up of."""
+        return compositions((self.chosen[c.id], c.anomalous, c.group) for c in self.candidates if c.id in self.chosen)
 
     @property
     def spare(self) -> int:

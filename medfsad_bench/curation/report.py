@@ -12,11 +12,11 @@ import numpy as np
 from medfsad_bench.curation.audit import Finding
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
-from medfsad_bench.curation.split import split_key
 from medfsad_bench.curation.staging import staged_pixels
 from medfsad_bench.errors import CurationError
 from medfsad_bench.files import write_text
 from medfsad_bench.store import Dataset
+from medfsad_bench.store.composition import Composition, split_key
 from medfsad_bench.store.sheet import write_offenders
 
 _OFFENDERS = 60  # findings that get a picture
@@ -34,6 +34,7 @@ class SetReport:
         wanted: Images by class and side that the benchmark asks for.
         counts: Images by class and side that were chosen.
         groups: How many groups stand on each side.
+        composition: What each class on each side is made up of: images, groups, largest, effective number of groups.
         candidates: Images with a label of the manifest.
         spare: Candidates that are on neither side.
         quarantined: Why an image can't take part, by its id.
@@ -52,6 +53,7 @@ class SetReport:
     wanted: dict[str, int]
     counts: dict[str, int]
     groups: dict[str, int]
+    composition: dict[str, Composition]
     candidates: int
     spare: int
     quarantined: dict[str, str]
@@ -79,6 +81,7 @@ def set_report(members: Members, findings: Sequence[Finding] = (), dataset: Data
         wanted={split_key(*key): count for key, count in members.split.counts.items()},
         counts={split_key(*key): count for key, count in members.counts.items()},
         groups=members.groups,
+        composition=members.composition,
         candidates=len(members.images),
         spare=members.spare,
         quarantined=members.quarantined,

@@ -72,54 +72,6 @@ def chosen_counts(candidates: Iterable[Candidate], chosen: Mapping[str, str]) ->
     return dict(Counter((chosen[c.id], c.anomalous) for c in candidates if c.id in chosen))
 
 
-@dataclass(frozen=True, slots=True)
-class Composition:
-    """What one class on one side is made up of.
-
-    Attributes:
-        images: Images of the class on the side.
-        groups: Groups that they come from.
-        largest_group: Images of the group that gives most.
-        effective_groups: As how many groups of equal size they count, see `effective_number`.
-    """
-
-    images: int
-    groups: int
-    largest_group: int
-    effective_groups: float
-
-
-def compositions(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[tuple[str, bool], Composition]:
-    """What a choice is made up of, by (split, anomalous). A class without an image is absent.
-
-    >>> pool = [Candidate("a1", "a", False), Candidate("a2", "a", False), Candidate("b1", "b", False)]
-    >>> compositions(pool, {"a1": "test", "a2": "test", "b1": "test"})
-    {('test', False): Composition(images=3, groups=2, largest_group=2, effective_groups=1.8)}
-    """
-    sizes: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
-    for candidate in candidates:
-        if candidate.id in chosen:
-            sizes[chosen[candidate.id], candidate.anomalous][candidate.group] += 1
-    return {
-        key: Composition(by_group.total(), len(by_group), max(by_group.values()), effective_number(by_group.values()))
-        for key, by_group in sorted(sizes.items())
-    }
-
-
-def effective_number(sizes: Iterable[int]) -> float:
-    """The effective number of groups, (sum n)^2 / sum n^2: their count where all are of one size, else fewer.
-
-    Groups of 4, 1 and 1 images: (4 + 1 + 1)^2 / (4^2 + 1^2 + 1^2) = 36 / 18 = 2.
-
-    >>> effective_number([4, 1, 1]), effective_number([5, 5, 5]), effective_number([])
-    (2.0, 3.0, 0.0)
-
-    Source: Kish, Survey Sampling, 1965.
-    """
-    positive = [size for size in sizes if size > 0]
-    return sum(positive) ** 2 / sum(size**2 for size in positive) if positive else 0.0
-
-
 def choose_smaller(
     name: str, candidates: Sequence[Candidate], split: Split
 ) -> tuple[dict[str, str], dict[tuple[str, bool], int]]:
@@ -164,15 +116,6 @@ def draw_supports(name: str, train: Sequence[Candidate], *, draws: int) -> list[
         ]
 
     return [drawn(draw) for draw in range(draws)]
-
-
-def split_key(split: str, anomalous: bool) -> str:
-    """A class on a side, in words.
-
-    >>> split_key("test", True)
-    'test anomalous'
-    """
-    return f"{split} {'anomalous' if anomalous else 'normal'}"
 
 
 def _ranked_groups(name: str, candidates: Iterable[Candidate]) -> list[list[Candidate]]:

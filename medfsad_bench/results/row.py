@@ -15,6 +15,7 @@ from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.thresholds import Threshold
 from medfsad_bench.info import HoldOut, Protocol
 from medfsad_bench.store import Dataset
+from medfsad_bench.store.composition import FEWEST_EFFECTIVE_GROUPS, table_compositions
 
 ROW_SCHEMA = 2
 
@@ -53,6 +54,7 @@ class Row(BaseModel):
     n_normal: int
     n_anomalous: int
     n_groups: int
+    effective_groups: dict[Literal["normal", "anomalous"], float] = {}  # of the test, by class; older rows lack it
     n_unscored: int = 0  # test images that the protocol left out
     n_reserved: int = 0  # test images that share a group with an abnormal or contaminated support, so are no queries
     selected_epoch: int | None = None  # picked by test AUROC, under protocol published
@@ -79,14 +81,21 @@ class Row(BaseModel):
         return self.protocol == "strict" and not doubts
 
     @property
+    def is_small(self) -> bool:
+        """Whether a class of the test has too few groups for a mean over targets."""
+        return any(groups < FEWEST_EFFECTIVE_GROUPS for groups in self.effective_groups.values())
+
+    @property
     def failed_checks(self) -> dict[str, str]:
         """Protocol checks that failed, each with its reason."""
         harmless = ("passed", "not checked", "flagged")
         return {check: outcome for check, outcome in self.checks.items() if not outcome.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
-        """As written to JSON; a row of clean supports doesn't speak of contaminated ones."""
+        """As written to JSON; a row of clean supports doesn't speak of contaminated ones, nor an old one of groups."""
         content = self.model_dump(mode="json", by_alias=True)
+        if not self.effective_groups:
+            del content["effective_groups"]
         if not self.contaminated_supports:
             del content["contaminated_supports"]
         return content
@@ -108,6 +117,9 @@ def target_facts(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, A
         "n_normal": int((test["label"] == 0).sum()),
         "n_anomalous": int((test["label"] == 1).sum()),
         "n_groups": int(test["group"].nunique()),
+        "effective_groups": {
+            key.removeprefix("test "): made_of.effective_groups for key, made_of in table_compositions(test).items()
+        },
     }
 
 

@@ -19,15 +19,16 @@ def export_table(dataset: Dataset, path: Path) -> int:
 
 
 def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
-    """Write the membership as a manifest's id list (`id,group,split,sha256`); returns the digest to state beside it.
+    """Write the membership as a manifest's id list (`id,group,split,sha256,label`); returns the digest to state there.
 
     Args:
         dataset: The prepared file.
         path: CSV file to write.
         with_sha256: Whether the files are the original ones, so that their digests mean something elsewhere.
     """
-    columns = ["id", "group", "split", *(["sha256"] if with_sha256 else [])]
-    rows = dataset.table[columns].astype(str).sort_values("id")
+    columns = ["id", "group", "split", *(["sha256"] if with_sha256 else []), "label"]
+    table = dataset.table.assign(label=dataset.table["label"].map({0: "normal", 1: "anomalous"}))
+    rows = table[columns].astype(str).sort_values("id")
     _write_table(path, rows)
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
