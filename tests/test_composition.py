@@ -1,6 +1,7 @@
 """What sides are made up of, which sets are small, and what is said and done about either."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medfsad_bench.board.pages import SMALL_SETS, as_json, as_markdown, as_table
 from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.demo.downloads import write_demo_downloads
 from medfsad_bench.manifest import all_manifests, listed_ids, version_note
+from medfsad_bench.resources import resource_dir
 from medfsad_bench.results.rescore import rescored
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.run_folder import RunFolder
@@ -64,6 +66,18 @@ def test_every_committed_list_states_its_composition_and_none_is_small(manifest:
     assert not is_small(made_of)
     listed = listed_ids(manifest, split) or []
     assert made_of["train normal"].groups == len({row.group for row in listed if row.split == "train"})
+
+
+def test_the_table_of_the_readme_is_that_of_the_lists() -> None:
+    text = (resource_dir("data_manifests") / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|" + r" ([\d,]+), ([\d.,]+) \|" * 3 + "$", text, re.MULTILINE)
+    assert len(rows) == 8
+    for name, *figures in rows:
+        manifest = all_manifests()[name]
+        made_of = listed_compositions(manifest, next(s for s in manifest.benchmarks.values() if s.ids)).values()
+        stated = [float(figure.replace(",", "")) for figure in figures]
+        assert stated[::2] == [of_class.images for of_class in made_of]
+        assert stated[1::2] == [round(of_class.effective_groups, 1) for of_class in made_of]
 
 
 def test_a_list_that_does_not_tell_the_classes_apart_has_no_composition(monkeypatch: pytest.MonkeyPatch) -> None:
