@@ -11,6 +11,8 @@ from medfsad_bench.errors import DownloadError
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
+Side = Literal["", "train", "test"]
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -45,7 +47,7 @@ class RawImage:
     label: str
     patient: str
     disease: str = ""
-    split: Literal["", "train", "test"] = ""
+    split: Side = ""
     slice_index: int | None = None
     mask: Path | None = None
     boxes: tuple[Box, ...] = ()
