@@ -23,21 +23,13 @@ _FULL_MASK = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault.
+    """One fault; those that stop keep the set from being written unless the user allows it."""
 
-    Attributes:
-        fault: Its short name; what `--allow` takes if it stops the set.
-        where: Image or images.
-        what: What was found and what to do.
-        stops: Whether the set can't be written unless the user allows it.
-        ids: The images, for the sheet of offenders.
-    """
-
-    fault: str
-    where: str
-    what: str
+    fault: str  # short name; what `--allow` takes
+    where: str  # image or images
+    what: str  # what was found and what to do
     stops: bool
-    ids: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()  # the images, for the sheet of offenders
 
 
 def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
@@ -137,17 +129,13 @@ def image_findings(
 
 def listed_findings(listed: Sequence[Listed], loaded: Mapping[str, Loaded]) -> list[Finding]:
     """Files that aren't the ones that the committed list was made from."""
-    return [
-        Finding(
-            "other-files",
-            row.id,
-            f"the file's SHA-256 is {loaded[row.id].sha256[:12]}…, the committed list has {row.sha256[:12]}…",
-            stops=True,
-            ids=(row.id,),
-        )
-        for row in listed
-        if row.sha256 and row.id in loaded and not loaded[row.id].problem and loaded[row.id].sha256 != row.sha256
-    ]
+    findings = []
+    for row in listed:
+        item = loaded.get(row.id)
+        if row.sha256 and item and not item.problem and item.sha256 != row.sha256:
+            what = f"the file's SHA-256 is {item.sha256[:12]}…, the committed list has {row.sha256[:12]}…"
+            findings.append(Finding("other-files", row.id, what, stops=True, ids=(row.id,)))
+    return findings
 
 
 def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:

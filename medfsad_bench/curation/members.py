@@ -25,37 +25,21 @@ from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, id
 
 @dataclass(slots=True)
 class Members:
-    """The images of one set, what is known of each, and who is chosen.
-
-    Attributes:
-        manifest: The set's.
-        split: Of the benchmark.
-        listed: The committed membership, or None where the rule decides.
-        images: By id, those that may take part.
-        download: Name of its folder, for messages.
-        options: What the user asked for.
-        plan: How images are read.
-        watcher: Shows progress.
-        loaded: What reading has shown, by id.
-        quarantined: Why an image can't take part, by id, sorted.
-        chosen: Side by id.
-        findings: Faults, collected.
-        allowed: Faults that the user let through.
-    """
+    """The images of one set, what is known of each, and who is chosen; mappings are by image id."""
 
     manifest: Manifest
-    split: Split
-    listed: list[Listed] | None
-    images: dict[str, RawImage]
-    download: str
+    split: Split  # of the benchmark
+    listed: list[Listed] | None  # the committed membership, or None where the rule decides
+    images: dict[str, RawImage]  # those that may take part
+    download: str  # name of its folder, for messages
     options: PrepareOptions
     plan: LoadPlan
     watcher: Watcher
     loaded: dict[str, Loaded] = field(default_factory=dict)
-    quarantined: dict[str, str] = field(default_factory=dict)
-    chosen: dict[str, str] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)  # why an image can't take part; sorted
+    chosen: dict[str, str] = field(default_factory=dict)  # sides
     findings: list[Finding] = field(default_factory=list)
-    allowed: set[str] = field(default_factory=set)
+    allowed: set[str] = field(default_factory=set)  # faults that the user let through
     _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups: comparing all takes its time
 
     @property

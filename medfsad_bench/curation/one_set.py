@@ -21,10 +21,10 @@ from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.own_manifest import own_split
-from medfsad_bench.curation.report import SetReport, set_report, unwritten, write_report
+from medfsad_bench.curation.report import SetReport, set_report, write_report
 from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, draw_supports
-from medfsad_bench.curation.staging import staged_chunks, staged_pixels
+from medfsad_bench.curation.staging import staged_chunks, staged_pixels, unwritten
 from medfsad_bench.errors import CurationError, ManifestError
 from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
 from medfsad_bench.layouts.raw import leads_out

@@ -66,10 +66,7 @@ def stage(
         with whole(_staged_path(folder, loaded.id)) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        raise CurationError(
-            f"{folder}: can't be written to ({error.strerror or error}). Expected room for about "
-            f"{len(content) / 2**20:.1f} MiB per image; free some and run the same command again, it goes on."
-        ) from error
+        raise unwritten(folder, error) from error
 
 
 def staged(folder: Path, image_id: str, sha256: str) -> Loaded | None:
@@ -105,6 +102,14 @@ def staged_chunks(folder: Path, image_id: str) -> Packed:
             return Packed(image)
         height, width = file.get_slice("mask").get_shape()
         return Packed(image, file.get_tensor("packed_mask").tobytes(), (height, width))
+
+
+def unwritten(path: Path, error: OSError) -> CurationError:
+    """What to tell a user whose disk is full."""
+    return CurationError(
+        f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run the "
+        "same command again; it goes on where it was."
+    )
 
 
 def _staged_path(folder: Path, image_id: str) -> Path:

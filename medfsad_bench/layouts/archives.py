@@ -70,7 +70,10 @@ def _unpack(
                 _check_space(folder, sum(member.file_size for member in members))
                 on_start(f"unpacking {archive.name}", len(members))
                 for member in members:
-                    _extract(file, member, folder.joinpath(*_parts(member)[int(wrapped) :]))
+                    path = folder.joinpath(*_parts(member)[int(wrapped) :])
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with file.open(member) as packed, path.open("wb") as out:
+                        shutil.copyfileobj(packed, out, 1 << 20)  # stops at the size that was checked; checks the CRC
                     on_done(1)
                 for inner in archives(folder) if depth < _NESTED else ():
                     _unpack(inner, folder / inner.stem, on_start, on_done, depth=depth + 1)
@@ -114,12 +117,6 @@ def _checked(archive: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(member.filename.replace("\\", "/")).parts
-
-
-def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with file.open(member) as packed, target.open("wb") as out:
-        shutil.copyfileobj(packed, out, 1 << 20)  # zipfile stops at the size that was checked, and checks the CRC
 
 
 def _check_space(folder: Path, size: int) -> None:

@@ -71,10 +71,6 @@ def _within(raw: np.ndarray, bits: int) -> bool:
     return raw.size == 0 or (int(raw.min()) >= low and int(raw.max()) <= high)
 
 
-def _bounds(bits: int, *, signed: bool) -> tuple[int, int]:
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-
-
 def _table(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Values that may occur, and each pixel's index among them; without a table the pixels themselves and None."""
     if stored.dtype.kind == "f" or not stored.size:
@@ -127,13 +123,14 @@ def _windowed(
     if tables := dataset.get("VOILUTSequence"):
         lut, notes = LookUpTable(tables[0]), _first_of(len(tables), "LUTs")
         return lut.of(values), 0.0, float(2**lut.bits - 1), f"VOI LUT of {lut.bits} bits", notes
-    window = _first_window(functional_group(dataset, frame, "FrameVOILUTSequence") or dataset)
+    holder = functional_group(dataset, frame, "FrameVOILUTSequence") or dataset
+    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
     notes = ()
-    if window is not None:
-        centre, width, function, count = window
+    if centres and widths:
+        centre, width, function = centres[0], widths[0], str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
         if width >= (1 if function == "LINEAR" else 1e-9):
             shown = _voi(name, values, centre, width, function)
-            return *shown, f"{function} {centre:g}/{width:g}", _first_of(count, "windows")
+            return *shown, f"{function} {centre:g}/{width:g}", _first_of(len(centres), "windows")
         notes = (f"window of width {width:g} ignored: PS3.3 C.11.2.1.2 allows none below 1",)
     if values.dtype.kind == "f" and "PixelData" not in dataset:
         raise DownloadError(
@@ -146,14 +143,6 @@ def _windowed(
 
 def _first_of(count: int, what: str) -> tuple[str, ...]:
     return (f"first of {count} {what} taken",) if count > 1 else ()
-
-
-def _first_window(holder: Dataset) -> tuple[float, float, str, int] | None:
-    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
-    if not centres or not widths:
-        return None
-    function = str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
-    return centres[0], widths[0], function, len(centres)
 
 
 def _numbers(value: object) -> list[float]:
@@ -182,6 +171,10 @@ def _stored_range(dataset: Dataset, frame: int) -> tuple[float, float]:
         return 0.0, float(2**modality.lut.bits - 1)
     ends = modality.of(np.array(_bounds(bits, signed=bool(signed)), np.int64))
     return float(ends.min()), float(ends.max())
+
+
+def _bounds(bits: int, *, signed: bool) -> tuple[int, int]:
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 class _Modality:

@@ -18,23 +18,14 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A scalar volume whose axes run to the patient's right, anterior and superior.
+    """A scalar volume whose axes run to the patient's right, anterior and superior."""
 
-    Attributes:
-        array: Physical values (slope and intercept applied).
-        affine: From voxel indices to millimetres (RAS+).
-        spacing_mm: Along the three axes.
-        warnings: Traps that were noticed.
-        name: The file's name, for messages.
-        display: Values shown black and white where the file itself says so (colours), else None.
-    """
-
-    array: Float32[np.ndarray, "x y z"]
-    affine: Float64[np.ndarray, "4 4"]
-    spacing_mm: tuple[float, float, float]
-    warnings: tuple[str, ...]
-    name: str
-    display: tuple[float, float] | None = None
+    array: Float32[np.ndarray, "x y z"]  # physical values (slope and intercept applied)
+    affine: Float64[np.ndarray, "4 4"]  # from voxel indices to millimetres (RAS+)
+    spacing_mm: tuple[float, float, float]  # along the three axes
+    warnings: tuple[str, ...]  # traps that were noticed
+    name: str  # the file's, for messages
+    display: tuple[float, float] | None = None  # values shown black and white where the file says so (colours)
 
 
 def read_volume(path: Path) -> Volume:

@@ -35,30 +35,15 @@ class Intensity:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture as a person sees it, at its original size.
+    """A picture as a person sees it, at its original size."""
 
-    Attributes:
-        pixels: 8 bits; grey where all channels are equal.
-        spacing_mm: Between rows and between columns, where the file tells.
-        window: What mapped stored values to 8 bits; empty for 8-bit rasters.
-        transfer_syntax: DICOM's name of it; empty otherwise.
-        patient: DICOM PatientID; empty otherwise.
-        warnings: Traps that were noticed.
-        privacy: Names of header fields that may say who the patient is.
-    """
-
-    pixels: Pixels
-    spacing_mm: tuple[float, float] | None = None
-    window: str = ""
-    transfer_syntax: str = ""
-    patient: str = ""
-    warnings: tuple[str, ...] = ()
-    privacy: tuple[str, ...] = ()
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, in one line of bearable length; its name where it says nothing."""
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300] or type(error).__name__
+    pixels: Pixels  # 8 bits; grey where all channels are equal
+    spacing_mm: tuple[float, float] | None = None  # between rows and between columns, where the file tells
+    window: str = ""  # what mapped stored values to 8 bits; empty for 8-bit rasters
+    transfer_syntax: str = ""  # DICOM's name of it; empty otherwise
+    patient: str = ""  # DICOM PatientID; empty otherwise
+    warnings: tuple[str, ...] = ()  # traps that were noticed
+    privacy: tuple[str, ...] = ()  # names of header fields that may say who the patient is
 
 
 @contextmanager
@@ -76,6 +61,11 @@ def decoding(name: str, fault: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise DownloadError(f"{name}: {fault} ({one_line(error)}). Download it again.") from error
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line of bearable length; its name where it says nothing."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300] or type(error).__name__
 
 
 def check_size(name: str, width: int, height: int) -> None:

@@ -31,7 +31,11 @@ def read_patches(path: Path, regions: Iterable[tuple[int, int, int]]) -> Iterato
         spacing_mm = _spacing(path, slide.properties)
         width, height = slide.dimensions
         for left, top, edge in regions:
-            _check_inside(path, (left, top, edge), width, height)
+            if left < 0 or top < 0 or left + edge > width or top + edge > height:
+                raise DownloadError(
+                    f"{path.name}: the patch at {left}, {top} lies outside of {width} × {height} px. Expected a slide "
+                    "at 40x; download it again."
+                )
             pixels = np.asarray(slide.read_region((left, top), 0, (edge, edge)).convert("RGB"))
             yield Picture(grey_if_equal(pixels), spacing_mm=spacing_mm)
 
@@ -48,15 +52,6 @@ def polygon_mask(
     for corners, value in [(c, 1) for c in polygons] + [(c, 0) for c in holes]:
         draw.polygon([(x - left, y - top) for x, y in corners], fill=value)
     return np.asarray(mask, bool)
-
-
-def _check_inside(path: Path, region: tuple[int, int, int], width: int, height: int) -> None:
-    left, top, edge = region
-    if left < 0 or top < 0 or left + edge > width or top + edge > height:
-        raise DownloadError(
-            f"{path.name}: the patch at {left}, {top} lies outside of {width} × {height} px. Expected a slide at 40x; "
-            "download it again."
-        )
 
 
 def _spacing(path: Path, properties: object) -> tuple[float, float] | None:
