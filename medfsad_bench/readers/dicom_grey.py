@@ -5,10 +5,9 @@ Stored values are integers of few bits, so the pipeline is worked out once per v
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from pydicom import Dataset
 
 from medfsad_bench.errors import DownloadError
@@ -38,11 +37,11 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
     physical = _Modality(dataset, frame).of(values)
     # Percentiles are taken over the pixels, not over the values that occur.
     of_pixels = physical if index is None or intensity.mapping != "percentiles" else physical[index]
-    shown = _shown(name, dataset, values, physical, of_pixels, intensity, frame)
-    if index is None:
-        return shown
-    same = stored.dtype == np.uint8 and np.array_equal(shown.pixels, values)
-    return replace(shown, pixels=stored if same else np.take(shown.pixels, index))
+    pixels, window, notes = _shown(name, dataset, values, physical, of_pixels, intensity, frame)
+    if index is not None:
+        same = stored.dtype == np.uint8 and np.array_equal(pixels, values)
+        pixels = stored if same else np.take(pixels, index)
+    return Picture(pixels, window=window, warnings=notes)
 
 
 def functional_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
@@ -90,7 +89,7 @@ def _shown(
     of_pixels: Float[np.ndarray, "*pixels"],
     intensity: Intensity,
     frame: int,
-) -> Picture:
+) -> tuple[UInt8[np.ndarray, "*shape"], str, tuple[str, ...]]:
     values, low, high, window, notes = _windowed(name, dataset, values, of_pixels, intensity, frame)
     pixels = to_8_bits(values, low, high)
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
@@ -98,7 +97,7 @@ def _shown(
     ends = _padding(dataset)
     if ends is not None:
         pixels = np.where((stored >= ends[0]) & (stored <= ends[1]), np.uint8(0), pixels)
-    return Picture(pixels, window=window, warnings=notes)
+    return pixels, window, notes
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:
