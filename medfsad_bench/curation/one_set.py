@@ -204,8 +204,7 @@ def _write(members: Members) -> SetReport:
     channels = max(members.loaded[i].channels for i in ids)
 
     def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        image, mask = staged_pixels(staging, ids[index])
-        return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
+        return staged_pixels(staging, ids[index], channels)
 
     def chunks(index: int) -> Packed | None:
         members.watcher.advance(1)

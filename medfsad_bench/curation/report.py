@@ -7,10 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medfsad_bench.curation.audit import Finding
-from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.split import split_key
 from medfsad_bench.curation.staging import staged_pixels, unwritten
@@ -74,7 +71,10 @@ def write_report(report: SetReport, members: Members, path: Path, sheet: Path) -
     """Write the report, and a sheet of the offending images where there are any."""
     readable = {image_id for image_id, loaded in members.loaded.items() if not loaded.problem}
     offenders = [
-        (f"{finding.fault}: {finding.where}: {finding.what}", [_rgb(members.plan, i) for i in finding.ids])
+        (
+            f"{finding.fault}: {finding.where}: {finding.what}",
+            [staged_pixels(members.plan.staging, i, 3)[0] for i in finding.ids],
+        )
         for finding in _kinds_first(members.findings)
         if finding.ids and readable.issuperset(finding.ids)
     ]
@@ -96,8 +96,3 @@ def _kinds_first(findings: Sequence[Finding]) -> list[Finding]:
         count[finding.fault] += 1
         ranked.append((not finding.stops, count[finding.fault], number))
     return [findings[number] for *_, number in sorted(ranked)[:_OFFENDERS]]
-
-
-def _rgb(plan: LoadPlan, image_id: str) -> np.ndarray:
-    pixels, _ = staged_pixels(plan.staging, image_id)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

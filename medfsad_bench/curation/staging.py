@@ -86,12 +86,14 @@ def staged(folder: Path, image_id: str, sha256: str) -> Loaded | None:
     return Loaded(**(facts | lists))
 
 
-def staged_pixels(folder: Path, image_id: str) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
-    """Pixels and mask of an image that was staged."""
+def staged_pixels(
+    folder: Path, image_id: str, channels: int = 1
+) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
+    """Pixels and mask of an image that was staged; grey ones are repeated where three channels are asked for."""
     with safe_open(_staged_path(folder, image_id), framework="np") as file:
         pixels = file.get_tensor("pixels")
         mask = file.get_tensor("mask") if "mask" in file.keys() else None  # noqa: SIM118 - it's no mapping
-    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), mask
+    return (np.repeat(pixels[:, :, None], channels, axis=2) if pixels.ndim == 2 else pixels), mask
 
 
 def staged_chunks(folder: Path, image_id: str) -> Packed:

@@ -70,7 +70,7 @@ def camelyon_patches(root: Path) -> list[RawImage] | None:
     return images
 
 
-def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
+def _listed(root: Path) -> list[tuple[Side, bool, str]] | None:
     """(side, anomalous, file name) of all that `data.json` names; its `unlabeled` part has labels and no side."""
     path = root / "data.json"
     if not path.is_file():
@@ -78,7 +78,8 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
         unlabelled = content["train"].get("unlabeled", {})
-        parts = [("train", "0", content["train"]), ("test", "0", content["test"]), ("test", "1", content["test"])]
+        parts: list[tuple[Side, str, Any]] = [("train", "0", content["train"])]
+        parts += [("test", label, content["test"]) for label in ("0", "1")]
         parts += [("", label, unlabelled) for label in ("0", "1")]
         return [(side, label == "1", str(file)) for side, label, part in parts for file in part.get(label, [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -104,17 +105,10 @@ def _files(root: Path) -> dict[str, Path]:
     return files
 
 
-def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: str) -> RawImage:
+def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: Side) -> RawImage:
     path = files.get(file) or files.get(Path(file).name) or root / "images" / Path(file).name
-    label = _label(name, path.stem, anomalous)
-    return RawImage(
-        id=path.stem,
-        path=path,
-        label=label,
-        patient=_slide_of(path.stem) or path.stem,
-        disease=label if anomalous else "",
-        split=side,  # type: ignore[arg-type]  # one of the three, by construction
-    )
+    label, patient = _label(name, path.stem, anomalous), _slide_of(path.stem) or path.stem
+    return RawImage(path.stem, path, label, patient=patient, disease=label if anomalous else "", split=side)
 
 
 def _label(name: str, file: str, anomalous: bool) -> str:

@@ -7,7 +7,7 @@ Stored values are integers of few bits, so the pipeline is worked out once per v
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from pydicom import Dataset
 
 from medfsad_bench.errors import DownloadError
@@ -33,13 +33,18 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
         DownloadError: If floating-point values have no window, or LUT and window contradict the pixels.
     """
     stored = _stored(dataset, raw)
-    values, index = _table(stored)
-    physical = _Modality(dataset, frame).of(values)
+    entries, index = _table(stored)
+    physical = _Modality(dataset, frame).of(entries)
     # Percentiles are taken over the pixels, not over the values that occur.
     of_pixels = physical if index is None or intensity.mapping != "percentiles" else physical[index]
-    pixels, window, notes = _shown(name, dataset, values, physical, of_pixels, intensity, frame)
+    values, low, high, window, notes = _windowed(name, dataset, physical, of_pixels, intensity, frame)
+    pixels = to_8_bits(values, low, high)
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        pixels = 255 - pixels
+    if ends := _padding(dataset):
+        pixels = np.where((entries >= ends[0]) & (entries <= ends[1]), np.uint8(0), pixels)
     if index is not None:
-        same = stored.dtype == np.uint8 and np.array_equal(pixels, values)
+        same = stored.dtype == np.uint8 and np.array_equal(pixels, entries)
         pixels = stored if same else np.take(pixels, index)
     return Picture(pixels, window=window, warnings=notes)
 
@@ -79,25 +84,6 @@ def _table(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         return stored, None
     first = min(lowest, 0)
     return np.arange(first, highest + 1), stored if first == 0 else stored.astype(np.int32) - first
-
-
-def _shown(
-    name: str,
-    dataset: Dataset,
-    stored: np.ndarray,
-    values: Float[np.ndarray, "*shape"],
-    of_pixels: Float[np.ndarray, "*pixels"],
-    intensity: Intensity,
-    frame: int,
-) -> tuple[UInt8[np.ndarray, "*shape"], str, tuple[str, ...]]:
-    values, low, high, window, notes = _windowed(name, dataset, values, of_pixels, intensity, frame)
-    pixels = to_8_bits(values, low, high)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-        pixels = 255 - pixels
-    ends = _padding(dataset)
-    if ends is not None:
-        pixels = np.where((stored >= ends[0]) & (stored <= ends[1]), np.uint8(0), pixels)
-    return pixels, window, notes
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:
