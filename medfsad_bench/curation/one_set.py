@@ -24,7 +24,7 @@ from medfsad_bench.curation.own_manifest import own_split
 from medfsad_bench.curation.report import SetReport, set_report, write_report
 from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, draw_supports
-from medfsad_bench.curation.staging import staged_chunks, staged_pixels, unwritten
+from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
 from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
 from medfsad_bench.layouts.raw import leads_out
@@ -216,10 +216,8 @@ def _write(members: Members) -> SetReport:
     members.watcher.start(f"{name}: writing", len(ids) + 1)
     write_store(path, header, table, episodes, pixels, chunks=chunks, workers=members.options.workers)
     dataset = Dataset(path)
-    try:
+    with writing(path):
         write_contact_sheet(dataset, path.with_suffix(".sheet.png"))
-    except OSError as error:
-        raise unwritten(path, error) from error
     report = set_report(members, members.findings, dataset)
     write_report(report, members, path.with_suffix(".report.json"), path.with_suffix(".findings.png"))
     shutil.rmtree(staging, ignore_errors=True)

@@ -1,6 +1,5 @@
 """What became of a set: its report and the sheet of its offending images."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +9,8 @@ from typing import Any
 from medfsad_bench.curation.audit import Finding
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.split import split_key
-from medfsad_bench.curation.staging import staged_pixels, unwritten
-from medfsad_bench.files import write_text
+from medfsad_bench.curation.staging import staged_pixels, writing
+from medfsad_bench.files import write_json
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.sheet import write_offenders
 
@@ -78,14 +77,12 @@ def write_report(report: SetReport, members: Members, path: Path, sheet: Path) -
         for finding in _kinds_first(members.findings)
         if finding.ids and readable.issuperset(finding.ids)
     ]
-    try:
-        write_text(path, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    with writing(path):
+        write_json(path, asdict(report))
         if offenders:
             write_offenders(offenders, sheet)
         else:
             sheet.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritten(path, error) from error
 
 
 def _kinds_first(findings: Sequence[Finding]) -> list[Finding]:

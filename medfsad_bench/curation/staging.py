@@ -6,6 +6,8 @@ pixels travel between processes.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -62,11 +64,8 @@ def stage(
     if mask is not None:  # packed here, where there are several of us
         arrays |= {"mask": mask, "packed_mask": np.frombuffer(packed_chunk(mask), np.uint8)}
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"facts": json.dumps(facts)})
-    try:
-        with whole(_staged_path(folder, loaded.id)) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise unwritten(folder, error) from error
+    with writing(folder), whole(_staged_path(folder, loaded.id)) as temporary:
+        temporary.write_bytes(content)
 
 
 def staged(folder: Path, image_id: str, sha256: str) -> Loaded | None:
@@ -106,12 +105,16 @@ def staged_chunks(folder: Path, image_id: str) -> Packed:
         return Packed(image, file.get_tensor("packed_mask").tobytes(), (height, width))
 
 
-def unwritten(path: Path, error: OSError) -> CurationError:
-    """What to tell a user whose disk is full."""
-    return CurationError(
-        f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run the "
-        "same command again; it goes on where it was."
-    )
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Any `OSError` becomes a `CurationError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise CurationError(
+            f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run "
+            "the same command again; it goes on where it was."
+        ) from error
 
 
 def _staged_path(folder: Path, image_id: str) -> Path:
