@@ -168,6 +168,6 @@ def _findings_table(reports: "Sequence[SetReport]") -> Table:
         for finding in report.findings:
             by_fault.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
         by_fault |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
-        for fault, places in by_fault.items():
-            table.add_row(report.name, fault, f"{len(places):,}", escape(places[0]))
+        for fault, findings in by_fault.items():
+            table.add_row(report.name, fault, f"{len(findings):,}", escape(findings[0]))
     return table
