@@ -7,22 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
+from medfsad_bench.cli.console import out, print_json, progress_bars, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Json, Workers
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(prepare)
-    app.command()(verify)
-    app.command()(inspect)
-    app.command()(export)
 
 
 def prepare(
@@ -49,10 +41,8 @@ def prepare(
     if unknown := sorted(set(allow or []) - set(FAULTS)):
         raise DownloadError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
     options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
-    with progress_bar() as progress:
-        bars = Bars(progress)
+    with progress_bars() as bars:
         reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars)
-        bars.finish()
     if json_:
         print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
         return
@@ -61,10 +51,7 @@ def prepare(
         out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
 
 
-def verify(
-    files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
-    json_: Json = False,
-) -> None:
+def verify(files: Annotated[list[Path], typer.Argument(help="Prepared files.")], json_: Json = False) -> None:
     """Prove a prepared file: digests, schema, disjoint groups, episodes. Exit 1 if a check fails."""
     from medfsad_bench.manifest import version_note
     from medfsad_bench.store import Dataset, verify_store
@@ -106,11 +93,9 @@ def inspect(
         write_contact_sheet(dataset, out_png)
     if json_:
         print_json(facts)
-        return
-    grid = Table(title=file.name, show_header=False)
-    for key, value in facts.items():
-        grid.add_row(key, str(value))
-    out.print(grid)
+    else:
+        rows = ((key, str(value)) for key, value in facts.items())
+        out.print(table_of(("", ""), rows, title=file.name, show_header=False))
 
 
 def export(
@@ -129,23 +114,25 @@ def export(
 
     dataset = Dataset(file)
     match to:
-        case "csv":
-            out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
         case "ids":
             out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+            return
+        case "csv":
+            count, what = export_table(dataset, out_path), "rows"
         case "episodes":
-            out.print(f"wrote {export_episodes(dataset, out_path):,} supports and queries to {out_path}")
+            count, what = export_episodes(dataset, out_path), "supports and queries"
         case "png":
-            out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
+            count, what = export_png(dataset, out_path), "images"
         case "croissant":
-            count = export_croissant(dataset, out_path)
-            out.print(f"wrote {count:,} images, images.csv and croissant.json to {out_path}")
+            count, what = export_croissant(dataset, out_path), "images, images.csv and croissant.json"
+    out.print(f"wrote {count:,} {what} to {out_path}")
 
 
 def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: bool) -> None:
-    table = Table(title=f"{benchmark}{' (dry run)' if dry_run else ''}")
-    for column in ("set", "train", "normal", "anomalous", "groups", "bad", "notes"):
-        table.add_column(column, justify="left" if column in ("set", "notes") else "right", no_wrap=column != "notes")
+    counted = (
+        Column(name, no_wrap=True, justify="right") for name in ("train", "normal", "anomalous", "groups", "bad")
+    )
+    table = Table(*unfolded("set"), *counted, "notes", title=f"{benchmark}{' (dry run)' if dry_run else ''}")
     for report in reports:
         counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
         groups = f"{report.groups.get('train', 0)}/{report.groups.get('test', 0)}"
@@ -173,14 +160,14 @@ def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: b
 
 def _findings_table(reports: "Sequence[SetReport]") -> Table:
     """How often each fault was found, and its first place; all of them are in the reports."""
-    table = Table(title="found while reading", caption="the reports list all of it, with pictures in *.findings.png")
-    for column in ("set", "fault", "count", "first"):
-        table.add_column(column, justify="right" if column == "count" else "left", no_wrap=column != "first")
+    caption = "the reports list all of it, with pictures in *.findings.png"
+    count = Column("count", no_wrap=True, justify="right")
+    table = Table(*unfolded("set", "fault"), count, "first", title="found while reading", caption=caption)
     for report in reports:
         by_fault: dict[str, list[str]] = {}
         for finding in report.findings:
             by_fault.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
         by_fault |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
-        for fault, places in by_fault.items():
-            table.add_row(report.name, fault, f"{len(places):,}", escape(places[0]))
+        for fault, findings in by_fault.items():
+            table.add_row(report.name, fault, f"{len(findings):,}", escape(findings[0]))
     return table
