@@ -25,13 +25,12 @@ import pandas as pd
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.info import HoldOut
-from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.assembly import assemble_row
 from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
-from medfsad_bench.results.tables import normals_table, query_columns, scores_table
+from medfsad_bench.results.tables import normals_table, scores_table
 from medfsad_bench.store.prepared import find_by_digest
 
 NEEDED = ("membership_digest", "draw", "id", "score")
@@ -90,11 +89,10 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
     reruns = pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
     measured = Measurements(scores, pd.concat(supports, ignore_index=True), reruns)
     run_id = f"{about.method}-{dataset.name}-{about.shots}shot-{_hash(scores, about, digest)[:12]}"
-    names = BOX_METRICS if dataset.attributes["mask_kind"] == "box" else PIXEL_METRICS
     row = assemble_row(
         measured,
         dataset,
-        absent=dict.fromkeys(names, "image scores alone were submitted"),
+        no_pixels="image scores alone were submitted",
         has_seen=about.has_seen,
         run_id=run_id,
         protocol="strict",
@@ -171,22 +169,19 @@ def _draws(path: Path, given: pd.DataFrame, episodes: Episodes) -> int:
 
 def _scores_table(path: Path, given: pd.DataFrame, episodes: Episodes, draws: int) -> pd.DataFrame:
     """In the form that a run stores, in the order of the queries."""
-    queries = query_columns(episodes.dataset, episodes.queries)
-    ids = given["id"].astype(str)
-    if unknown := sorted(set(ids) - set(queries["id"])):
+    query_ids = episodes.dataset.table["id"].iloc[episodes.queries].astype(str).tolist()
+    given = given.assign(id=given["id"].astype(str))
+    if unknown := sorted(set(given["id"]) - set(query_ids)):
         raise ResultsError(f"{path} scores {len(unknown)} images that are no test images, first {unknown[0]!r}.")
-    if given.assign(id=ids).duplicated(["draw", "id"]).any():
+    if given.duplicated(["draw", "id"]).any():
         raise ResultsError(f"{path} scores an image twice in one draw. Expected one score per draw and test image.")
-    if len(given) != draws * len(episodes.queries):
+    if len(given) != draws * len(query_ids):
         raise ResultsError(
-            f"{path} holds {len(given):,} scores; expected {draws} draws × {len(episodes.queries)} test images = "
-            f"{draws * len(episodes.queries):,}. Score every query of every draw."
+            f"{path} holds {len(given):,} scores; expected {draws} draws × {len(query_ids)} test images = "
+            f"{draws * len(query_ids):,}. Score every query of every draw."
         )
-    by_draw = []
-    for draw in range(draws):
-        part = given[given["draw"] == draw]
-        values = dict(zip(part["id"].astype(str), part["score"].astype(float), strict=True))
-        by_draw.append(DrawScores({"score": np.array([values[id_] for id_ in queries["id"]])}))
+    values = given.set_index(["draw", "id"])["score"].astype(float)
+    by_draw = [DrawScores({"score": values.loc[draw].loc[query_ids].to_numpy()}) for draw in range(draws)]
     return scores_table(episodes.dataset, episodes.queries, by_draw)
 
 

@@ -16,21 +16,16 @@ def scores_table(dataset: Dataset, rows: Int64[np.ndarray, " n"], draws: list[Dr
         rows: Of the queries, in the order of the scores.
         draws: Their scores.
     """
-    queries = query_columns(dataset, rows)
-    tables = [pd.DataFrame({"draw": number, **queries, **draw.columns}) for number, draw in enumerate(draws)]
-    return pd.concat(tables, ignore_index=True)
-
-
-def query_columns(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    """What a table of scores says of each query beside its score."""
     table = dataset.table.iloc[rows]
-    return {
+    queries = {
         "index": rows,
         "id": table["id"].to_numpy(str),
         "group": table["group"].to_numpy(str),
         "anomalous": table["label"].to_numpy(bool),
         "disease": table["disease"].to_numpy(str),
     }
+    tables = [pd.DataFrame({"draw": number, **queries, **draw.columns}) for number, draw in enumerate(draws)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def normals_table(

@@ -32,7 +32,6 @@ class RunOptions:
     hold_out: HoldOut = "dataset"
     preset: str = "paper"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    device: str = "auto"
     checkpoint: Path | None = None
     save_maps: bool = False
     batch_size: int = 32
@@ -121,6 +120,26 @@ class Cell:
         if self.options.contaminated:
             shots += f"-{self.options.contaminated}contaminated"
         return f"{name}-{self.target.name}-{shots}-{_hash(self.identity)[:12]}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a row says of the cell, by the row's names."""
+        return {
+            "run_id": self.run_id,
+            "protocol": self.options.protocol,
+            "hold_out": self.options.hold_out,
+            "method": self.info.name,
+            "method_version": self.info.version,
+            "preset": self.options.preset,
+            "config": json.loads(json.dumps(self.identity["config"])),
+            "weights_digest": self.weights_digest,
+            "knowledge": self.info.knowledge,
+            "sources": {source.name: source.attributes["membership_digest"] for source in self.sources},
+            "shots": self.shots,
+            "draws": self.options.draws,
+            "seed": self.options.seed,
+            "contaminated_supports": self.options.contaminated,
+        }
 
 
 def learns_from_sources(info: MethodInfo, config: Any) -> bool:

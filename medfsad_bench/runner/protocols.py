@@ -104,12 +104,12 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
     with folder.lock(), opened(cell, device, cache, progress) as run:
 
         def evaluate(number: int) -> None:
-            folder.keep_epoch(number, dataclasses.asdict(_epoch(run)))
+            folder.keep("epochs", number, dataclasses.asdict(_epoch(run)))
 
         train(run, folder=folder.path / "training", on_epoch=evaluate)
-        if not folder.kept_epochs():
+        if not folder.kept("epochs"):
             evaluate(0)
-    epochs = [Epoch(**arrays) for arrays in folder.kept_epochs().values()]
+    epochs = [Epoch(**arrays) for arrays in folder.kept("epochs").values()]
     rows = cell.episodes.queries[class_order(cell.episodes)]
     anomalous, groups = cell.target.table["label"].to_numpy(bool)[rows], cell.target.group_numbers[rows]
     estimates = {name: _estimate(epochs, habits, anomalous, groups) for name, habits in LINES.items()}
@@ -121,7 +121,7 @@ def _epoch(run: OpenCell) -> Epoch:
     each, across = [], []
     for draw in range(run.cell.options.draws):
         maps, _ = raw_maps(run, draw)
-        smooth = [smooth_maps(part, run.images.size_px).flatten(1).max(1).values for part in maps.split(64)]
+        smooth = [smooth_maps(part, run.queries.shape[-1]).flatten(1).max(1).values for part in maps.split(64)]
         each.append(torch.cat(smooth).double().numpy())
         stacks = smoothed_across(reference_size(maps))
         across.append(stacks.reshape(len(stacks), -1).max(1).astype(np.float64))
