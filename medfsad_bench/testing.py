@@ -53,7 +53,6 @@ def check_method(
     scorer = method.adapt(support, context)
     first = scorer(queries)
     _clause(torch.equal(images, before), "the method wrote into its input images")
-    _shapes(first, len(queries))
     count = len(queries)
     _check_scores(first, count)
     order = torch.arange(count - 1, -1, -1)
@@ -71,30 +70,20 @@ def check_method(
 
 
 def _check_scores(scores: Scores, count: int) -> None:
-    """What a run checks of its scores, on labels that mean nothing."""
-    values = scores.image if scores.image is not None else None if scores.pixel is None else scores.pixel.amax((1, 2))
+    """Shapes, and what a run checks of its scores, on labels that mean nothing."""
+    for kind, values, dimensions in (("image score", scores.image, 1), ("anomaly map", scores.pixel, 3)):
+        if values is not None:
+            shape = tuple(values.shape)
+            _clause(len(shape) == dimensions and shape[0] == count, f"{kind}s have shape {shape} for {count} images")
+            _clause(bool(torch.isfinite(values).all()), f"one {kind} isn't finite")
+    values = scores.image
+    if values is None and scores.pixel is not None:
+        values = scores.pixel.amax((1, 2))
     index = np.arange(count)
     column = None if values is None else values.double().cpu().numpy()
     table = pd.DataFrame({"draw": 0, "index": index, "anomalous": index % 2 == 0, "score": column})
-    for check, what in check_scores(table, queries=count, draws=1).items():
-        _clause(what == PASSED, f"protocol check, {check}: {what}")
-
-
-def _clause(kept: bool, what: str) -> None:
-    if not kept:
-        raise MethodError(f"Contract broken: {what}.")
-
-
-def _shapes(scores: Scores, count: int) -> None:
-    if scores.image is not None:
-        _clause(
-            scores.image.shape == (count,), f"image scores have shape {tuple(scores.image.shape)} for {count} images"
-        )
-        _clause(bool(torch.isfinite(scores.image).all()), "an image score isn't finite")
-    if scores.pixel is not None:
-        shape = tuple(scores.pixel.shape)
-        _clause(len(shape) == 3 and shape[0] == count, f"anomaly maps have shape {shape} for {count} images")
-        _clause(bool(torch.isfinite(scores.pixel).all()), "an anomaly map isn't finite")
+    for check, outcome in check_scores(table, queries=count, draws=1).items():
+        _clause(outcome == PASSED, f"protocol check, {check}: {outcome}")
 
 
 def _same(a: Scores, b: Scores, what: str) -> None:
@@ -118,3 +107,8 @@ def _batched(scorer: Scorer, queries: Images, size: int) -> Scores:
     image = [part.image for part in parts if part.image is not None]
     pixel = [part.pixel for part in parts if part.pixel is not None]
     return Scores(image=torch.cat(image) if image else None, pixel=torch.cat(pixel) if pixel else None)
+
+
+def _clause(kept: bool, what: str) -> None:
+    if not kept:
+        raise MethodError(f"Contract broken: {what}.")

@@ -32,8 +32,8 @@ from jaxtyping import Float32, Int64
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import PixelDraw, read_pixels, write_pixels
 from medfsad_bench.files import whole, write_json
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.row import Row, parse_row
+from medfsad_bench.results.tables import DrawScores
 
 _ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
 _SCORES, _CALIBRATION, _RERUNS = "scores.parquet", "calibration.parquet", "reruns.parquet"

@@ -17,7 +17,6 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,10 +26,9 @@ from medfsad_bench.errors import ResultsError
 from medfsad_bench.info import HoldOut
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.assembly import assemble_row
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
-from medfsad_bench.results.tables import normals_table, scores_table
+from medfsad_bench.results.tables import DrawScores, normals_table, scores_table
 from medfsad_bench.store.prepared import find_by_digest
 
 NEEDED = ("membership_digest", "draw", "id", "score")
@@ -88,7 +86,9 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
     supports = [normals_table(dataset, draw, "support", episodes.support(draw)) for draw in range(draws)]
     reruns = pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
     measured = Measurements(scores, pd.concat(supports, ignore_index=True), reruns)
-    run_id = f"{about.method}-{dataset.name}-{about.shots}shot-{_hash(scores, about, digest)[:12]}"
+    identity = hashlib.sha256(json.dumps([digest, dataclasses.asdict(about)], sort_keys=True).encode())
+    identity.update(scores["score"].to_numpy(np.float64).tobytes())
+    run_id = f"{about.method}-{dataset.name}-{about.shots}shot-{identity.hexdigest()[:12]}"
     row = assemble_row(
         measured,
         dataset,
@@ -110,7 +110,7 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
         submitted=True,
     )
     folder = RunFolder(runs / run_id)
-    folder.begin({"run_id": run_id, "submitted": path.name, **_plain(about)})
+    folder.begin({"run_id": run_id, "submitted": path.name, **dataclasses.asdict(about)})
     folder.write(measured, [])
     folder.write_row(row)
     return row, folder.path
@@ -159,11 +159,8 @@ def _draws(path: Path, given: pd.DataFrame, episodes: Episodes) -> int:
         raise ResultsError(
             f"{path} holds the draws {numbers[:12]}; expected 0, 1, … of the {len(stored)} that the file has."
         )
-    fewest = min(map(len, stored), default=0)
-    if episodes.shots > fewest:
-        raise ResultsError(
-            f"--shots {episodes.shots}: {episodes.dataset.name} has draws of {fewest} supports. Give fewer."
-        )
+    if why_absent := episodes.why_absent(len(numbers)):
+        raise ResultsError(f"--shots {episodes.shots}: {why_absent}. Give fewer.")
     return len(numbers)
 
 
@@ -180,17 +177,6 @@ def _scores_table(path: Path, given: pd.DataFrame, episodes: Episodes, draws: in
             f"{path} holds {len(given):,} scores; expected {draws} draws × {len(query_ids)} test images = "
             f"{draws * len(query_ids):,}. Score every query of every draw."
         )
-    values = given.set_index(["draw", "id"])["score"].astype(float)
-    by_draw = [DrawScores({"score": values.loc[draw].loc[query_ids].to_numpy()}) for draw in range(draws)]
+    by_id = [of_draw.set_index("id")["score"].astype(float) for _, of_draw in given.groupby("draw")]
+    by_draw = [DrawScores({"score": scores.loc[query_ids].to_numpy()}) for scores in by_id]
     return scores_table(episodes.dataset, episodes.queries, by_draw)
-
-
-def _hash(scores: pd.DataFrame, about: Submission, digest: str) -> str:
-    digested = hashlib.sha256(json.dumps([digest, _plain(about)], sort_keys=True).encode())
-    digested.update(np.ascontiguousarray(scores["score"].to_numpy(np.float64)).tobytes())
-    return digested.hexdigest()
-
-
-def _plain(about: Submission) -> dict[str, Any]:
-    values = dataclasses.asdict(about)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -17,8 +17,8 @@ from jaxtyping import Float32, Float64, Int64
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import MethodError
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.results.tables import DrawScores
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.scoring import Scored, score_batches
 from medfsad_bench.runner.training import train

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Scorer, Scores
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.results.tables import DrawScores
 from medfsad_bench.runner.images import shown_images
 from medfsad_bench.runner.maps import pooled, smooth_maps
 from medfsad_bench.runner.opened import OpenCell

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -107,8 +106,9 @@ def write_store(
                     file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
                 _write_table(file, table)
                 _write_images(file, len(table), header.size_px, pixels, chunks)
-                for key, value in _attributes(header).items():
-                    file.attrs[key] = value
+                named = asdict(header)
+                extra, allowed = named.pop("extra"), json.dumps(sorted(header.allowed))
+                file.attrs.update({"schema": SCHEMA, **named, "allowed": allowed, **extra})
                 file.attrs["membership_digest"] = membership_digest(table, episodes)
             expected, written = _digests(temporary, pixels, workers)
             with h5py.File(temporary, "r+") as file:
@@ -156,12 +156,6 @@ def _packed(image: UInt8[np.ndarray, "h w c"], mask: UInt8[np.ndarray, "mh mw"] 
     if mask is None:
         return Packed(packed_chunk(image))
     return Packed(packed_chunk(image), packed_chunk(mask), (mask.shape[0], mask.shape[1]))
-
-
-def _attributes(header: StoreHeader) -> dict[str, Any]:
-    named = asdict(header)
-    extra = named.pop("extra")
-    return {"schema": SCHEMA, **named, "allowed": json.dumps(sorted(header.allowed)), **extra}
 
 
 def _seal(path: Path) -> None:
