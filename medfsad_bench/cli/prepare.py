@@ -132,7 +132,7 @@ def export(
         case "csv":
             out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
         case "ids":
-            out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+            out.print(f'ids_sha256 = "{export_ids(dataset, out_path)}"')
         case "episodes":
             out.print(f"wrote {export_episodes(dataset, out_path):,} supports and queries to {out_path}")
         case "png":

@@ -131,7 +131,9 @@ class FeatureCache:
         size = chunk or self._chunk
         for start in range(0, len(order), size):
             fresh = order[start : start + size]
-            parts = _padded(images[[missing[image_key] for image_key in fresh]], size, compute)
+            batch = images[[missing[image_key] for image_key in fresh]]
+            with torch.no_grad():
+                parts = compute(torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)]))
             for index, image_key in enumerate(fresh):
                 results[image_key] = tuple(part[index].clone() for part in parts)
                 self._keep(image_key, results[image_key])
@@ -246,12 +248,6 @@ def _counted(backbone: Backbone) -> Backbone:
         return backbone
     count = stage_count(backbone.name)
     return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
-
-
-def _padded(images: Images, size: int, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    """Results of a full chunk, of which the first are those of `images`."""
-    with torch.no_grad():
-        return tuple(compute(torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)])))
 
 
 def _size(value: Sequence[Tensor]) -> int:

@@ -166,19 +166,14 @@ def cells(
     planned = []
     for target in targets:
         for k in shots:
-            config = _with_shots(info, options, k)
+            config = configure(info, preset=options.preset, settings=options.settings)
+            if any(field.name == "shots" for field in dataclasses.fields(config)):
+                config = dataclasses.replace(config, shots=k)
             others = sources_for(target, sets, options.hold_out)
             sources = others if learns_from_sources(info, config) else ()
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
             planned.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
     return planned
-
-
-def _with_shots(info: MethodInfo, options: RunOptions, shots: int) -> Any:
-    config = configure(info, preset=options.preset, settings=options.settings)
-    if any(field.name == "shots" for field in dataclasses.fields(config)):
-        return dataclasses.replace(config, shots=shots)
-    return config
 
 
 def _weights_of(config: Any) -> str:

@@ -18,16 +18,9 @@ def export_table(dataset: Dataset, path: Path) -> int:
     return len(dataset.table)
 
 
-def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
-    """Write the membership as a manifest's id list (`id,group,split,sha256`); returns the digest to state beside it.
-
-    Args:
-        dataset: The prepared file.
-        path: CSV file to write.
-        with_sha256: Whether the files are the original ones, so that their digests mean something elsewhere.
-    """
-    columns = ["id", "group", "split", *(["sha256"] if with_sha256 else [])]
-    rows = dataset.table[columns].astype(str).sort_values("id")
+def export_ids(dataset: Dataset, path: Path) -> str:
+    """Write the membership as a manifest's id list (`id,group,split,sha256`); returns the digest to state beside it."""
+    rows = dataset.table[["id", "group", "split", "sha256"]].astype(str).sort_values("id")
     _write_table(path, rows)
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 

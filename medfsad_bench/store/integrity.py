@@ -135,7 +135,11 @@ def _content(file: h5py.File, pixels: Pixels | None) -> Iterator[bytes | memoryv
         elif pixels is not None and folder == "masks" and (mask := pixels(int(column))[1]) is not None:
             yield np.ascontiguousarray(mask).data
         else:
-            yield from (_text_bytes(part) if text else np.ascontiguousarray(part).data for part in _blocks(data))
+            for block in _blocks(data):
+                if text:
+                    yield json.dumps([value.decode() for value in block]).encode()
+                else:
+                    yield np.ascontiguousarray(block).data
 
 
 def _dataset_names(file: h5py.File) -> list[str]:
@@ -148,10 +152,6 @@ def _blocks(data: h5py.Dataset) -> Iterator[np.ndarray]:
     rows = max(1, 64 if data.ndim > 2 else len(data)) if data.ndim else 1
     for start in range(0, len(data), rows):
         yield data[start : start + rows]
-
-
-def _text_bytes(block: np.ndarray) -> bytes:
-    return json.dumps([value.decode() for value in block]).encode()
 
 
 def _ahead(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:

@@ -104,7 +104,11 @@ def write_store(
             with h5py.File(temporary, "w", libver="v110", userblock_size=SEAL_BYTES) as file:
                 for number, draw in enumerate(episodes):
                     file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
-                _write_table(file, table)
+                for name in TEXT_COLUMNS:
+                    text = table[name].astype(str).tolist()
+                    file.create_dataset(f"table/{name}", data=text, dtype=h5py.string_dtype())
+                for name, dtype in NUMBER_COLUMNS.items():
+                    file.create_dataset(f"table/{name}", data=table[name].to_numpy(dtype))
                 _write_images(file, len(table), header.size_px, pixels, chunks)
                 named = asdict(header)
                 extra, allowed = named.pop("extra"), json.dumps(sorted(header.allowed))
@@ -130,13 +134,6 @@ def _digests(path: Path, pixels: Pixels, workers: int) -> tuple[str, str]:
         expected = other.submit(content_digest, file, pixels)
         written = content_digest(file)
         return expected.result(), written
-
-
-def _write_table(file: h5py.File, table: pd.DataFrame) -> None:
-    for name in TEXT_COLUMNS:
-        file.create_dataset(f"table/{name}", data=table[name].astype(str).tolist(), dtype=h5py.string_dtype())
-    for name, dtype in NUMBER_COLUMNS.items():
-        file.create_dataset(f"table/{name}", data=table[name].to_numpy(dtype))
 
 
 def _write_images(file: h5py.File, count: int, size_px: int, pixels: Pixels, chunks: Chunks) -> None:
