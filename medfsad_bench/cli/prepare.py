@@ -115,7 +115,7 @@ def export(
     dataset = Dataset(file)
     match to:
         case "ids":
-            out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+            out.print(f'ids_sha256 = "{export_ids(dataset, out_path)}"')
             return
         case "csv":
             count, what = export_table(dataset, out_path), "rows"
