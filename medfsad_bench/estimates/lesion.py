@@ -1,16 +1,16 @@
 """Lesion and box estimates of a run, from the records of its draws: overall, and by the size of the lesions."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Real
+from jaxtyping import Bool, Float, Int64
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
-from medfsad_bench.metrics.interval import Replicates
+from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.lesion import LesionRecord
-from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME, Metric
-from medfsad_bench.metrics.resample import Strata, group_weights, strata_of
+from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME
+from medfsad_bench.metrics.resample import resampling
 
 SHARES = (0.001, 0.01)  # of its image's area: where a small lesion ends, and where a large one begins
 
@@ -28,20 +28,29 @@ def lesion_estimates(
     """
     has_lesion = np.isfinite(draws[0].pointing)
     every = bool(has_lesion.all())
-    strata = strata_of(groups, has_lesion, normal=np.ones_like(has_lesion) if every else None)
-    weights = group_weights(strata, replicates=REPLICATES, seed=seed)
-    estimate = partial(_estimate, draws, weights, strata, seed=seed)
+    normal = np.ones_like(has_lesion) if every else None
+    resampled = resampling(groups, has_lesion, normal=normal, replicates=REPLICATES, seed=seed)
     recall = BOX_RECALL if boxes else LESION_SENSITIVITY
-    estimates = {metric.name: estimate(metric) for metric in ((FROC, POINTING_GAME) if boxes else (FROC,))}
+    metrics = [FROC, *([POINTING_GAME] if boxes else []), *([] if every else [recall])]
+    tables = replicates_of(draws, metrics, resampled)
+    estimates = {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
     if every:
         why = "every test image has a lesion, so that no share of normal images can be set"
         return estimates, {}, {recall.name: why}
-    estimates[recall.name] = estimate(recall)
-    by_size = {
-        f"{recall.name}[lesion {name}]": estimate(recall, lesions=lesions)
-        for name, lesions in _size_groups(draws[0]).items()
-    }
+    size = np.array(size_groups(draws[0].lesion_share, SHARES))
+    by_size = {}
+    for name in size_names(SHARES):
+        if (size == name).any():
+            records = [_lesions_alone(draw, size == name) for draw in draws]
+            table = replicates_of(records, [recall], resampled)[recall.name]
+            by_size[f"{recall.name}[lesion {name}]"] = metric_estimate(recall, table)
     return estimates, by_size, {}
+
+
+def size_groups(shares: Float[np.ndarray, " n"], edges: Sequence[float]) -> list[str]:
+    """Name of the group between shares of an area that each share falls into."""
+    names = size_names(edges)
+    return [names[group] for group in np.searchsorted(edges, shares, side="right")]
 
 
 def size_names(edges: Sequence[float]) -> list[str]:
@@ -55,22 +64,8 @@ def size_names(edges: Sequence[float]) -> list[str]:
     return [f"below {shown[0]} %", *inner, f"from {shown[-1]} %"]
 
 
-def _estimate(
-    draws: Sequence[LesionRecord],
-    weights: Real[np.ndarray, "n replicates"],
-    strata: Strata,
-    metric: Metric,
-    *,
-    seed: int,
-    **options: Bool[np.ndarray, " lesions"],
-) -> Estimate:
-    def values(weights: Real[np.ndarray, "n replicates"]) -> list[Float[np.ndarray, " replicates"]]:
-        return [metric.statistic(draw, weights, **options) for draw in draws]
-
-    measured = np.array([float(value[0]) for value in values(np.ones((len(weights), 1)))])
-    return metric_estimate(metric, Replicates(measured, np.stack(values(weights), axis=1), strata, seed))
-
-
-def _size_groups(draw: LesionRecord) -> dict[str, Bool[np.ndarray, " lesions"]]:
-    group = np.searchsorted(SHARES, draw.lesion_share, side="right")
-    return {name: group == number for number, name in enumerate(size_names(SHARES)) if (group == number).any()}
+def _lesions_alone(record: LesionRecord, chosen: Bool[np.ndarray, " lesions"]) -> LesionRecord:
+    lesions = {
+        name: getattr(record, name)[chosen] for name in record.__dataclass_fields__ if name.startswith("lesion_")
+    }
+    return replace(record, **lesions)

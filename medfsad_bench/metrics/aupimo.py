@@ -1,7 +1,7 @@
 """AUPIMO: recall image by image, at false-positive rates so low that normal images stay nearly clean."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Real
+from jaxtyping import Float, Float64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below
@@ -25,13 +25,22 @@ def aupimo_scores(
 
     Raises:
         MetricError: If there is no normal or no anomalous image, the bounds aren't 0 < L < U ≤ 1, the normal images
-        have too
-            few pixels to show a rate of U, a pixel isn't finite or shapes differ.
+            have too few pixels to show a rate of U, a pixel isn't finite or shapes differ.
     """
     check_maps(maps, masks)
     low, high = fpr_bounds
     anomalous = np.array([bool(mask.any()) for mask in masks])
-    _check(maps, anomalous, low=low, high=high)
+    if not 0 < low < high <= 1:
+        raise MetricError(f"False-positive rates from {low} to {high}; expected 0 < low < high ≤ 1.")
+    if anomalous.all() or not anomalous.any():
+        missing = "normal" if len(anomalous) and anomalous.all() else "anomalous"
+        raise MetricError(f"None of the {len(anomalous)} images is {missing}; AUPIMO needs both, leave it out.")
+    normal_px = sum(image.size for image, ill in zip(maps, anomalous, strict=True) if not ill)
+    if normal_px * high < 1:
+        raise MetricError(
+            f"The normal images have {normal_px} pixels, which can't show a false-positive rate of {high}; raise the "
+            "bounds or leave AUPIMO out."
+        )
     pixels = [image[mask] for image, mask in zip(maps, masks, strict=True)]
     marks, inverse = np.unique(np.concatenate(pixels), return_inverse=True)
     rate = _mean_share_reached([image for image, ill in zip(maps, anomalous, strict=True) if not ill], marks)
@@ -87,17 +96,3 @@ def _mean_share_reached(
         pixels = np.concatenate([image.ravel() for image in images if image.size == size])
         total += (len(pixels) - count_below(pixels, marks)[0]) / size
     return total / len(images)
-
-
-def _check(maps: Maps, anomalous: Bool[np.ndarray, " n"], *, low: float, high: float) -> None:
-    if not 0 < low < high <= 1:
-        raise MetricError(f"False-positive rates from {low} to {high}; expected 0 < low < high ≤ 1.")
-    if anomalous.all() or not anomalous.any():
-        missing = "normal" if len(anomalous) and anomalous.all() else "anomalous"
-        raise MetricError(f"None of the {len(anomalous)} images is {missing}; AUPIMO needs both, leave it out.")
-    pixels = sum(image.size for image, ill in zip(maps, anomalous, strict=True) if not ill)
-    if pixels * high < 1:
-        raise MetricError(
-            f"The normal images have {pixels} pixels, which can't show a false-positive rate of {high}; raise the "
-            "bounds or leave AUPIMO out."
-        )

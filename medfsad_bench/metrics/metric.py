@@ -56,12 +56,6 @@ def _by_name(*metrics: Metric) -> Mapping[str, Metric]:
     return MappingProxyType({metric.name: metric for metric in metrics})
 
 
-def _of_pixels(
-    statistic: Callable[[curve.Curve], Float[np.ndarray, "*replicates"]], c: score_histogram.PixelCurve
-) -> Float[np.ndarray, "*replicates"]:
-    return statistic(c.pixels)
-
-
 _ROC: Mapping[str, Any] = {"smooth": True, "has_effect_size": True, "source": "Mann and Whitney 1947; Bamber 1975"}
 _PRECISION: Mapping[str, Any] = {
     "smooth": True,
@@ -115,12 +109,12 @@ IMAGE_METRICS = _by_name(
     ),
 )
 PIXEL_CURVE_METRICS = _by_name(
-    Metric("pixel_auroc", "pixel AUROC", pixel.pixel_auroc_score, partial(_of_pixels, curve.auroc), **_ROC),
+    Metric("pixel_auroc", "pixel AUROC", pixel.pixel_auroc_score, curve.auroc, **_ROC),
     Metric(
         "pixel_average_precision",
         "pixel average precision",
         pixel.pixel_average_precision_score,
-        partial(_of_pixels, curve.average_precision),
+        curve.average_precision,
         **_PRECISION,
     ),
     Metric(
@@ -141,7 +135,7 @@ PIXEL_CURVE_METRICS = _by_name(
         "dice_max_oracle",
         "largest Dice (oracle)",
         pixel.dice_max_score,
-        partial(_of_pixels, curve.f1_max),
+        curve.f1_max,
         "Dice 1945, at the best threshold",
     ),
 )

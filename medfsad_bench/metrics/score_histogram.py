@@ -15,6 +15,8 @@ from medfsad_bench.metrics import curve
 from medfsad_bench.metrics.pixel import overlap_gain
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below, label_regions
 
+_SAMPLE_PX = 2**22  # about as many normal pixels are looked at to place the edges
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreHistogram:
@@ -36,22 +38,20 @@ class ScoreHistogram:
 
 
 @dataclass(frozen=True, slots=True)
-class PixelCurve:
+class PixelCurve(curve.Curve):
     """Cumulative pixels over falling bins, under one weighting of the images or several.
 
     Attributes:
-        pixels: Counts of pixels.
         overlap: Per bin the summed overlap of regions (not cumulative).
         regions: Weight of all regions.
     """
 
-    pixels: curve.Curve
     overlap: Real[np.ndarray, "t *replicates"]
     regions: Real[np.ndarray, "*replicates"]
 
 
 def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHistogram:
-    """Count the pixels of every image in about `bins` bins, from which `pixel_replicate_all` resamples.
+    """Count the pixels of every image in about `bins` bins, from which pixel metrics are resampled.
 
     Takes 12 bytes × bins per image: 25 KiB at the default, whatever the image's size.
 
@@ -59,7 +59,8 @@ def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHisto
         MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
     """
     check_maps(maps, masks)
-    normal = np.concatenate([image[~mask][:: stride(maps)] for image, mask in zip(maps, masks, strict=True)])
+    step = max(sum(image.size for image in maps) // _SAMPLE_PX, 1)
+    normal = np.concatenate([image[~mask][::step] for image, mask in zip(maps, masks, strict=True)])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
     return histogram_at(zip(maps, masks, strict=True), quantile_edges(normal, anomalous, bins=bins))
 
@@ -76,11 +77,6 @@ def histogram_at(
         np.concatenate([row.overlap for row in rows], dtype=np.float32),
         np.concatenate([row.regions for row in rows]),
     )
-
-
-def stride(maps: Maps, *, sample_px: int = 2**22) -> int:
-    """Step at which normal pixels are looked at to place the edges, so that they are about `sample_px`."""
-    return max(sum(image.size for image in maps) // sample_px, 1)
 
 
 def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -> ScoreHistogram:
@@ -154,12 +150,12 @@ def pixel_curve(histogram: ScoreHistogram, weights: Real[np.ndarray, "n *replica
     if not (np.all(positives > 0) and np.all(negatives > 0)):
         raise MetricError("The weights leave the anomalous or the normal pixels empty; both are needed.")
     regions = np.asarray(histogram.regions @ weights)
-    return PixelCurve(curve.Curve(true_positives, false_positives, positives, negatives), overlap, regions)
+    return PixelCurve(true_positives, false_positives, positives, negatives, overlap, regions)
 
 
 def aupro(c: PixelCurve, *, fpr_limit: float) -> Float[np.ndarray, "*replicates"]:
     """AUPRO of a histogram."""
-    high = c.pixels.false_positives / c.pixels.negatives
+    high = c.false_positives / c.negatives
     low = np.concatenate([np.zeros_like(high[:1]), high[:-1]])
     return np.asarray((c.overlap * overlap_gain(low, high, fpr_limit=fpr_limit)).sum(axis=0) / c.regions)
 

@@ -156,20 +156,20 @@ def _one_value_each(histogram: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
 
 def _auroc_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
     """½ Σ pᵦ nᵦ / (P N): a pair in one bin counts ½ and could count 0 or 1."""
-    pairs = _steps(c.pixels.true_positives) * _steps(c.pixels.false_positives)
-    return float(pairs[~exact].sum() / (2 * c.pixels.positives * c.pixels.negatives))
+    pairs = _steps(c.true_positives) * _steps(c.false_positives)
+    return float(pairs[~exact].sum() / (2 * c.positives * c.negatives))
 
 
 def _average_precision_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
     """Anomalous pixel i of p in a bin has a precision of (T + i) / (T + i + F + n) to (T + p) / (T + p + F)."""
-    gain, step = _steps(c.pixels.true_positives), _steps(c.pixels.false_positives)
-    reached, flagged = c.pixels.true_positives, c.pixels.true_positives + c.pixels.false_positives
+    gain, step = _steps(c.true_positives), _steps(c.false_positives)
+    reached, flagged = c.true_positives, c.true_positives + c.false_positives
     some = (gain > 0) & ~exact
     gain, step, reached, flagged = gain[some], step[some], reached[some], flagged[some]
     value = gain * reached / flagged
     best = gain * reached / (flagged - step)
     worst = gain - (flagged - reached) * _harmonic_between(flagged - gain, flagged)
-    return float(max((best - value).sum(), (value - worst).sum()) / c.pixels.positives)
+    return float(max((best - value).sum(), (value - worst).sum()) / c.positives)
 
 
 def _harmonic_between(low: Float[np.ndarray, " b"], high: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
@@ -181,7 +181,7 @@ def _harmonic_between(low: Float[np.ndarray, " b"], high: Float[np.ndarray, " b"
 
 def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: float) -> float:
     """A pixel's false-positive rate lies between those of the bin's ends, and its gain falls with it."""
-    high = c.pixels.false_positives / c.pixels.negatives
+    high = c.false_positives / c.negatives
     low = np.append(0.0, high[:-1])
     spread = np.maximum(fpr_limit - low, 0) - np.maximum(fpr_limit - high, 0)
     return float((c.overlap * spread)[~exact].sum() / (fpr_limit * c.regions))
@@ -189,10 +189,10 @@ def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: 
 
 def _dice_error(c: PixelCurve) -> float:
     """Within a bin, all its anomalous pixels could come before its normal ones."""
-    reached = c.pixels.true_positives
-    before = np.append(0.0, c.pixels.false_positives[:-1])
-    best = (2 * reached / (c.pixels.positives + reached + before)).max()
-    return float(best - curve.f1_max(c.pixels))
+    reached = c.true_positives
+    before = np.append(0.0, c.false_positives[:-1])
+    best = (2 * reached / (c.positives + reached + before)).max()
+    return float(best - curve.f1_max(c))
 
 
 def _steps(cumulative: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:

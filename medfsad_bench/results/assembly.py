@@ -64,7 +64,7 @@ def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[
         measured.calibration,
         target=facts["target"],
         seed=facts["seed"],
-        absent=dict(absent),
+        absent=absent,
     )
     checks = checks_of_measurements(
         measured,
@@ -74,4 +74,4 @@ def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[
         draws=facts["draws"],
         seed=facts["seed"],
     )
-    return {**estimates.fields(), "checks": checks}
+    return {**estimates, "checks": checks}
