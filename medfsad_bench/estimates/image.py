@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate, metric_estimate
-from medfsad_bench.estimates.lesion import size_groups
+from medfsad_bench.estimates.lesion import size_names
 from medfsad_bench.metrics.interval import replicate_all
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 
@@ -34,21 +34,6 @@ class ScoreMatrix:
     queries: pd.DataFrame
 
 
-def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
-    """The matrix of a run's scores.
-
-    Raises:
-        MetricError: If a query lacks the score of a draw.
-    """
-    wide = scores.pivot_table(index="index", columns="draw", values=column, aggfunc="first", dropna=False)
-    if wide.isna().to_numpy().any():
-        missing = int(wide.isna().to_numpy().sum())
-        raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
-    queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
-    groups = np.unique(queries["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
-    return ScoreMatrix(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
-
-
 def image_estimates(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Image-level estimates of a run, primary and secondary, each with its interval.
 
@@ -69,8 +54,8 @@ def image_estimates(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, E
     secondary |= estimates_by(scores, "disease", seed=seed, single_value=False)
     if "lesion_share" in scores.columns:
         shares = scores["lesion_share"].to_numpy(float)
-        sizes = np.where(shares > 0, size_groups(shares, LESION_SHARES), "")
-        secondary |= estimates_by(scores.assign(lesion=sizes), "lesion", seed=seed)
+        sizes = pd.cut(shares, [-np.inf, *LESION_SHARES, np.inf], right=False, labels=size_names(LESION_SHARES))
+        secondary |= estimates_by(scores.assign(lesion=np.where(shares > 0, sizes, "")), "lesion", seed=seed)
     return primary, secondary
 
 
@@ -114,6 +99,21 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
                 )
             estimates[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimate
     return estimates
+
+
+def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
+    """The matrix of a run's scores.
+
+    Raises:
+        MetricError: If a query lacks the score of a draw.
+    """
+    wide = scores.pivot_table(index="index", columns="draw", values=column, aggfunc="first", dropna=False)
+    if wide.isna().to_numpy().any():
+        missing = int(wide.isna().to_numpy().sum())
+        raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
+    queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
+    groups = np.unique(queries["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+    return ScoreMatrix(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
 
 
 def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+import pandas as pd
+from jaxtyping import Int64
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.metrics.interval import replicates_of
@@ -13,6 +14,7 @@ from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, P
 from medfsad_bench.metrics.resample import resampling
 
 SHARES = (0.001, 0.01)  # of its image's area: where a small lesion ends, and where a large one begins
+_OF_LESIONS = ("lesion_image", "lesion_share", "lesion_peak", "lesion_detection")  # in a record, one per lesion
 
 
 def lesion_estimates(
@@ -37,20 +39,15 @@ def lesion_estimates(
     if every:
         why = "every test image has a lesion, so that no share of normal images can be set"
         return estimates, {}, {recall.name: why}
-    size = np.array(size_groups(draws[0].lesion_share, SHARES))
+    size = pd.cut(draws[0].lesion_share, [-np.inf, *SHARES, np.inf], right=False, labels=size_names(SHARES))
     by_size = {}
     for name in size_names(SHARES):
-        if (size == name).any():
-            records = [_lesions_alone(draw, size == name) for draw in draws]
+        chosen = np.asarray(size == name)
+        if chosen.any():
+            records = [replace(draw, **{part: getattr(draw, part)[chosen] for part in _OF_LESIONS}) for draw in draws]
             table = replicates_of(records, [recall], resampled)[recall.name]
             by_size[f"{recall.name}[lesion {name}]"] = metric_estimate(recall, table)
     return estimates, by_size, {}
-
-
-def size_groups(shares: Float[np.ndarray, " n"], edges: Sequence[float]) -> list[str]:
-    """Name of the group between shares of an area that each share falls into."""
-    names = size_names(edges)
-    return [names[group] for group in np.searchsorted(edges, shares, side="right")]
 
 
 def size_names(edges: Sequence[float]) -> list[str]:
@@ -62,10 +59,3 @@ def size_names(edges: Sequence[float]) -> list[str]:
     shown = [f"{100 * edge:g}" for edge in edges]
     inner = [f"{low} to {high} %" for low, high in zip(shown, shown[1:], strict=False)]  # noqa: RUF007 - of a list
     return [f"below {shown[0]} %", *inner, f"from {shown[-1]} %"]
-
-
-def _lesions_alone(record: LesionRecord, chosen: Bool[np.ndarray, " lesions"]) -> LesionRecord:
-    lesions = {
-        name: getattr(record, name)[chosen] for name in record.__dataclass_fields__ if name.startswith("lesion_")
-    }
-    return replace(record, **lesions)

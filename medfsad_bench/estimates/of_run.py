@@ -34,8 +34,9 @@ def estimates_of_run(
         disease, lesion size, and at thresholds), `absent`, `thresholds` and `pixel_mode`.
     """
     metrics, secondary = image_estimates(scores, seed=seed)
-    missing = dict(absent)
+    missing, pixel_mode = dict(absent), None
     if pixels:
+        pixel_mode = "streamed" if pixels[0].errors else "exact"
         groups = score_matrix(scores).groups
         estimates, by_size, undefined = pixel_estimates(pixels, groups, seed=seed)
         metrics, secondary, missing = metrics | estimates, secondary | by_size, missing | undefined
@@ -45,5 +46,5 @@ def estimates_of_run(
         "secondary": secondary | rates,
         "absent": {name: why for name, why in (missing | without).items() if name not in metrics},
         "thresholds": thresholds,
-        "pixel_mode": pixels[0].mode if pixels else None,
+        "pixel_mode": pixel_mode,
     }

@@ -55,11 +55,6 @@ class PixelDraw:
     errors: Mapping[str, float] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def mode(self) -> str:
-        """`streamed` if pixels were counted in bins, else `exact`."""
-        return "streamed" if self.errors else "exact"
-
     def arrays(self) -> dict[str, np.ndarray]:
         """As arrays by name, for an .npz file."""
         arrays = {f"lesions.{part.name}": getattr(self.lesions, part.name) for part in fields(LesionRecord)}

@@ -10,6 +10,20 @@ from medfsad_bench.metrics.score_histogram import ScoreHistogram
 FPR_BOUNDS = (1e-5, 1e-4)  # the paper's
 
 
+def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = FPR_BOUNDS) -> float:
+    """Mean of `aupimo_scores` over the anomalous images; the images' scores tell more than their mean.
+
+    Raises:
+        MetricError: See `aupimo_scores`.
+
+    >>> aupimo_score(
+    ...     np.array([[[0.0, 1.0]], [[0.2, 0.3]]]), np.array([[[False, True]], [[False, False]]]), fpr_bounds=(0.1, 1.0)
+    ... )
+    1.0
+    """
+    return float(np.nanmean(aupimo_scores(maps, masks, fpr_bounds=fpr_bounds)))
+
+
 def aupimo_scores(
     maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = FPR_BOUNDS
 ) -> Float64[np.ndarray, " n"]:
@@ -47,20 +61,6 @@ def aupimo_scores(
     gain = np.clip(np.log(high / np.maximum(rate, low)) / np.log(high / low), 0, None)[inverse]
     parts = np.split(gain, np.cumsum([len(part) for part in pixels])[:-1])
     return np.array([part.mean() if len(part) else np.nan for part in parts])
-
-
-def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = FPR_BOUNDS) -> float:
-    """Mean of `aupimo_scores` over the anomalous images; the images' scores tell more than their mean.
-
-    Raises:
-        MetricError: See `aupimo_scores`.
-
-    >>> aupimo_score(
-    ...     np.array([[[0.0, 1.0]], [[0.2, 0.3]]]), np.array([[[False, True]], [[False, False]]]), fpr_bounds=(0.1, 1.0)
-    ... )
-    1.0
-    """
-    return float(np.nanmean(aupimo_scores(maps, masks, fpr_bounds=fpr_bounds)))
 
 
 def binned_aupimo(

@@ -60,9 +60,7 @@ def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHisto
     """
     check_maps(maps, masks)
     step = max(sum(image.size for image in maps) // _SAMPLE_PX, 1)
-    normal = np.concatenate([image[~mask][::step] for image, mask in zip(maps, masks, strict=True)])
-    anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
-    return histogram_at(zip(maps, masks, strict=True), quantile_edges(normal, anomalous, bins=bins))
+    return histogram_at(zip(maps, masks, strict=True), edges_of_maps(maps, masks, bins=bins, step=step))
 
 
 def histogram_at(
@@ -97,18 +95,18 @@ def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -
     )
 
 
-def quantile_edges(
-    normal: Float[np.ndarray, " m"], anomalous: Float[np.ndarray, " p"], *, bins: int
-) -> Float[np.ndarray, " edges"]:
+def edges_of_maps(maps: Maps, masks: Masks, *, bins: int, step: int = 1) -> Float[np.ndarray, " edges"]:
     """Edges at quantiles: half of the anomalous pixels', a quarter of the normals', a quarter of the normals' top 10 %.
 
     A score that fills several bins gets one of its own, between itself and the next number, and costs no accuracy.
 
-    If one class has no pixel yet, the other places all edges.
+    If one class has no pixel yet, the other places all edges. Of the normal pixels every `step`-th is looked at.
 
     Raises:
         MetricError: If there is no pixel at all.
     """
+    normal = np.concatenate([image[~mask][::step] for image, mask in zip(maps, masks, strict=True)])
+    anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
     if not (len(normal) or len(anomalous)):
         raise MetricError("There is no pixel to place bins by; give at least one map that isn't empty.")
     normal, anomalous = (normal if len(normal) else anomalous), (anomalous if len(anomalous) else normal)
@@ -124,7 +122,7 @@ def quantile_edges(
 
 
 def coarser_edges(histogram: ScoreHistogram, *, bins: int) -> Float[np.ndarray, " edges"]:
-    """About `bins` of the edges of a histogram with one row, placed as `quantile_edges` places them."""
+    """About `bins` of the edges of a histogram with one row, placed as `edges_of_maps` places them."""
     shares = [np.cumsum(counts[0])[:-1] / counts[0].sum() for counts in (histogram.anomalous, histogram.normal)]
     tail = 1 - np.geomspace(0.1, 1 / max(float(histogram.normal.sum()), 20), bins // 4)
     indices = [

@@ -22,9 +22,11 @@ from medfsad_bench.metrics.score_histogram import (
     PixelCurve,
     ScoreHistogram,
     count_pixels,
+    edges_of_maps,
     pixel_curve,
-    quantile_edges,
 )
+
+_COUNTS = ("normal", "anomalous", "overlap", "regions")  # of a histogram: what adds up over images
 
 Image = tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]
 
@@ -90,9 +92,10 @@ def _count(
     low, high = np.inf, -np.inf
     for maps, masks in _chunks(images, chunk_px=chunk_px):
         if edges is None:
-            edges = _edges_of(maps, masks, bins=bins)
+            edges = edges_of_maps(maps, masks, bins=bins)
         part = count_pixels(maps, masks, edges)
-        total = part if total is None else _add(total, part)
+        sums = {} if total is None else {name: getattr(total, name) + getattr(part, name) for name in _COUNTS}
+        total = replace(part, **sums)
         low, high = min(low, *(float(m.min()) for m in maps)), max(high, *(float(m.max()) for m in maps))
     if total is None:
         raise MetricError("No image was given; pixel metrics need at least one map and its mask.")
@@ -116,14 +119,6 @@ def _chunks(
         yield maps, masks
 
 
-def _edges_of(
-    maps: list[Float[np.ndarray, "_ _"]], masks: list[Bool[np.ndarray, "_ _"]], *, bins: int
-) -> Float[np.ndarray, " edges"]:
-    pairs = list(zip(maps, masks, strict=True))
-    normal = np.concatenate([image[~mask] for image, mask in pairs])
-    return quantile_edges(normal, np.concatenate([image[mask] for image, mask in pairs]), bins=bins)
-
-
 def _edges_again(histogram: ScoreHistogram, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
     """Edges from what a first pass counted: bins are split in proportion to the pixels in them."""
     kind = histogram.edges.dtype.type
@@ -136,16 +131,6 @@ def _edges_again(histogram: ScoreHistogram, low: float, high: float, *, bins: in
     step = (np.arange(len(first)) - first) / np.repeat(pieces, pieces)
     edges = np.repeat(ends[:-1], pieces) + step * np.repeat(np.maximum(np.diff(ends), 0), pieces)
     return np.unique(np.append(edges.astype(histogram.edges.dtype), ends[-1:]))
-
-
-def _add(total: ScoreHistogram, part: ScoreHistogram) -> ScoreHistogram:
-    return replace(
-        total,
-        normal=total.normal + part.normal,
-        anomalous=total.anomalous + part.anomalous,
-        overlap=total.overlap + part.overlap,
-        regions=total.regions + part.regions,
-    )
 
 
 def _one_value_each(histogram: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
@@ -162,21 +147,17 @@ def _auroc_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
 
 def _average_precision_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
     """Anomalous pixel i of p in a bin has a precision of (T + i) / (T + i + F + n) to (T + p) / (T + p + F)."""
+    from scipy.special import digamma
+
     gain, step = _steps(c.true_positives), _steps(c.false_positives)
     reached, flagged = c.true_positives, c.true_positives + c.false_positives
     some = (gain > 0) & ~exact
     gain, step, reached, flagged = gain[some], step[some], reached[some], flagged[some]
     value = gain * reached / flagged
     best = gain * reached / (flagged - step)
-    worst = gain - (flagged - reached) * _harmonic_between(flagged - gain, flagged)
+    harmonic = digamma(flagged + 1) - digamma(flagged - gain + 1)  # Σ 1/k over flagged - gain < k ≤ flagged
+    worst = gain - (flagged - reached) * harmonic
     return float(max((best - value).sum(), (value - worst).sum()) / c.positives)
-
-
-def _harmonic_between(low: Float[np.ndarray, " b"], high: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-    """Σ 1/k over low < k ≤ high."""
-    from scipy.special import digamma
-
-    return np.asarray(digamma(high + 1) - digamma(low + 1))
 
 
 def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: float) -> float:
