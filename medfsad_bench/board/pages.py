@@ -13,6 +13,7 @@ from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 
 LETTERS = "Methods that share a letter behind the mean can't be told apart (5 %, Holm)."
+_GROUP_KEYS = ("benchmark", "shots", "hold_out", "knowledge", "contaminated_supports")
 
 
 def as_tables(groups: Sequence[Group]) -> list[Table]:
@@ -54,11 +55,7 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
         "rows": [row.dump() for row in rows],
         "groups": [
             {
-                "benchmark": group.benchmark,
-                "shots": group.shots,
-                "hold_out": group.hold_out,
-                "knowledge": group.knowledge,
-                "contaminated_supports": group.contaminated_supports,
+                **{name: getattr(group, name) for name in _GROUP_KEYS},
                 "targets": list(group.targets),
                 "lines": [
                     {

@@ -86,7 +86,7 @@ def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[
     """The fields of a row that follow from what was measured."""
     scores, calibration = measured.scores, measured.calibration
     target, seed = facts["target"], facts["seed"]
-    estimates = estimates_of_run(scores, measured.pixels, calibration, target=target, seed=seed, absent=dict(absent))
+    estimates = estimates_of_run(scores, measured.pixels, calibration, target=target, seed=seed, absent=absent)
     count = facts["n_normal"] + facts["n_anomalous"]
     groups = calibration.loc[calibration["set"] == target, "group"].tolist()
     checks = {
@@ -94,4 +94,4 @@ def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[
         **(check_reruns(measured.reruns, scores) if facts["protocol"] == "strict" else NOT_STRICT),
         **check_supports(groups, scores),
     }
-    return {**estimates.fields(), "checks": checks}
+    return {**estimates, "checks": checks}

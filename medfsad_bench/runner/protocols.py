@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.metrics.interval import bootstrap_interval
+from medfsad_bench.metrics.interval import replicate
+from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.maps import smooth_maps
@@ -143,5 +144,4 @@ def _estimate(
     epoch = epochs[_chosen(epochs, habits, anomalous)]
     scores = _scores(epoch, habits)
     count = scores.shape[1]
-    interval = bootstrap_interval(scores, anomalous[:count], groups[:count], replicates=REPLICATES)
-    return mean_estimate(_aurocs(epoch, habits, anomalous), (interval.low, interval.high))
+    return metric_estimate(IMAGE_AUROC, replicate(scores, anomalous[:count], groups[:count], replicates=REPLICATES))
