@@ -21,6 +21,7 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.cli.console import difference_text, interval_text, markdown_table
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.method import Method, RunContext
@@ -79,12 +80,11 @@ def padim(data: Path, targets: Sequence[str], draws: int) -> str:
         "anomalib's": anomalibs.build(anomalibs_config),
     }
     sets = [dataset for dataset in prepared_sets(data) if dataset.name in targets]
-    lines = [f"| step | {' | '.join(dataset.name for dataset in sets)} |", f"|---|{'---|' * len(sets)}"]
+    rows = []
     for name, method in steps.items():
         tables = [_replicates(_scores(method, target, context, draws)) for target in sets]
-        cells = [_shown(metric_estimate(IMAGE_AUROC, table)) for table in tables]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((name, *(interval_text(metric_estimate(IMAGE_AUROC, table)) for table in tables)))
+    return markdown_table(["step", *(dataset.name for dataset in sets)], rows).rstrip()
 
 
 class _Channels(Padim):
@@ -130,11 +130,10 @@ def _line(row: Row, folder: Path, other: Row, other_folder: Path) -> str:
     tables = [_replicates(RunFolder(run).scores(), seed=row.seed) for run in (folder, other_folder)]
     native, anomalibs = row.metrics["image_auroc"], other.metrics["image_auroc"]
     inside = [_within(native, anomalibs), _within(anomalibs, native)]
-    difference = paired_difference(*tables)
     furthest = float(np.abs(tables[0].measured - tables[1].measured).max())
     words = "yes" if all(inside) else "no" if not any(inside) else "one"
-    shown = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return f"{_shown(native)} | {_shown(anomalibs)} | {words} | {shown} | {furthest:.3f}"
+    shown = (interval_text(native), interval_text(anomalibs), words, difference_text(paired_difference(*tables)))
+    return f"{' | '.join(shown)} | {furthest:.3f}"
 
 
 def _features(row: Row) -> list[Any]:
@@ -162,10 +161,6 @@ def _scores(method: Method, dataset: Dataset, context: LocalContext, draws: int)
 def _replicates(scores: pd.DataFrame, *, seed: int = 0) -> Replicates:
     matrix = score_matrix(scores)
     return replicate(matrix.scores, matrix.anomalous, matrix.groups, replicates=REPLICATES, seed=seed)
-
-
-def _shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 if __name__ == "__main__":

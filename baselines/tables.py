@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.cli.console import interval_text, markdown_table
 from medfsad_bench.results.row import Row
 
 METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
@@ -30,8 +31,10 @@ def auroc(runs: Sequence[Path]) -> str:
     rows = [row for row in rows if row.protocol == "strict" and not row.contaminated_supports]
     parts = []
     for shots in sorted({row.shots for row in rows}):
-        cells = {(_name(row), row.target): _interval(row) for row in rows if row.shots == shots}
-        parts.append(f"K = {shots}\n\n" + _grid(cells, "method"))
+        cells = {
+            (_name(row), row.target): interval_text(row.metrics["image_auroc"]) for row in rows if row.shots == shots
+        }
+        parts.append(f"K = {shots}\n\n" + _grid(cells))
     return "\n\n".join(parts)
 
 
@@ -45,7 +48,7 @@ def backbones(runs: Sequence[Path]) -> str:
     aurocs = {key: by_target for key, by_target in aurocs.items() if networks[key[0]] > 1}
     targets = sorted(set.intersection(*(set(by_target) for by_target in aurocs.values())))
     means = {key: fmean(by_target[target] for target in targets) for key, by_target in aurocs.items()}
-    text = _grid({key: f"{value:.3f}" for key, value in means.items()}, "method")
+    text = _grid({key: f"{value:.3f}" for key, value in means.items()})
     spread = f"between backbones {_spread(means, 1):.3f}, between methods {_spread(means, 0):.3f}"
     return f"Mean over {', '.join(targets)}\n\n{text}\n\nMean range {spread}"
 
@@ -130,24 +133,18 @@ def main() -> None:
     sys.stdout.write(parts[arguments.part](arguments.given) + "\n")
 
 
-def _grid(cells: dict[tuple[str, str], str], corner: str) -> str:
+def _grid(cells: dict[tuple[str, str], str]) -> str:
     present = {name for name, _ in cells}
     first = [name for name in METHODS + TRAINED if name in present]
     names = first + sorted(present - set(first))
     columns = sorted({column for _, column in cells})
-    lines = [f"| {corner} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    lines += [f"| `{name}` | {' | '.join(cells.get((name, column), '–') for column in columns)} |" for name in names]
-    return "\n".join(lines)
+    rows = ((f"`{name}`", *(cells.get((name, column), "–") for column in columns)) for name in names)
+    return markdown_table(["method", *columns], rows).rstrip()
 
 
 def _name(row: Row) -> str:
     """The method, and what it was trained on where that isn't the default."""
     return f"{row.method}, on the support" if row.config.get("trained_on") == "support" else row.method
-
-
-def _interval(row: Row) -> str:
-    auroc = row.metrics["image_auroc"]
-    return f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
 
 
 def _spread(means: dict[tuple[str, str], float], axis: int) -> float:

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
+from medfsad_bench.errors import MethodError, WeightsError
+
 Images = Float[Tensor, "n 3 h w"]  # in [0, 1]; grey is repeated; ImageNet scaling is the method's own business
 
 
@@ -27,7 +29,7 @@ class Scores:
         image: One score per image, or None if the suite should pool the map.
         pixel: One anomaly map per image, at any resolution, or None. At least one of the two must be given.
         support: How much each support image counted for each image, rows summing to 1; None where that means nothing.
-            Kept with the run, for people to look at; no figure depends on it.
+            Kept with the run, for people to look at; no estimate depends on it.
     """
 
     image: Float[Tensor, " n"] | None = None
@@ -148,7 +150,7 @@ class RunContext(Protocol):
         """Tell the runner that epoch `epoch` (counted from 1) of `pretrain` is over; it may save the state now."""
 
     def progress(self, done: int, total: int, **figures: float) -> None:
-        """Move the progress bar of the present stage and show figures such as `loss=0.12`."""
+        """Move the progress bar of the present stage and show values such as `loss=0.12`."""
 
 
 class Method(ABC):
@@ -172,8 +174,6 @@ class Method(ABC):
             WeightsError: If a name or shape differs; the message names the first that do.
         """
         if state:
-            from medfsad_bench.errors import WeightsError
-
             raise WeightsError(f"{type(self).__name__} learns nothing, but the checkpoint holds {sorted(state)[:3]}.")
 
 
@@ -195,8 +195,6 @@ class AbnormalShotMethod(Method):
         Raises:
             MethodError: Always, as half of what it needs is missing.
         """
-        from medfsad_bench.errors import MethodError
-
         raise MethodError(
             f"{type(self).__name__} got {len(support)} normal supports and no abnormal ones. Expected both: name "
             "ABNORMAL_SUPPORTS in its MethodInfo.knowledge, so that the runner offers them."

@@ -55,7 +55,14 @@ def method_info(name: str) -> MethodInfo:
         MethodError: If it's unknown or can't be imported.
     """
     family, colon, member = name.partition(":")
-    info = _installed(family)
+    info = all_methods().get(family)
+    if info is None:
+        raise MethodError(
+            f"Method {family!r} is not installed; there are {', '.join(sorted(all_methods()))}. "
+            "`medfsad methods` says what each does."
+        )
+    if isinstance(info, Broken):
+        raise MethodError(f"Method {family!r} can't be imported: {info.reason}. Mend or reinstall its package.")
     if info.member is None:
         if colon:
             raise MethodError(f"Method {family!r} is one method and not a family; leave {colon + member!r} out.")
@@ -94,19 +101,6 @@ def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str,
         return info.config(**values)
     except ValueError as error:
         raise MethodError(f"Method {info.name!r}: these settings contradict each other: {error}.") from error
-
-
-def _installed(name: str) -> MethodInfo:
-    methods = all_methods()
-    if name not in methods:
-        raise MethodError(
-            f"Method {name!r} is not installed; there are {', '.join(sorted(methods))}. "
-            "`medfsad methods` says what each does."
-        )
-    info = methods[name]
-    if isinstance(info, Broken):
-        raise MethodError(f"Method {name!r} can't be imported: {info.reason}. Mend or reinstall its package.")
-    return info
 
 
 def _typed(method: str, name: str, value: Any, type_: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medfsad_bench.errors import MethodError
-from medfsad_bench.method import AbnormalShotMethod, Images, Method, Scorer, Scores
+from medfsad_bench.method import AbnormalShotMethod, Images, Method, Scores
 from medfsad_bench.results.protocol_checks import PASSED, check_scores
 from medfsad_bench.runner.context import LocalContext
 
@@ -50,71 +50,55 @@ def check_method(
         method = method.bound(phantom_images(shots, size_px=images.shape[-1], seed=1).to(context.device))
     support, queries = images[:shots], images[shots:]
     before = images.clone()
-    scorer = method.adapt(support, context)
-    first = scorer(queries)
+    scorer, count = method.adapt(support, context), len(queries)
+    first = _given(scorer(queries))
     _clause(torch.equal(images, before), "the method wrote into its input images")
-    _shapes(first, len(queries))
-    count = len(queries)
     _check_scores(first, count)
-    order = torch.arange(count - 1, -1, -1)
-    _same(first, _picked(scorer(queries[order]), order), "scores depend on the order of the queries")
-    _same(first, _batched(scorer, queries, 1), "scores depend on the batch: one by one they differ")
-    _same(first, _batched(scorer, queries, 4), "scores depend on the size of the batch")
-    twice = scorer(torch.cat([queries, queries[:1]]))
-    _same(first, _picked(twice, torch.arange(count)), "scores depend on a duplicate among the queries")
+    backwards = _given(scorer(queries.flip(0)))
+    _same(first, {kind: values.flip(0) for kind, values in backwards.items()}, "the order of the queries")
+    for size, what in ((1, "the batch: one by one they differ"), (4, "the size of the batch")):
+        parts = [_given(scorer(batch)) for batch in queries.split(size)]
+        _same(first, {kind: torch.cat([part[kind] for part in parts if kind in part]) for kind in parts[0]}, what)
+    twice = _given(scorer(torch.cat([queries, queries[:1]])))
+    _same(first, {kind: values[:count] for kind, values in twice.items()}, "a duplicate among the queries")
     torch.rand(7)  # a method that draws from the global generator is caught by this
-    _same(first, method.adapt(support, context)(queries), "the same support and seed give other scores")
+    again = _given(method.adapt(support, context)(queries))
+    _same(first, again, "more than support and seed: the same ones give other scores")
     method.adapt(queries[:shots], context)(support)
-    _same(first, scorer(queries), "an earlier scorer was changed by a later adapt")
+    _same(first, _given(scorer(queries)), "a later adapt, which changed an earlier scorer")
     if not support_order_matters:
-        _same(first, method.adapt(support.flip(0), context)(queries), "scores depend on the order of the support")
+        reordered = _given(method.adapt(support.flip(0), context)(queries))
+        _same(first, reordered, "the order of the support")
 
 
-def _check_scores(scores: Scores, count: int) -> None:
-    """What a run checks of its scores, on labels that mean nothing."""
-    values = scores.image if scores.image is not None else None if scores.pixel is None else scores.pixel.amax((1, 2))
+def _given(scores: Scores) -> dict[str, Tensor]:
+    """The scores that a method gave, by kind."""
+    kinds = {"image score": scores.image, "anomaly map": scores.pixel}
+    return {kind: values for kind, values in kinds.items() if values is not None}
+
+
+def _check_scores(scores: dict[str, Tensor], count: int) -> None:
+    """Shapes, and what a run checks of its scores, on labels that mean nothing."""
+    for kind, values in scores.items():
+        shape, dimensions = tuple(values.shape), 1 if kind == "image score" else 3
+        _clause(len(shape) == dimensions and shape[0] == count, f"{kind}s have shape {shape} for {count} images")
+        _clause(bool(torch.isfinite(values).all()), f"one {kind} isn't finite")
+    column = scores["image score"] if "image score" in scores else scores["anomaly map"].amax((1, 2))
     index = np.arange(count)
-    column = None if values is None else values.double().cpu().numpy()
-    table = pd.DataFrame({"draw": 0, "index": index, "anomalous": index % 2 == 0, "score": column})
-    for check, what in check_scores(table, queries=count, draws=1).items():
-        _clause(what == PASSED, f"protocol check, {check}: {what}")
+    table = {"draw": 0, "index": index, "anomalous": index % 2 == 0, "score": column.double().cpu().numpy()}
+    for check, outcome in check_scores(pd.DataFrame(table), queries=count, draws=1).items():
+        _clause(outcome == PASSED, f"protocol check, {check}: {outcome}")
+
+
+def _same(scores: dict[str, Tensor], others: dict[str, Tensor], company: str) -> None:
+    _clause(scores.keys() == others.keys(), f"scores depend on {company}")
+    for kind, values in scores.items():
+        scale = float(values.abs().max()) or 1.0
+        same = values.shape == others[kind].shape
+        same = same and float((values - others[kind]).abs().max()) <= _RELATIVE * scale
+        _clause(same, f"scores depend on {company}")
 
 
 def _clause(kept: bool, what: str) -> None:
     if not kept:
         raise MethodError(f"Contract broken: {what}.")
-
-
-def _shapes(scores: Scores, count: int) -> None:
-    if scores.image is not None:
-        _clause(
-            scores.image.shape == (count,), f"image scores have shape {tuple(scores.image.shape)} for {count} images"
-        )
-        _clause(bool(torch.isfinite(scores.image).all()), "an image score isn't finite")
-    if scores.pixel is not None:
-        shape = tuple(scores.pixel.shape)
-        _clause(len(shape) == 3 and shape[0] == count, f"anomaly maps have shape {shape} for {count} images")
-        _clause(bool(torch.isfinite(scores.pixel).all()), "an anomaly map isn't finite")
-
-
-def _same(a: Scores, b: Scores, what: str) -> None:
-    for values, others in ((a.image, b.image), (a.pixel, b.pixel)):
-        if values is None or others is None:
-            _clause(values is others, what)
-            continue
-        scale = float(values.abs().max()) or 1.0
-        _clause(values.shape == others.shape and float((values - others).abs().max()) <= _RELATIVE * scale, what)
-
-
-def _picked(scores: Scores, positions: Tensor) -> Scores:
-    return Scores(
-        image=None if scores.image is None else scores.image[positions],
-        pixel=None if scores.pixel is None else scores.pixel[positions],
-    )
-
-
-def _batched(scorer: Scorer, queries: Images, size: int) -> Scores:
-    parts = [scorer(queries[start : start + size]) for start in range(0, len(queries), size)]
-    image = [part.image for part in parts if part.image is not None]
-    pixel = [part.pixel for part in parts if part.pixel is not None]
-    return Scores(image=torch.cat(image) if image else None, pixel=torch.cat(pixel) if pixel else None)

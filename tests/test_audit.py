@@ -10,9 +10,8 @@ from conftest import Silent, write_own_folder
 from PIL import Image, ImageDraw
 from test_dicom import write as write_dicom
 
-from medfsad_bench.curation.audit import duplicate_findings, image_findings, patient_findings
-from medfsad_bench.curation.duplicates import Fingerprint, fingerprint, joined_groups, near_duplicates
-from medfsad_bench.curation.shared_images import shared_findings
+from medfsad_bench.curation.audit import duplicate_findings, image_findings, patient_findings, shared_findings
+from medfsad_bench.curation.duplicates import fingerprint, joined_groups, near_duplicates
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.curation.staging import Loaded
@@ -119,7 +118,7 @@ def test_duplicates_across_the_split_stop_and_those_within_a_side_are_noted() ->
 
 def test_the_same_file_is_found_even_where_nothing_can_be_compared() -> None:
     candidates = [Candidate(name, name, False) for name in "ab"]
-    blank = Fingerprint(np.zeros((32, 32), np.float32))
+    blank = np.zeros((32, 32), np.float32)
     images = {name: loaded(name, 1, sha256="same", prints=blank) for name in "ab"}
     assert len(duplicate_findings(candidates, {"a": "train", "b": "test"}, images)) == 1
 

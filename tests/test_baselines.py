@@ -203,7 +203,7 @@ def test_pixel_distance_is_the_root_mean_square_to_the_mean_image() -> None:
 
 def sweep(data: Path, runs: Path, names: tuple[str, ...]) -> list[Cell]:
     sets = [one for one in prepared_sets(data) if one.name == "ward_b"]
-    options = RunOptions(runs, draws=2, preset="quick", device="cpu")
+    options = RunOptions(runs, draws=2, preset="quick")
     return [cell for name in names for cell in cells(method_info(name), sets, sets, [2, 4, 8], options)]
 
 

@@ -327,6 +327,14 @@ def test_check_answers_with_the_contract(medfsad: Medfsad) -> None:
     assert medfsad("check", "chance") == (0, "chance: keeps the contract\n", "")
 
 
+def test_doctor_lists_prepared_files_but_none_that_is_being_written(medfsad: Medfsad, tmp_path: Path) -> None:
+    (tmp_path / "data" / "own").mkdir(parents=True)
+    for name in ("ward-128.h5", ".ward-256.7.h5"):
+        (tmp_path / "data" / "own" / name).touch()
+    facts = json.loads(medfsad("doctor", "--data", "data", "--json")[1])
+    assert facts["prepared sets"] == "own/ward-128.h5"
+
+
 def test_help_needs_no_torch() -> None:
     """`--help`, `prepare`, `verify` and `leaderboard` have to start fast."""
     import subprocess

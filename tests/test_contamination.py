@@ -90,7 +90,7 @@ def grey_set(path: Path, train: list[int], normal: list[int], anomalous: list[in
 
 
 def nearest_cell(target: Dataset, runs: Path, *, shots: int = 2, **options: object) -> Cell:
-    values = {"draws": 2, "preset": "quick", "device": "cpu", **options}
+    values = {"draws": 2, "preset": "quick", **options}
     return Cell(NEAREST, ToyConfig(), "", target, (), shots, RunOptions(runs, **values))  # type: ignore[arg-type]
 
 

@@ -93,7 +93,12 @@ def test_the_wheel_holds_code_manifests_and_leaderboard_and_nothing_else(own_whe
         assert inside == beside
         assert inside
     assert {"medfsad_bench/py.typed", "medfsad_baselines/py.typed", "d24fad/py.typed"} <= set(names)
-    assert not [name for name in names if "test_" in name]
+    templates = {name.removeprefix("medfsad_bench/templates/") for name in names if "/templates/" in name}
+    assert templates == {
+        *("pyproject.toml.jinja", "README.md.jinja", "tests/test_NAME.py.jinja"),
+        *(f"NAME/{module}.py.jinja" for module in ("__init__", "info", "config", "method")),
+    }
+    assert [name for name in names if "test_" in name] == ["medfsad_bench/templates/tests/test_NAME.py.jinja"]
 
 
 @pytest.mark.slow
@@ -139,5 +144,5 @@ def test_installed_from_wheels_alone_a_foreign_method_is_found_and_a_broken_one_
     assert known.returncode == 0, known.stderr
     assert "brain_tumor" in known.stdout
     code = "import medfsad_bench; print(medfsad_bench.__file__)"
-    where = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    where = subprocess.run([python, "-c", code], env={}, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert str(site) in where.stdout, "the wheel's code ran, not the checkout's"

@@ -21,7 +21,7 @@ AUTHORS = {"method", "info", "registry", "testing", "scaffold", "learning"}
 GROUND = {"__init__", "errors", "files", "resources", "manifest"}
 FOLDERS = {
     *("readers", "layouts", "curation", "store", "episodes", "runner"),
-    *("metrics", "estimates", "results", "board", "cli", "demo"),
+    *("metrics", "estimates", "results", "board", "cli", "demo", "templates"),
 }
 RUN_FILES = {
     *("config.json", "environment.json", "log.jsonl", "row.json"),

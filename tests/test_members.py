@@ -8,8 +8,8 @@ from conftest import Silent, write_own_folder
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions
+from medfsad_bench.curation.own_manifest import plain_manifest
 from medfsad_bench.layouts import recognise
-from medfsad_bench.layouts.own_manifest import plain_manifest
 from medfsad_bench.manifest import Listed, Split, ids_digest
 from medfsad_bench.readers import Intensity
 

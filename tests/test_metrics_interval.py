@@ -7,9 +7,9 @@ import pytest
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking, weigh
-from medfsad_bench.metrics.interval import bootstrap_interval, percentile_interval, replicate
-from medfsad_bench.metrics.metric import IMAGE_METRICS, Metric
-from medfsad_bench.metrics.resample import group_weights, strata_of
+from medfsad_bench.metrics.interval import Interval, interval_of, percentile_interval, replicate
+from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
+from medfsad_bench.metrics.resample import resampling
 
 
 def detector(
@@ -27,6 +27,14 @@ def detector(
     scores = image_sd * rng.normal(size=2 * each) + cell_sd * rng.normal(size=(draws, 2 * each))
     scores[:, anomalous] += shift + draw_sd * rng.normal(size=(draws, 1))
     return scores, anomalous
+
+
+def bootstrap_interval(
+    scores: Any, anomalous: Any, groups: Any, *, metric: Metric = IMAGE_AUROC, level: float = 0.95, **options: int
+) -> Interval:
+    """Interval of the mean over support draws, for new images and new draws."""
+    table = replicate(scores, anomalous, groups, metric=metric, **options)
+    return interval_of(table, smooth=metric.smooth, level=level)
 
 
 @pytest.mark.parametrize("metric", IMAGE_METRICS.values(), ids=IMAGE_METRICS.keys())
@@ -61,7 +69,7 @@ def test_weighted_areas_equal_scikit_learn() -> None:
 def test_images_of_a_group_are_drawn_together_and_classes_keep_their_groups() -> None:
     groups = np.array([7, 7, 1, 2, 5, 5, 9, 11])
     anomalous = np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=bool)
-    weights = group_weights(strata_of(groups, anomalous), replicates=500, seed=0)
+    weights = resampling(groups, anomalous, replicates=500, seed=0).weights
     assert (weights[0] == weights[1]).all()
     assert (weights[4] == weights[5]).all()
     groups_drawn = [weights[[0, 2, 3]].sum(axis=0), weights[[4, 6, 7]].sum(axis=0)]
@@ -78,7 +86,7 @@ def test_images_of_a_group_are_drawn_together_and_classes_keep_their_groups() ->
 )
 def test_no_replicate_lacks_a_class(groups: Any, anomalous: Any) -> None:
     anomalous = np.array(anomalous, dtype=bool)
-    weights = group_weights(strata_of(np.array(groups), anomalous), replicates=2000, seed=1)
+    weights = resampling(np.array(groups), anomalous, replicates=2000, seed=1).weights
     assert (weights[anomalous].sum(axis=0) > 0).all()
     assert (weights[~anomalous].sum(axis=0) > 0).all()
 

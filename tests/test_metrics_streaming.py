@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.interval import Interval, interval_of
+from medfsad_bench.metrics.interval import Interval, Replicates, interval_of, replicates_of, shifted
 from medfsad_bench.metrics.metric import PIXEL_CURVE_METRICS, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
-from medfsad_bench.metrics.pixel_interval import pixel_replicate_all, shifted
-from medfsad_bench.metrics.resample import group_weights, strata_of
-from medfsad_bench.metrics.score_histogram import ScoreHistogram, pixel_histogram
+from medfsad_bench.metrics.resample import resampling
+from medfsad_bench.metrics.score_histogram import ScoreHistogram, pixel_curve, pixel_histogram
 from medfsad_bench.metrics.streaming import TOLERANCE, Bounded, bounded_metrics, streamed_histogram
 
 
@@ -35,9 +34,16 @@ def streamed(images: Any, **options: int) -> Mapping[str, Bounded]:
     return bounded_metrics(streamed_histogram(images, **options))
 
 
+def replicates(histogram: ScoreHistogram, metric: Metric, groups: Any, count: int) -> Replicates:
+    """Of one draw, under `count` resamplings."""
+    anomalous, normal = histogram.regions > 0, histogram.normal.sum(axis=1) > 0
+    resampled = resampling(groups, anomalous, normal=normal, replicates=count, seed=0)
+    return replicates_of([histogram], [metric], resampled, weigh=pixel_curve)[metric.name]
+
+
 def interval(histogram: ScoreHistogram, metric: str = "aupro_fpr30_conn8", value: float | None = None) -> Interval:
     """Of one draw whose images are independent, around its exact value if that is given."""
-    table = pixel_replicate_all([histogram], np.arange(len(histogram.regions)), replicates=400)[metric]
+    table = replicates(histogram, PIXEL_CURVE_METRICS[metric], np.arange(len(histogram.regions)), 400)
     table = table if value is None else shifted(table, np.array([value]))
     return interval_of(table, smooth=PIXEL_CURVE_METRICS[metric].smooth)
 
@@ -123,9 +129,9 @@ def test_replicates_are_the_metrics_of_repeated_images(metric: Metric) -> None:
     maps, masks = lesions(np.random.default_rng(3), images=10, size_px=24)
     groups = np.arange(10) // 2 * 2 + np.arange(10) % 2
     histogram = pixel_histogram(maps, masks, bins=20000)
-    table = pixel_replicate_all([histogram], groups, metrics=[metric], replicates=6)[metric.name]
-    strata = strata_of(groups, masks.any(axis=(1, 2)), normal=np.ones(10, dtype=bool))
-    weights = group_weights(strata, replicates=6, seed=0) * (4 / 5)
+    table = replicates(histogram, metric, groups, 6)
+    drawn = resampling(groups, masks.any(axis=(1, 2)), normal=np.ones(10, dtype=bool), replicates=6, seed=0)
+    weights = drawn.weights * (4 / 5)
     for column in range(6):
         again = np.repeat(np.arange(10), np.round(weights[:, column]).astype(int))
         exact = metric.score(maps[again], masks[again])

@@ -61,7 +61,7 @@ def cell_of(
 ) -> Cell:
     sets = prepared_sets(data)
     wanted = [dataset for dataset in sets if dataset.name == target]
-    values = {"draws": 3, "preset": "quick", "device": "cpu", **options}
+    values = {"draws": 3, "preset": "quick", **options}
     return cells(info, wanted, sets, [shots], RunOptions(runs, **values))[0]  # type: ignore[arg-type]
 
 

@@ -46,14 +46,14 @@ def test_at_most_the_level_of_new_normals_is_flagged(count: int, level: float) -
 
 def test_an_operating_point_has_its_rates_with_intervals_and_says_how_it_was_set() -> None:
     scores, calibration = run_of(np.random.default_rng(0), shots=4)
-    found = threshold_estimates(scores, calibration, target="target")
-    assert found.thresholds["support"].level == pytest.approx(0.2)
-    assert found.thresholds["support"].images == 4
-    assert found.thresholds["sources"].level == pytest.approx(0.05)
-    assert found.thresholds["sources"].images == 36
+    estimates, thresholds, _ = threshold_estimates(scores, calibration, target="target")
+    assert thresholds["support"].level == pytest.approx(0.2)
+    assert thresholds["support"].images == 4
+    assert thresholds["sources"].level == pytest.approx(0.05)
+    assert thresholds["sources"].images == 36
     for name in ("operating_support", "operating_sources"):
         for kind in ("sensitivity", "specificity"):
-            estimate = found.estimates[f"{name}_{kind}"]
+            estimate = estimates[f"{name}_{kind}"]
             assert estimate.low is not None
             assert estimate.high is not None
             assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
@@ -62,26 +62,26 @@ def test_an_operating_point_has_its_rates_with_intervals_and_says_how_it_was_set
         own = calibration[(calibration["set"] == "target") & (calibration["draw"] == draw)]
         normal = part[~part["anomalous"]]
         by_hand.append(float((normal["score"] <= own["score"].max()).mean()))
-    assert found.estimates["operating_support_specificity"].value == pytest.approx(np.mean(by_hand))
+    assert estimates["operating_support_specificity"].value == pytest.approx(np.mean(by_hand))
 
 
 def test_scores_on_another_scale_give_the_same_rates() -> None:
     scores, calibration = run_of(np.random.default_rng(1), shots=4)
-    before = threshold_estimates(scores, calibration, target="target").estimates
+    before = threshold_estimates(scores, calibration, target="target")[0]
     stretched = [frame.assign(score=frame["score"] * 8 - 3) for frame in (scores, calibration)]
-    after = threshold_estimates(stretched[0], stretched[1], target="target").estimates
+    after = threshold_estimates(stretched[0], stretched[1], target="target")[0]
     assert {name: f.value for name, f in before.items()} == {name: f.value for name, f in after.items()}
 
 
 def test_one_shot_and_too_few_sources_leave_the_estimates_out_with_the_reason() -> None:
     scores, calibration = run_of(np.random.default_rng(2), shots=1)
-    found = threshold_estimates(scores, calibration, target="target")
-    assert not found.estimates
-    assert "two shots" in found.absent["operating_support"]
+    estimates, _, absent = threshold_estimates(scores, calibration, target="target")
+    assert not estimates
+    assert "two shots" in absent["operating_support"]
     scores, calibration = run_of(np.random.default_rng(2), shots=4, sources=1)
-    found = threshold_estimates(scores, calibration, target="target")
-    assert "operating_support_sensitivity" in found.estimates
-    assert "12 normal images" in found.absent["operating_sources"]
+    estimates, _, absent = threshold_estimates(scores, calibration, target="target")
+    assert "operating_support_sensitivity" in estimates
+    assert "12 normal images" in absent["operating_sources"]
 
 
 def test_the_source_threshold_comes_near_its_level_where_sets_are_alike() -> None:
@@ -90,7 +90,7 @@ def test_the_source_threshold_comes_near_its_level_where_sets_are_alike() -> Non
     specificity = []
     for _ in range(40):
         scores, calibration = run_of(rng, shots=4, sources=6, draws=3, each=30)
-        estimates = threshold_estimates(scores, calibration, target="target").estimates
+        estimates = threshold_estimates(scores, calibration, target="target")[0]
         specificity.append(estimates["operating_sources_specificity"].value)
     assert 0.88 < np.mean(specificity) < 0.96
 

@@ -5,7 +5,7 @@ map compares each position with all positions of those images, in a pyramid of f
 arXiv 2005.02357.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -33,8 +33,7 @@ class Config(FeatureConfig):
     @property
     def features(self) -> Backbone:
         """The pyramid's stages, then the image's."""
-        stages = (*self.stages, self.image_stage)
-        return Backbone(self.backbone, stages, self.size_px, weights=self.weights)
+        return replace(super().features, stages=(*self.stages, self.image_stage))
 
 
 class Spade(Method):

@@ -90,13 +90,10 @@ def groups(rows: Iterable[Row], evidence: Evidence | None = None, *, metric: Met
     """
     parts: dict[tuple[str, int, str, str, int], list[Row]] = defaultdict(list)
     for row in rows:
-        parts[_benchmark(row), row.shots, row.hold_out, row.knowledge, row.contaminated_supports].append(row)
+        marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
+        key = (row.benchmark + marks, row.shots, row.hold_out, row.knowledge, row.contaminated_supports)
+        parts[key].append(row)
     return [_group(key, parts[key], evidence or {}, metric) for key in sorted(parts)]
-
-
-def _benchmark(row: Row) -> str:
-    marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
-    return row.benchmark + marks
 
 
 def _group(key: tuple[str, int, str, str, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
@@ -112,17 +109,9 @@ def _group(key: tuple[str, int, str, str, int], rows: Sequence[Row], evidence: E
 
 def _line_key(row: Row) -> tuple[Any, ...]:
     """What makes two rows the same entry: everything the user chose but the target."""
-    config = {name: value for name, value in row.config.items() if name != "shots"}
-    return (
-        row.method,
-        row.method_version,
-        row.preset,
-        json.dumps(config, sort_keys=True),
-        row.protocol,
-        row.seed,
-        row.draws,
-        "" if _is_current(row) else row.target_version,
-    )
+    config = json.dumps({name: value for name, value in row.config.items() if name != "shots"}, sort_keys=True)
+    older = "" if _is_current(row) else row.target_version
+    return row.method, row.method_version, row.preset, config, row.protocol, row.seed, row.draws, older
 
 
 def _is_current(row: Row) -> bool:

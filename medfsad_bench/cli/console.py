@@ -1,4 +1,4 @@
-"""What all commands print with: consoles, the error paragraph, JSON, intervals, Markdown, progress bars."""
+"""What all commands print with: consoles, the error paragraph, JSON, intervals, tables, progress bars."""
 
 import json
 import sys
@@ -7,15 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from medfsad_bench.estimates.estimate import Estimate
@@ -48,54 +41,48 @@ def difference_text(difference: "Difference") -> str:
     return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def markdown_table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Lines of cells as a Markdown table."""
-    shown = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *shown, ""])
+def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str]], **style: Any) -> Table:
+    """Rows of cells as a table for the terminal, in the style of rich's `Table`."""
+    table = Table(*columns, **style)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A progress bar on stderr with counts, time spent and an estimate of the time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
-    )
-    with Progress(*columns, console=err, transient=False) as progress:
-        yield progress
+def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Rows of cells as a Markdown table."""
+    lines = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *lines, ""])
+
+
+def unfolded(*names: str) -> list[Column]:
+    """Columns of a terminal's table that keep each cell on one line."""
+    return [Column(name, no_wrap=True) for name in names]
+
+
+def folded(*names: str) -> list[Column]:
+    """Columns of a terminal's table whose long cells go on in the next line."""
+    return [Column(name, overflow="fold") for name in names]
 
 
 class Bars:
-    """One bar that is reused for one stage after the other."""
+    """One bar that is reused for one stage after the other; see `progress_bars`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task: TaskID | None = None
+        self._task = progress.add_task("", visible=False, note="")
 
     def start(self, label: str, total: int) -> None:
         """A stage with `total` steps begins."""
-        self.finish()
-        self._task = self._progress.add_task(label, total=total, note="")
+        self._progress.reset(self._task, description=label, total=total, visible=True, note="")
 
     def advance(self, steps: int) -> None:
         """Some steps are done."""
-        if self._task is not None:
-            self._progress.advance(self._task, steps)
+        self._progress.advance(self._task, steps)
 
-    def note(self, text: str) -> None:
-        """Say something beside the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, note=text)
-
-    def at(self, done: int, total: int) -> None:
-        """Say how much of the stage is done."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total)
+    def at(self, note: str, done: int, total: int) -> None:
+        """Say how much of the stage is done, and something beside the bar."""
+        self._progress.update(self._task, completed=done, total=total, note=note)
 
     def following(self, title: str) -> Callable[[str, int, int, dict[str, float]], None]:
         """A callback for a runner: one bar per stage, with the stage's numbers beside it."""
@@ -106,13 +93,28 @@ class Bars:
             if name != stage:
                 stage = name
                 self.start(f"{title}: {name}", total)
-            self.at(done, total)
-            self.note(" ".join(f"{key} {value:.4f}" for key, value in values.items()))
+            self.at(" ".join(f"{key} {value:.4f}" for key, value in values.items()), done, total)
 
         return show
 
     def finish(self) -> None:
         """Take the bar away; what it stood for is printed by the command."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+        self._progress.update(self._task, visible=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Bars]:
+    """Bars on stderr with counts, time spent and an estimate of the time left."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=err,
+    ) as progress:
+        bars = Bars(progress)
+        yield bars
+        bars.finish()

@@ -8,17 +8,12 @@ from typing import Annotated
 import typer
 
 from medfsad_bench.cli.cells import run_cells
-from medfsad_bench.cli.console import Bars, err, out, progress_bar
+from medfsad_bench.cli.console import err, out, progress_bars
 from medfsad_bench.cli.options import Workers
 from medfsad_bench.errors import MedfsadError
 
 _METHODS = ("chance", "patchcore", "d24fad")
 _SETTINGS = {"d24fad": {"steps": 40}}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(demo)
 
 
 def demo(
@@ -41,18 +36,11 @@ def demo(
     started = time.monotonic()
     raw, data, runs = out_dir / "raw", out_dir / "data", out_dir / "runs"
     _clear(out_dir, keep=keep)
-    with progress_bar() as progress:
-        bars = Bars(progress)
+    with progress_bars() as bars:
         if not raw.exists():
             bars.start("generating raw data", 1)
-
-            def generated(name: str, done: int, total: int) -> None:
-                bars.at(done, total)
-                bars.note(name)
-
-            write_demo_downloads(raw, seed=seed, on_progress=generated)
+            write_demo_downloads(raw, seed=seed, on_progress=bars.at)
         reports, _ = prepare(raw, PrepareOptions(data, benchmark="demo", workers=workers, size_px=128), watcher=bars)
-        bars.finish()
         for report in reports:
             counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
             err.print(f"prepared {report.name}: {counts}")

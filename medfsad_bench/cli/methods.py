@@ -6,30 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from medfsad_bench.cli.console import out, print_json
+from medfsad_bench.cli.console import out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import Json, Method, Preset
+from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
 
 if TYPE_CHECKING:
     from medfsad_bench.registry import Broken
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(methods)
-    app.command()(check)
-    app.command("new-method")(new_method)
-
-
 def methods(
     name: Annotated[str | None, typer.Argument(help="Show one method in full.")] = None, json_: Json = False
 ) -> None:
     """List the installed methods: whether they train on other sets, and what they know beyond K normal images."""
-    from medfsad_bench.registry import all_methods
+    from medfsad_bench.registry import all_methods, method_info
 
-    infos = all_methods() if name is None else {name: _info_of(name)}
+    infos = all_methods()
+    if name is not None:  # a method, a family, or one of a family's members
+        info = infos.get(name)
+        infos = {name: info if isinstance(info, MethodInfo) else method_info(name)}
     if json_:
         print_json({key: _facts(info) for key, info in infos.items()})
     elif name is None:
@@ -40,7 +36,6 @@ def methods(
 
 def check(method: Method, preset: Preset = "quick") -> None:
     """Test a method against the interface's contract. Exit 1 if it breaks a clause."""
-    from medfsad_bench.errors import MethodError
     from medfsad_bench.manifest import all_manifests
     from medfsad_bench.registry import configure, method_info
     from medfsad_bench.testing import check_method
@@ -76,47 +71,32 @@ def new_method(
     )
 
 
-def _info_of(name: str) -> MethodInfo:
-    """The record of a method, of a family, or of one of its members."""
-    from medfsad_bench.registry import all_methods, method_info
-
-    info = all_methods().get(name)
-    return info if isinstance(info, MethodInfo) else method_info(name)
-
-
 def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
     if not isinstance(info, MethodInfo):
         return {"broken": info.reason}
     from medfsad_bench.registry import PRESETS
 
+    as_they_are = ("version", "summary", "paper", "licence", "knowledge", "has_seen", "trains")
     return {
-        "version": info.version,
-        "summary": info.summary,
-        "paper": info.paper,
-        "licence": info.licence,
-        "knowledge": info.knowledge,
-        "has_seen": list(info.has_seen),
-        "trains": info.trains,
+        **{name: getattr(info, name) for name in as_they_are},
         "presets": list(dict.fromkeys((*PRESETS, *info.presets))),
         "settings": {field.name: str(field.default) for field in dataclasses.fields(info.config)},
-        "deviations": list(info.deviations),
+        "deviations": info.deviations,
         "family": info.member is not None,
     }
 
 
 def _print_methods(infos: "Mapping[str, MethodInfo | Broken]") -> None:
     """One line for each method, in 80 columns."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in ("method", "trains", "knows", "paper"):
-        table.add_column(column, no_wrap=True)
-    broken = {name: info.reason for name, info in infos.items() if not isinstance(info, MethodInfo)}
+    rows = (
+        (f"{name}:…" if info.member else name, "yes" if info.trains else "no", info.knowledge, info.paper)
+        for name, info in infos.items()
+        if isinstance(info, MethodInfo)
+    )
+    out.print(table_of(unfolded("method", "trains", "knows", "paper"), rows, box=None, padding=(0, 1, 0, 0)))
     for name, info in infos.items():
-        if isinstance(info, MethodInfo):
-            title = f"{name}:…" if info.member else name
-            table.add_row(title, "yes" if info.trains else "no", info.knowledge, info.paper)
-    out.print(table)
-    for name, reason in broken.items():
-        out.print(f"{name}: can't be imported ({reason})", markup=False)
+        if not isinstance(info, MethodInfo):
+            out.print(f"{name}: can't be imported ({info.reason})", markup=False)
     out.print("trains: on normal images of other sets; knows: normals, K normal images alone")
     out.print("`medfsad methods NAME` shows one method in full.")
 

@@ -7,23 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from medfsad_bench.cli.console import Bars, out, print_json, progress_bar
+from medfsad_bench.cli.console import out, print_json, progress_bars, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Json, Workers
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
     from medfsad_bench.store.composition import Composition
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(prepare)
-    app.command()(verify)
-    app.command()(inspect)
-    app.command()(export)
 
 
 def prepare(
@@ -50,10 +42,8 @@ def prepare(
     if unknown := sorted(set(allow or []) - set(FAULTS)):
         raise DownloadError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
     options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
-    with progress_bar() as progress:
-        bars = Bars(progress)
+    with progress_bars() as bars:
         reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars)
-        bars.finish()
     if json_:
         print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
         return
@@ -62,10 +52,7 @@ def prepare(
         out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
 
 
-def verify(
-    files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
-    json_: Json = False,
-) -> None:
+def verify(files: Annotated[list[Path], typer.Argument(help="Prepared files.")], json_: Json = False) -> None:
     """Prove a prepared file: digests, schema, disjoint groups, episodes. Exit 1 if a check fails."""
     from medfsad_bench.manifest import version_note
     from medfsad_bench.store import Dataset, verify_store
@@ -106,11 +93,10 @@ def inspect(
         write_contact_sheet(dataset, out_png)
     if json_:
         print_json(facts | {"composition": {key: asdict(of_class) for key, of_class in made_of.items()}})
-        return
-    grid = Table(title=file.name, show_header=False)
-    for key, value in facts.items():
-        grid.add_row(key, str(value))
-    out.print(grid, _composition_table({dataset.name: made_of}))
+    else:
+        rows = ((key, str(value)) for key, value in facts.items())
+        grid = table_of(("", ""), rows, title=file.name, show_header=False)
+        out.print(grid, _composition_table({dataset.name: made_of}))
 
 
 def export(
@@ -129,25 +115,25 @@ def export(
 
     dataset = Dataset(file)
     match to:
-        case "csv":
-            out.print(f"wrote {export_table(dataset, out_path):,} rows to {out_path}")
         case "ids":
-            out.print(f'ids_sha256 = "{export_ids(dataset, out_path, with_sha256=True)}"')
+            out.print(f'ids_sha256 = "{export_ids(dataset, out_path)}"')
+            return
+        case "csv":
+            count, what = export_table(dataset, out_path), "rows"
         case "episodes":
-            out.print(f"wrote {export_episodes(dataset, out_path):,} supports and queries to {out_path}")
+            count, what = export_episodes(dataset, out_path), "supports and queries"
         case "png":
-            out.print(f"wrote {export_png(dataset, out_path):,} images to {out_path}")
+            count, what = export_png(dataset, out_path), "images"
         case "croissant":
-            count = export_croissant(dataset, out_path)
-            out.print(f"wrote {count:,} images, images.csv and croissant.json to {out_path}")
+            count, what = export_croissant(dataset, out_path), "images, images.csv and croissant.json"
+    out.print(f"wrote {count:,} {what} to {out_path}")
 
 
 def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: bool) -> None:
     from medfsad_bench.store.composition import is_small
 
-    table = Table(title=f"{benchmark}{' (dry run)' if dry_run else ''}")
-    for column in ("set", "train", "normal", "anomalous", "bad", "notes"):
-        table.add_column(column, justify="left" if column in ("set", "notes") else "right", no_wrap=column != "notes")
+    counted = (Column(name, no_wrap=True, justify="right") for name in ("train", "normal", "anomalous", "bad"))
+    table = Table(*unfolded("set"), *counted, "notes", title=f"{benchmark}{' (dry run)' if dry_run else ''}")
     for report in reports:
         counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
         notes = [*report.allowed] or ([f"{len(report.findings)} noted"] if report.findings else [])
@@ -177,9 +163,8 @@ def _composition_table(by_set: "Mapping[str, Mapping[str, Composition]]") -> Tab
     """Per side and class what a set is made up of, with a mark where a class of the test is small."""
     from medfsad_bench.store.composition import SMALL, is_small
 
-    table = Table(title="groups: images that aren't independent")
-    for column in ("set", "class", "images", "groups", "largest", "effective"):
-        table.add_column(column, justify="left" if column in ("set", "class") else "right", no_wrap=True)
+    counted = (Column(name, no_wrap=True, justify="right") for name in ("images", "groups", "largest", "effective"))
+    table = Table(*unfolded("set", "class"), *counted, title="groups: images that aren't independent")
     for name, made_of in by_set.items():
         for key, of_class in made_of.items():
             small = " ‡" if is_small({key: of_class}) else ""
@@ -192,14 +177,14 @@ def _composition_table(by_set: "Mapping[str, Mapping[str, Composition]]") -> Tab
 
 def _findings_table(reports: "Sequence[SetReport]") -> Table:
     """How often each fault was found, and its first place; all of them are in the reports."""
-    table = Table(title="found while reading", caption="the reports list all of it, with pictures in *.findings.png")
-    for column in ("set", "fault", "count", "first"):
-        table.add_column(column, justify="right" if column == "count" else "left", no_wrap=column != "first")
+    caption = "the reports list all of it, with pictures in *.findings.png"
+    count = Column("count", no_wrap=True, justify="right")
+    table = Table(*unfolded("set", "fault"), count, "first", title="found while reading", caption=caption)
     for report in reports:
         by_fault: dict[str, list[str]] = {}
         for finding in report.findings:
             by_fault.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
         by_fault |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
-        for fault, places in by_fault.items():
-            table.add_row(report.name, fault, f"{len(places):,}", escape(places[0]))
+        for fault, findings in by_fault.items():
+            table.add_row(report.name, fault, f"{len(findings):,}", escape(findings[0]))
     return table

@@ -4,17 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import planned, rows_table, run_cells
-from medfsad_bench.cli.console import interval_text, out, print_json
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(run)
-    app.command()(rescore)
+from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of
 
 
 def run(
@@ -71,7 +65,6 @@ def rescore(
     from medfsad_bench.results.run_folder import RunFolder
 
     results: dict[str, dict[str, Any]] = {}
-    tables: dict[str, Table] = {}
     for folder in map(RunFolder, folders):
         again = rescored(folder)
         differ = differences(folder.row(), again)
@@ -82,24 +75,14 @@ def rescore(
             "differ": differ,
             "figures": {name: estimate.model_dump() for name, estimate in estimates.items()},
         }
+        if json_:
+            continue
+        verdict = f"differs in {', '.join(differ)}" if differ else "row and scores agree"
+        out.print(f"{folder.path.name}: {verdict}")
         if by is not None:
-            tables[folder.path.name] = _breakdown({name: part for name, part in estimates.items() if f"[{by} " in name})
+            rows = ((escape(name), interval_text(part)) for name, part in estimates.items() if f"[{by} " in name)
+            out.print(table_of(folded("metric", "value [95 %]"), rows))
     if json_:
         print_json(results)
-    else:
-        for name, result in results.items():
-            verdict = "row and scores agree" if result["equal"] else f"differs in {', '.join(result['differ'])}"
-            out.print(f"{name}: {verdict}")
-            if name in tables:
-                out.print(tables[name])
     if not all(result["equal"] for result in results.values()):
         raise typer.Exit(1)
-
-
-def _breakdown(estimates: dict[str, Any]) -> Table:
-    table = Table()
-    for column in ("metric", "value [95 %]"):
-        table.add_column(column, overflow="fold")
-    for name, estimate in estimates.items():
-        table.add_row(name.replace("[", r"\["), interval_text(estimate))
-    return table

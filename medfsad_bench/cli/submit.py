@@ -10,11 +10,6 @@ from medfsad_bench.cli.console import out, print_json
 from medfsad_bench.cli.options import DATA, RUNS, Data, HoldOut, Json, Runs, Seed, Shots
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(submit)
-
-
 def submit(
     scores: Annotated[Path, typer.Option(help="Parquet or CSV with the columns membership_digest, draw, id, score.")],
     method: Annotated[str, typer.Option(help="Name of the method that made them.")],

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from medfsad_bench.curation.duplicates import near_duplicates
+from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.manifest import Listed
@@ -23,21 +23,13 @@ _FULL_MASK = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault.
+    """One fault; those that stop keep the set from being written unless the user allows it."""
 
-    Attributes:
-        fault: Its short name; what `--allow` takes if it stops the set.
-        where: Image or images.
-        what: What was found and what to do.
-        stops: Whether the set can't be written unless the user allows it.
-        ids: The images, for the sheet of offenders.
-    """
-
-    fault: str
-    where: str
-    what: str
+    fault: str  # short name; what `--allow` takes
+    where: str  # image or images
+    what: str  # what was found and what to do
     stops: bool
-    ids: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()  # the images, for the sheet of offenders
 
 
 def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
@@ -56,28 +48,42 @@ def duplicate_findings(
 ) -> list[Finding]:
     """Duplicates in different groups, exact or near: they stop the set across the split, else they are noted."""
     chosen = [c for c in candidates if c.id in split]
-    prints = [item.prints for c in chosen if (item := loaded[c.id]).prints is not None]
-    pairs = {(int(i), int(j)) for i, j in near_duplicates(prints)} | _same_file(chosen, loaded)
+    near = near_duplicates([loaded[c.id].prints for c in chosen])
     findings = []
-    for first, second in sorted(pairs):
+    for first, second in sorted({(int(i), int(j)) for i, j in near} | _same_file(chosen, loaded)):
         a, b = chosen[first], chosen[second]
-        if a.group == b.group:
-            continue
-        across = split[a.id] != split[b.id]
-        contradiction = a.anomalous != b.anomalous
-        exact = loaded[a.id].sha256 == loaded[b.id].sha256
-        findings.append(
-            Finding(
-                "near-duplicates",
-                f"{a.id} ~ {b.id}",
-                f"{'the same file' if exact else 'near-duplicates'} in two groups ({a.group}, {b.group})"
-                + (", on both sides of the split" if across else "")
-                + (", with different labels" if contradiction else ""),
-                stops=across,
-                ids=(a.id, b.id),
-            )
-        )
+        if a.group != b.group:
+            across = split[a.id] != split[b.id]
+            exact = loaded[a.id].sha256 == loaded[b.id].sha256
+            what = f"{'the same file' if exact else 'near-duplicates'} in two groups ({a.group}, {b.group})"
+            what += ", on both sides of the split" if across else ""
+            what += ", with different labels" if a.anomalous != b.anomalous else ""
+            findings.append(Finding("near-duplicates", f"{a.id} ~ {b.id}", what, across, (a.id, b.id)))
     return findings
+
+
+def shared_findings(
+    prints: Mapping[str, Fingerprint], other: str, other_prints: Mapping[str, Fingerprint], *, stops: bool
+) -> list[Finding]:
+    """One finding for all images of a set that are near-duplicates of another set's.
+
+    Args:
+        prints: Fingerprints of the set, by image id.
+        other: Name of the other set.
+        other_prints: Its fingerprints.
+        stops: Whether the set can't be written unless the user allows it.
+    """
+    ids, other_ids = list(prints), list(other_prints)
+    shared: dict[str, str] = {}
+    for i, j in near_duplicates([*prints.values(), *other_prints.values()]):
+        if i < len(ids) <= j:
+            shared.setdefault(ids[i], other_ids[j - len(ids)])
+    if not shared:
+        return []
+    image_id, other_id = min(shared.items())
+    what = f"{len(shared)} image(s) are near-duplicates of images of {other!r}"
+    what += "" if stops else ", which is held out together with it"
+    return [Finding("shared-images", f"{image_id} ~ {other}/{other_id}", what, stops, tuple(sorted(shared)[:8]))]
 
 
 def patient_findings(
@@ -104,10 +110,11 @@ def image_findings(
     chosen = [c for c in candidates if c.id in split]
     shorter = [min(loaded[c.id].height, loaded[c.id].width) for c in chosen]
     usual = float(np.median(shorter)) if shorter else 0.0
-    findings = []
-    for c in chosen:
-        for fault, what in _image_faults(loaded[c.id], c, usual, mask_kind):
-            findings.append(Finding(fault, c.id, what, stops=False, ids=(c.id,)))
+    findings = [
+        Finding(fault, c.id, what, stops=False, ids=(c.id,))
+        for c in chosen
+        for fault, what in _image_faults(loaded[c.id], c, usual, mask_kind)
+    ]
     tags: dict[str, list[str]] = defaultdict(list)
     for c in chosen:
         for tag in loaded[c.id].privacy:
@@ -122,17 +129,13 @@ def image_findings(
 
 def listed_findings(listed: Sequence[Listed], loaded: Mapping[str, Loaded]) -> list[Finding]:
     """Files that aren't the ones that the committed list was made from."""
-    return [
-        Finding(
-            "other-files",
-            row.id,
-            f"the file's SHA-256 is {loaded[row.id].sha256[:12]}…, the committed list has {row.sha256[:12]}…",
-            stops=True,
-            ids=(row.id,),
-        )
-        for row in listed
-        if row.sha256 and row.id in loaded and not loaded[row.id].problem and loaded[row.id].sha256 != row.sha256
-    ]
+    findings = []
+    for row in listed:
+        item = loaded.get(row.id)
+        if row.sha256 and item and not item.problem and item.sha256 != row.sha256:
+            what = f"the file's SHA-256 is {item.sha256[:12]}…, the committed list has {row.sha256[:12]}…"
+            findings.append(Finding("other-files", row.id, what, stops=True, ids=(row.id,)))
+    return findings
 
 
 def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:

@@ -9,10 +9,9 @@ was found: decision record 0030.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 MIN_CORRELATION = 0.82
@@ -24,15 +23,7 @@ _BRIGHT, _DIM, _SHARE = 0.99, 0.25, 0.05  # quantile, fraction of it, and share 
 _BLOCK = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What is kept of a picture to compare it with others.
-
-    Attributes:
-        detail: Of norm 1; all zero for a picture without any.
-    """
-
-    detail: Float32[np.ndarray, "32 32"]
+Fingerprint = Float32[np.ndarray, "32 32"]  # a picture's detail, of norm 1; all zero where it has none
 
 
 def fingerprint(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Fingerprint:
@@ -46,7 +37,7 @@ def fingerprint(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -
     smooth = gaussian_filter(ranks * inside, _SIGMA) / np.maximum(gaussian_filter(inside, _SIGMA), 1e-3)
     detail = (ranks - smooth) * inside
     norm = float(np.linalg.norm(detail))
-    return Fingerprint((detail / norm).astype(np.float32) if norm > 1e-3 else np.zeros_like(ranks))
+    return (detail / norm).astype(np.float32) if norm > 1e-3 else np.zeros_like(ranks)
 
 
 def near_duplicates(
@@ -63,9 +54,9 @@ def near_duplicates(
     pairs = [np.empty((0, 2), np.int64)]
     if len(prints) < 2:
         return pairs[0]
-    details = np.array([item.detail for item in prints], np.float32).reshape(len(prints), -1)
-    indices = np.arange(_EDGE * _EDGE, dtype=np.int64).reshape(_EDGE, _EDGE)
-    turns = [position.ravel() for position in _positions(indices)]
+    details = np.array(prints, np.float32).reshape(len(prints), -1)
+    indices = np.arange(_EDGE * _EDGE).reshape(_EDGE, _EDGE)
+    turns = [np.rot90(flipped, turn).ravel() for flipped in (indices, indices[:, ::-1]) for turn in range(4)]
     for start in range(0, len(prints), _BLOCK):
         for turn in turns:
             flat = details[start : start + _BLOCK, turn]
@@ -105,7 +96,7 @@ def joined_groups(groups: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> lis
 def _cropped(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "32 32"]:
     grey = Image.fromarray(pixels).convert("L")
     values = pixels if pixels.ndim == 2 else np.asarray(grey)
-    bright: Bool[np.ndarray, "h w"] = values > max(_DARK, int(_DIM * _level(grey, _BRIGHT)))
+    bright = values > max(_DARK, int(_DIM * _level(grey, _BRIGHT)))
     rows, columns = np.flatnonzero(bright.mean(1) >= _SHARE), np.flatnonzero(bright.mean(0) >= _SHARE)
     if len(rows) > _EDGE // 2 and len(columns) > _EDGE // 2:
         grey = grey.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
@@ -123,8 +114,3 @@ def _ranks(small: Float32[np.ndarray, "32 32"]) -> Float32[np.ndarray, "32 32"]:
     _, index, counts = np.unique(small, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2
     return np.asarray(middle[index].reshape(small.shape) / small.size, np.float32)
-
-
-def _positions(picture: Shaped[np.ndarray, "32 32"]) -> list[Shaped[np.ndarray, "32 32"]]:
-    """The eight flips and quarter turns, the picture itself first."""
-    return [np.rot90(flipped, turn) for flipped in (picture, picture[:, ::-1]) for turn in range(4)]

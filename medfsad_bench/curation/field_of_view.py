@@ -33,11 +33,7 @@ def field_of_view(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"])
     edge = max(bottom - top, right - left)
     if edge < max(_SMALLEST_PX, _SMALLEST_SHARE * min(inside.shape)):
         return None
-    return (
-        _start(top, bottom, edge, inside.shape[0]),
-        _start(left, right, edge, inside.shape[1]),
-        edge,
-    )
+    return _start(top, bottom, edge, inside.shape[0]), _start(left, right, edge, inside.shape[1]), edge
 
 
 def cut_square(pixels: np.ndarray, square: Square) -> np.ndarray:

@@ -3,13 +3,14 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool
 
 from medfsad_bench.curation.duplicates import fingerprint
 from medfsad_bench.curation.field_of_view import cut_square, field_of_view
@@ -32,7 +33,8 @@ from medfsad_bench.readers import (
     resize_square,
 )
 
-Mask = UInt8[np.ndarray, "h w"]
+Mask = Bool[np.ndarray, "h w"]
+_WithMask = tuple[RawImage, Picture, Mask | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +64,22 @@ def load_images(
     for image in images:
         files[image.path].append(image)
     loaded: dict[str, Loaded] = {}
-    for batch in _load_each(list(files.values()), plan, workers):
+    for batch in _load_each(list(files.values()), partial(_load_file, plan=plan), workers):
         loaded.update((item.id, item) for item in batch)
         on_done(len(batch))
     return loaded
 
 
-def _load_each(jobs: list[list[RawImage]], plan: LoadPlan, workers: int) -> Iterator[list[Loaded]]:
+def _load_each(
+    jobs: list[list[RawImage]], load: Callable[[list[RawImage]], list[Loaded]], workers: int
+) -> Iterator[list[Loaded]]:
     if workers <= 1 or len(jobs) < 2 * workers:
-        yield from (_load_file(job, plan) for job in jobs)
+        yield from map(load, jobs)
         return
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
-        size = max(1, min(32, len(jobs) // (4 * workers)))
-        chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-        for future in as_completed([executor.submit(_load_files, chunk, plan) for chunk in chunks]):
-            yield from future.result()
-
-
-def _load_files(jobs: list[list[RawImage]], plan: LoadPlan) -> list[list[Loaded]]:
-    return [_load_file(job, plan) for job in jobs]
+        yield from executor.map(load, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
 
 
 def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
@@ -91,10 +88,8 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
         sha256 = _file_digest(images[0])
         earlier = {image.id: staged(plan.staging, image.id, sha256) for image in images}
         missing = [image for image in images if earlier[image.id] is None]
-        return [
-            *(item for item in earlier.values() if item is not None),
-            *(_finish(image, picture, mask, sha256, plan) for image, picture, mask in _pictures(missing, plan)),
-        ]
+        finished = [_finish(image, picture, mask, sha256, plan) for image, picture, mask in _pictures(missing, plan)]
+        return [item for item in earlier.values() if item is not None] + finished
     except DownloadError as error:
         return [Loaded(image.id, problem=str(error)) for image in images]
     except OSError as error:
@@ -111,35 +106,32 @@ def _file_digest(image: RawImage) -> str:
     return digest.hexdigest()
 
 
-def _pictures(images: list[RawImage], plan: LoadPlan) -> Iterator[tuple[RawImage, Picture, Mask | None]]:
+def _pictures(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
     """Pictures and masks of the images of one file, which are all of one kind."""
-    if not images:
-        return
-    if images[0].region is not None:
-        yield from _patches(images, plan)
-    elif images[0].slice_index is not None:
-        yield from _slices(images, plan)
-    else:
-        yield from ((image, *_picture(image, plan)) for image in images)
+    if images and images[0].region is not None:
+        return _patches(images, plan)
+    if images and images[0].slice_index is not None:
+        return _slices(images, plan)
+    return ((image, *_picture(image, plan)) for image in images)
 
 
-def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[tuple[RawImage, Picture, Mask | None]]:
+def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
     outlines = next((image.mask for image in images if image.mask is not None), None)
     polygons, holes = read_polygons(outlines) if outlines else ([], [])
     regions = [image.region for image in images if image.region is not None]
     for image, region, picture in zip(images, regions, read_patches(images[0].path, regions), strict=True):
         wanted = plan.keep_masks and image.mask is not None
-        yield image, picture, polygon_mask(polygons, holes, region).astype(np.uint8) if wanted else None
+        yield image, picture, polygon_mask(polygons, holes, region) if wanted else None
 
 
-def _slices(images: list[RawImage], plan: LoadPlan) -> Iterator[tuple[RawImage, Picture, Mask | None]]:
+def _slices(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
     volume = read_volume(images[0].path)
     range_ = display_range(volume, plan.intensity)
     truth = read_volume_mask(images[0].mask, volume) if images[0].mask and plan.keep_masks else None
     for image in images:
         index = image.slice_index or 0
         picture = axial_picture(volume, index, intensity=plan.intensity, range_=range_)
-        yield image, picture, axial_mask(truth, index).astype(np.uint8) if truth is not None else None
+        yield image, picture, axial_mask(truth, index) if truth is not None else None
 
 
 def _picture(image: RawImage, plan: LoadPlan) -> tuple[Picture, Mask | None]:
@@ -165,21 +157,21 @@ def _mask(image: RawImage, shape: tuple[int, ...]) -> Mask | None:
             f"{image.mask.name}: the mask is {mask.shape[1]} × {mask.shape[0]} px, its image "
             f"{shape[1]} × {shape[0]}. Expected the same size; download both again."
         )
-    return mask.astype(np.uint8)
+    return mask
 
 
 def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> Mask:
-    mask = np.zeros(shape, np.uint8)
+    mask = np.zeros(shape, bool)
     height, width = shape
     for box in image.boxes:
-        if box.x < -1 or box.y < -1 or box.x + box.width > width + 1 or box.y + box.height > height + 1:
+        left, top, right, bottom = box.x, box.y, box.x + box.width, box.y + box.height
+        if left < -1 or top < -1 or right > width + 1 or bottom > height + 1:
             raise DownloadError(
-                f"{image.path.name}: a box reaches from {box.x:g}, {box.y:g} to {box.x + box.width:g}, "
-                f"{box.y + box.height:g}, beyond the {width} × {height} px of the image. Expected the original size; "
-                "download the image again."
+                f"{image.path.name}: a box reaches from {left:g}, {top:g} to {right:g}, {bottom:g}, beyond the {width} "
+                f"× {height} px of the image. Expected the original size; download the image again."
             )
-        top, left = max(0, round(box.y)), max(0, round(box.x))
-        mask[top : max(0, round(box.y + box.height)), left : max(0, round(box.x + box.width))] = 1
+        left, top, right, bottom = (max(0, round(end)) for end in (left, top, right, bottom))
+        mask[top:bottom, left:right] = True
     return mask
 
 
@@ -205,5 +197,5 @@ def _finish(image: RawImage, picture: Picture, mask: Mask | None, sha256: str, p
         levels=int((histogram > 0).sum()),
         prints=fingerprint(picture.pixels),
     )
-    stage(plan.staging, loaded, pixels, mask if mask is not None and mask.any() else None)
+    stage(plan.staging, loaded, pixels, mask.astype(np.uint8) if mask is not None and mask.any() else None)
     return loaded

@@ -26,37 +26,21 @@ from medfsad_bench.store.composition import Composition, compositions, split_key
 
 @dataclass(slots=True)
 class Members:
-    """The images of one set, what is known of each, and who is chosen.
-
-    Attributes:
-        manifest: The set's.
-        split: Of the benchmark.
-        listed: The committed membership, or None where the rule decides.
-        images: By id, those that may take part.
-        download: Name of its folder, for messages.
-        options: What the user asked for.
-        plan: How images are read.
-        watcher: Shows progress.
-        loaded: What reading has shown, by id.
-        quarantined: Why an image can't take part, by id, sorted.
-        chosen: Side by id.
-        findings: Faults, collected.
-        allowed: Faults that the user let through.
-    """
+    """The images of one set, what is known of each, and who is chosen; mappings are by image id."""
 
     manifest: Manifest
-    split: Split
-    listed: list[Listed] | None
-    images: dict[str, RawImage]
-    download: str
+    split: Split  # of the benchmark
+    listed: list[Listed] | None  # the committed membership, or None where the rule decides
+    images: dict[str, RawImage]  # those that may take part
+    download: str  # name of its folder, for messages
     options: PrepareOptions
     plan: LoadPlan
     watcher: Watcher
     loaded: dict[str, Loaded] = field(default_factory=dict)
-    quarantined: dict[str, str] = field(default_factory=dict)
-    chosen: dict[str, str] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)  # why an image can't take part; sorted
+    chosen: dict[str, str] = field(default_factory=dict)  # sides
     findings: list[Finding] = field(default_factory=list)
-    allowed: set[str] = field(default_factory=set)
+    allowed: set[str] = field(default_factory=set)  # faults that the user let through
     _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups: comparing all takes its time
 
     @property
@@ -96,9 +80,8 @@ class Members:
 
     @property
     def prints(self) -> dict[str, Fingerprint]:
-        """Fingerprints of the chosen images that were read, by id."""
-        prints = ((i, self.loaded[i].prints) for i in self.chosen)
-        return {image_id: print_ for image_id, print_ in prints if print_ is not None}
+        """Fingerprints of the chosen images, by id."""
+        return {image_id: self.loaded[image_id].prints for image_id in self.chosen}
 
     def leave_out(self, problems: dict[str, str]) -> None:
         """Quarantine images, by the reason."""
@@ -125,11 +108,11 @@ class Members:
         """Choose and read until all that are chosen could be read: each turn quarantines at least one more."""
         if self.joins_near_duplicates:
             self.load(self.images)
-        self.choose()
-        self.load(self.chosen)
-        while self.chosen.keys() & self.quarantined.keys():
+        while True:
             self.choose()
             self.load(self.chosen)
+            if not self.chosen.keys() & self.quarantined.keys():
+                return
 
     def note(self, findings: Sequence[Finding]) -> None:
         """Collect findings. Nobody can mend the known faults of a committed list, so these don't stop the set."""
@@ -139,7 +122,8 @@ class Members:
     def audit(self) -> None:
         """Collect all that is wrong with the images that take part."""
         candidates = self.candidates
-        self.note(self._digest_findings(candidates) if self.listed is None else [])
+        if self.listed is None:
+            self.note(self._digest_findings(candidates))
         self.note(duplicate_findings(candidates, self.chosen, self.loaded))
         self.note(patient_findings(candidates, self.chosen, self.loaded))
         self.note(image_findings(candidates, self.chosen, self.loaded, self.manifest.mask_kind))
@@ -161,8 +145,8 @@ class Members:
         if not self.joins_near_duplicates or any(i not in self.loaded for i in ids):
             return dict(zip(ids, groups, strict=True))
         if self._joined is None or self._joined[0] != ids:
-            prints = [item.prints for i in ids if (item := self.loaded[i]).prints is not None]
-            pairs = [(a, b) for a, b in near_duplicates(prints) if not (ids[a] in committed and ids[b] in committed)]
+            near = near_duplicates([self.loaded[i].prints for i in ids])
+            pairs = [(a, b) for a, b in near if not (ids[a] in committed and ids[b] in committed)]
             joined = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
             self._joined = ids, dict(zip(ids, joined, strict=True))
         return self._joined[1]

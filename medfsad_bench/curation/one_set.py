@@ -5,8 +5,7 @@ labels, slices → members (list or rule, groups) → read → audit → write
 
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,22 +15,22 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench import __version__
-from medfsad_bench.curation.audit import unlabelled_findings
+from medfsad_bench.curation.audit import Finding, shared_findings, unlabelled_findings
+from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
-from medfsad_bench.curation.report import SetReport, set_report, unwritten, write_report
-from medfsad_bench.curation.shared_images import OtherSets
+from medfsad_bench.curation.own_manifest import own_split
+from medfsad_bench.curation.report import SetReport, set_report, write_report
 from medfsad_bench.curation.slices import expand_slices
-from medfsad_bench.curation.split import Candidate, choose_smaller, draw_supports
-from medfsad_bench.curation.staging import staged_chunks, staged_pixels
+from medfsad_bench.curation.split import Candidate, draw_supports
+from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
 from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
-from medfsad_bench.layouts.own_manifest import own_split
 from medfsad_bench.layouts.raw import leads_out
 from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
 from medfsad_bench.readers import Intensity
-from medfsad_bench.store import Dataset
+from medfsad_bench.store import Dataset, prepared_files
 from medfsad_bench.store.sheet import write_contact_sheet
 from medfsad_bench.store.writer import Packed, StoreHeader, store_name, write_store
 
@@ -40,7 +39,11 @@ _DECODERS = ("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", 
 
 
 def prepare_set(
-    download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher, other_sets: OtherSets
+    download: Download,
+    manifest: Manifest,
+    options: PrepareOptions,
+    watcher: Watcher,
+    prints_by_set: MutableMapping[str, Mapping[str, Fingerprint]],
 ) -> SetReport:
     """Read, choose, audit and write one set.
 
@@ -49,7 +52,7 @@ def prepare_set(
         manifest: What the set is.
         options: Where to, which benchmark, how large.
         watcher: Shows progress.
-        other_sets: To find images that two sets share; this one is added.
+        prints_by_set: Fingerprints of other sets by image id, to find images that two sets share; this one is added.
 
     Raises:
         CurationError: If the set isn't what its manifest promises.
@@ -61,16 +64,15 @@ def prepare_set(
         return set_report(members)
     members.choose_and_load()
     members.audit()
-    members.note(other_sets.findings(manifest, members.prints))
+    members.note(_shared_with_others(members, prints_by_set))
     stopped = _folder(members) / f"{manifest.name}.stopped.json"
     if refused := members.let_through():
         write_report(set_report(members, members.findings), members, stopped, stopped.with_suffix(".png"))
         raise CurationError(_refusal(members, refused, stopped))
     stopped.unlink(missing_ok=True)
     stopped.with_suffix(".png").unlink(missing_ok=True)
-    report = _write(members)
-    other_sets.add(manifest.name, members.prints)
-    return report
+    prints_by_set[manifest.name] = members.prints
+    return _write(members)
 
 
 def _members(download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> Members:
@@ -82,7 +84,7 @@ def _members(download: Download, manifest: Manifest, options: PrepareOptions, wa
     listed = listed_ids(manifest, split)
     images, unlabelled_ids = _labelled(download, manifest, watcher)
     if own:
-        split = _own_split(manifest, images, sided=split.upstream)
+        split = own_split(manifest.name, list(images.values()), sided=split.upstream)
         manifest = manifest.model_copy(update={"benchmarks": {OWN: split}})
     if split.upstream:
         images = {i: image for i, image in images.items() if image.split}
@@ -129,20 +131,6 @@ def _labelled(download: Download, manifest: Manifest, watcher: Watcher) -> tuple
     return labelled, unlabelled_ids
 
 
-def _own_split(manifest: Manifest, images: Mapping[str, RawImage], *, sided: bool) -> Split:
-    """Counts for a user's own images: half of the normals for training, or what whole patients can fill."""
-    split = own_split(list(images.values()), sided=sided)
-    patients = Counter(image.patient for image in images.values())
-    if split.upstream or max(patients.values(), default=1) == 1:
-        return split
-    normal = set(manifest.labels.normal)
-    candidates = [Candidate(i, image.patient, image.label not in normal) for i, image in images.items()]
-    _, counts = choose_smaller(manifest.name, candidates, split)
-    if not counts:
-        return split
-    return Split(train=counts["train", False], test_normal=counts["test", False], test_anomalous=counts["test", True])
-
-
 def _load_plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
     rule = manifest.intensity
     key = f"{options.benchmark}-{manifest.name}-{manifest.version}-{options.size_px}px-{__version__}"
@@ -163,6 +151,30 @@ def _outside(images: Iterable[RawImage], root: Path) -> dict[str, str]:
         for image in images
         if any(leads_out(path, root) for path in (image.path, image.mask) if path is not None)
     }
+
+
+def _shared_with_others(
+    members: Members, prints_by_set: MutableMapping[str, Mapping[str, Fingerprint]]
+) -> list[Finding]:
+    """Images that other sets of the benchmark hold too: a target that a method has trained on is no target.
+
+    They stop the set unless the two are held out together. A user's own folders may overlap as they like, and phantoms
+    say nothing.
+    """
+    manifest, manifests = members.manifest, all_manifests()
+    if manifest.name not in manifests or members.options.benchmark in (OWN, "demo"):
+        return []
+    for path in prepared_files(_folder(members)):
+        name = path.name.split("-")[0]
+        if name in manifests and name != manifest.name and name not in prints_by_set:
+            dataset = Dataset(path)
+            images = (dataset.images(np.array([index]))[0] for index in range(len(dataset.table)))
+            prints_by_set[name] = dict(zip(dataset.table["id"], map(fingerprint, images), strict=True))
+    findings = []
+    for name in sorted(manifests.keys() & prints_by_set.keys() - {manifest.name}):
+        together = name in manifest.held_out_with or manifest.name in manifests[name].held_out_with
+        findings += shared_findings(members.prints, name, prints_by_set[name], stops=not together)
+    return findings
 
 
 def _folder(members: Members) -> Path:
@@ -192,8 +204,7 @@ def _write(members: Members) -> SetReport:
     channels = max(members.loaded[i].channels for i in ids)
 
     def pixels(index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        image, mask = staged_pixels(staging, ids[index])
-        return (np.repeat(image, 3, axis=2) if image.shape[2] < channels else image), mask
+        return staged_pixels(staging, ids[index], channels)
 
     def chunks(index: int) -> Packed | None:
         members.watcher.advance(1)
@@ -205,10 +216,8 @@ def _write(members: Members) -> SetReport:
     members.watcher.start(f"{name}: writing", len(ids) + 1)
     write_store(path, header, table, episodes, pixels, chunks=chunks, workers=members.options.workers)
     dataset = Dataset(path)
-    try:
+    with writing(path):
         write_contact_sheet(dataset, path.with_suffix(".sheet.png"))
-    except OSError as error:
-        raise unwritten(path, error) from error
     report = set_report(members, members.findings, dataset)
     write_report(report, members, path.with_suffix(".report.json"), path.with_suffix(".findings.png"))
     shutil.rmtree(staging, ignore_errors=True)

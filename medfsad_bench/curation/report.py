@@ -1,20 +1,15 @@
 """What became of a set: its report and the sheet of its offending images."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medfsad_bench.curation.audit import Finding
-from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
-from medfsad_bench.curation.staging import staged_pixels
-from medfsad_bench.errors import CurationError
-from medfsad_bench.files import write_text
+from medfsad_bench.curation.staging import staged_pixels, writing
+from medfsad_bench.files import write_json
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.composition import Composition, split_key
 from medfsad_bench.store.sheet import write_offenders
@@ -24,45 +19,25 @@ _OFFENDERS = 60  # findings that get a picture
 
 @dataclass(frozen=True, slots=True)
 class SetReport:
-    """What became of one set; written beside its file as JSON.
-
-    Attributes:
-        name: The set's.
-        benchmark: Which composition.
-        source: Name of the download's folder.
-        path: Of the prepared file; empty if none was written.
-        wanted: Images by class and side that the benchmark asks for.
-        counts: Images by class and side that were chosen.
-        groups: How many groups stand on each side.
-        composition: What each class on each side is made up of: images, groups, largest, effective number of groups.
-        candidates: Images with a label of the manifest.
-        spare: Candidates that are on neither side.
-        quarantined: Why an image can't take part, by its id.
-        findings: What the audit found, as records.
-        allowed: Faults that were let through.
-        licensed: Whether the prepared file must not be passed on.
-        membership_digest: Of the prepared file.
-        content_digest: Of the prepared file.
-        reused: Always False; the JSON has had it from the start.
-    """
+    """What became of one set; written beside its file as JSON."""
 
     name: str
     benchmark: str
-    source: str
-    path: str
-    wanted: dict[str, int]
-    counts: dict[str, int]
-    groups: dict[str, int]
-    composition: dict[str, Composition]
-    candidates: int
-    spare: int
-    quarantined: dict[str, str]
+    source: str  # name of the download's folder
+    path: str  # of the prepared file; empty, like its digests, if none was written
+    wanted: dict[str, int]  # images by side and class that the benchmark asks for
+    counts: dict[str, int]  # images by side and class that were chosen
+    groups: dict[str, int]  # how many stand on each side
+    composition: dict[str, Composition]  # what each class on each side is made up of
+    candidates: int  # images with a label of the manifest
+    spare: int  # candidates that are on neither side
+    quarantined: dict[str, str]  # why an image can't take part, by its id
     findings: list[dict[str, Any]]
-    allowed: list[str]
-    licensed: bool
+    allowed: list[str]  # faults that were let through
+    licensed: bool  # whether the prepared file must not be passed on
     membership_digest: str
     content_digest: str
-    reused: bool = False
+    reused: bool = False  # always; the JSON has had it from the start
 
 
 def set_report(members: Members, findings: Sequence[Finding] = (), dataset: Dataset | None = None) -> SetReport:
@@ -97,26 +72,19 @@ def write_report(report: SetReport, members: Members, path: Path, sheet: Path) -
     """Write the report, and a sheet of the offending images where there are any."""
     readable = {image_id for image_id, loaded in members.loaded.items() if not loaded.problem}
     offenders = [
-        (f"{finding.fault}: {finding.where}: {finding.what}", [_rgb(members.plan, i) for i in finding.ids])
+        (
+            f"{finding.fault}: {finding.where}: {finding.what}",
+            [staged_pixels(members.plan.staging, i, 3)[0] for i in finding.ids],
+        )
         for finding in _kinds_first(members.findings)
         if finding.ids and readable.issuperset(finding.ids)
     ]
-    try:
-        write_text(path, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    with writing(path):
+        write_json(path, asdict(report))
         if offenders:
             write_offenders(offenders, sheet)
         else:
             sheet.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritten(path, error) from error
-
-
-def unwritten(path: Path, error: OSError) -> CurationError:
-    """What to tell a user whose disk is full."""
-    return CurationError(
-        f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run the "
-        "same command again."
-    )
 
 
 def _kinds_first(findings: Sequence[Finding]) -> list[Finding]:
@@ -127,8 +95,3 @@ def _kinds_first(findings: Sequence[Finding]) -> list[Finding]:
         count[finding.fault] += 1
         ranked.append((not finding.stops, count[finding.fault], number))
     return [findings[number] for *_, number in sorted(ranked)[:_OFFENDERS]]
-
-
-def _rgb(plan: LoadPlan, image_id: str) -> np.ndarray:
-    pixels, _ = staged_pixels(plan.staging, image_id)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

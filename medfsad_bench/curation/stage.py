@@ -6,17 +6,17 @@ A bad image is a line in the report; a bad set stops, unless `--allow` names the
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medfsad_bench.curation.duplicates import Fingerprint
 from medfsad_bench.curation.one_set import prepare_set
 from medfsad_bench.curation.options import FAULTS, PrepareOptions, Watcher
+from medfsad_bench.curation.own_manifest import plain_manifest
 from medfsad_bench.curation.report import SetReport
-from medfsad_bench.curation.shared_images import OtherSets
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import OWN_LAYOUTS, Download, LeftAlone, recognise
 from medfsad_bench.layouts.archives import archives, unpacked
-from medfsad_bench.layouts.own_manifest import plain_manifest
 from medfsad_bench.manifest import Manifest, all_manifests
 
 __all__ = ["FAULTS", "PrepareOptions", "SetReport", "prepare"]
@@ -45,9 +45,9 @@ def prepare(
     downloads, left_alone = _downloads(folder, options, watcher, unpacked_folders)
     sets = [(download, manifest) for download in downloads for manifest in _manifests(download, options.benchmark)]
     _check_wanted(folder, options.benchmark, datasets, downloads, {manifest.name for _, manifest in sets})
-    other_sets = OtherSets(options)
+    prints_by_set: dict[str, Mapping[str, Fingerprint]] = {}
     reports = [
-        prepare_set(download, manifest, options, watcher, other_sets)
+        prepare_set(download, manifest, options, watcher, prints_by_set)
         for download, manifest in sets
         if not datasets or manifest.name in datasets
     ]
@@ -62,46 +62,38 @@ def _downloads(
     """What lies in the folder, and in the zip files in it or one level below that nobody has unpacked."""
 
     def unpack(packed: Path) -> Path:
+        if options.dry_run:
+            raise DownloadError(f"{packed.name}: holds zip files, which a dry run doesn't unpack. Leave out --dry-run.")
         staging = options.out / ".staging" / "unpacked"
         unpacked_folders.append(unpacked(packed, staging, on_start=watcher.start, on_done=watcher.advance))
         return unpacked_folders[-1]
 
     if folder.is_file() and folder.suffix.lower() == ".zip":
-        _refuse_dry_run(folder, options)
         return recognise(unpack(folder))
     downloads, left_alone = recognise(folder)
     if downloads and downloads[0].root == folder:
         return downloads, left_alone
     packed = [item.path for item in left_alone if archives(item.path) and not item.path.is_symlink()]
     packed += [folder] if archives(folder) else []
+    if options.dry_run and downloads:
+        return downloads, left_alone
     for path in packed:
-        if options.dry_run and not downloads:
-            _refuse_dry_run(path, options)
-        elif not options.dry_run:
-            more, _ = recognise(unpack(path))
-            downloads += more
-            left_alone = [item for item in left_alone if not more or item.path != path]
+        more, _ = recognise(unpack(path))
+        downloads += more
+        left_alone = [item for item in left_alone if not more or item.path != path]
     return downloads, left_alone
-
-
-def _refuse_dry_run(path: Path, options: PrepareOptions) -> None:
-    if options.dry_run:
-        raise DownloadError(f"{path.name}: holds zip files, which a dry run doesn't unpack. Leave out --dry-run.")
 
 
 def _manifests(download: Download, benchmark: str) -> list[Manifest]:
     """The sets of a benchmark that are made from a download; phantoms stand for those of two benchmarks."""
     if download.layout in OWN_LAYOUTS:
         return [plain_manifest(download.root, download.images)]
-    manifests = list(all_manifests().values())
+    manifests = all_manifests().values()
     if benchmark == "demo":
         parts = {"medfsad-13k", "medfsad-pixel"}
         return [m for m in manifests if download.layout == m.layout and parts & set(m.benchmarks)]
-    return [
-        manifest
-        for manifest in manifests
-        if (split := manifest.benchmarks.get(benchmark)) and download.layout in (manifest.layout, *split.also_from)
-    ]
+    splits = ((manifest, manifest.benchmarks.get(benchmark)) for manifest in manifests)
+    return [m for m, split in splits if split and download.layout in (m.layout, *split.also_from)]
 
 
 def _check_wanted(

@@ -6,7 +6,9 @@ pixels travel between processes.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,7 @@ class Loaded:
     commonest: float = 0.0  # share of the commonest grey level
     levels: int = 0  # grey levels that occur
     contrast: float = 0.0  # standard deviation of the stored pixels, 0…127.5
-    prints: Fingerprint | None = None
+    prints: Fingerprint = field(default_factory=lambda: np.zeros((32, 32), np.float32))
 
 
 def stage(
@@ -57,22 +59,13 @@ def stage(
     Raises:
         CurationError: If the disk is full. It's no fault of the image, so it must not end in quarantine.
     """
-    # Packed here, where there are several of us.
-    arrays = {"pixels": pixels, "packed": np.frombuffer(packed_chunk(pixels), np.uint8)}
-    if mask is not None:
+    facts = asdict(loaded)
+    arrays = {"prints": facts.pop("prints"), "pixels": pixels, "packed": np.frombuffer(packed_chunk(pixels), np.uint8)}
+    if mask is not None:  # packed here, where there are several of us
         arrays |= {"mask": mask, "packed_mask": np.frombuffer(packed_chunk(mask), np.uint8)}
-    if loaded.prints is not None:
-        arrays |= {f"print_{name}": np.asarray(value) for name, value in asdict(loaded.prints).items()}
-    facts = {name: value for name, value in asdict(loaded).items() if name != "prints"}
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"facts": json.dumps(facts)})
-    try:
-        with whole(_staged_path(folder, loaded.id)) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise CurationError(
-            f"{folder}: can't be written to ({error.strerror or error}). Expected room for about "
-            f"{len(content) / 2**20:.1f} MiB per image; free some and run the same command again, it goes on."
-        ) from error
+    with writing(folder), whole(_staged_path(folder, loaded.id)) as temporary:
+        temporary.write_bytes(content)
 
 
 def staged(folder: Path, image_id: str, sha256: str) -> Loaded | None:
@@ -83,24 +76,23 @@ def staged(folder: Path, image_id: str, sha256: str) -> Loaded | None:
     try:
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {})["facts"])
-            prints = {name[6:]: file.get_tensor(name) for name in file.keys() if name.startswith("print_")}  # noqa: SIM118
+            facts["prints"] = file.get_tensor("prints")
     except (OSError, ValueError, KeyError, SafetensorError):  # torn by a crash of the machine
         return None
-    if facts.get("sha256") != sha256 or set(prints) != {field.name for field in fields(Fingerprint)}:
+    if facts.get("sha256") != sha256 or set(facts) != {field.name for field in fields(Loaded)}:  # or of another version
         return None
-    if {*facts, "prints"} != {field.name for field in fields(Loaded)}:  # left by another version
-        return None
-    facts["spacing_mm"] = tuple(facts["spacing_mm"]) if facts["spacing_mm"] else None
-    facts["warnings"], facts["privacy"] = tuple(facts["warnings"]), tuple(facts["privacy"])
-    return Loaded(**facts, prints=Fingerprint(**prints))
+    lists = {name: tuple(value) for name, value in facts.items() if isinstance(value, list)}
+    return Loaded(**(facts | lists))
 
 
-def staged_pixels(folder: Path, image_id: str) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
-    """Pixels and mask of an image that was staged."""
+def staged_pixels(
+    folder: Path, image_id: str, channels: int = 1
+) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]:
+    """Pixels and mask of an image that was staged; grey ones are repeated where three channels are asked for."""
     with safe_open(_staged_path(folder, image_id), framework="np") as file:
         pixels = file.get_tensor("pixels")
         mask = file.get_tensor("mask") if "mask" in file.keys() else None  # noqa: SIM118 - it's no mapping
-    return (pixels[:, :, None] if pixels.ndim == 2 else pixels), mask
+    return (np.repeat(pixels[:, :, None], channels, axis=2) if pixels.ndim == 2 else pixels), mask
 
 
 def staged_chunks(folder: Path, image_id: str) -> Packed:
@@ -111,6 +103,18 @@ def staged_chunks(folder: Path, image_id: str) -> Packed:
             return Packed(image)
         height, width = file.get_slice("mask").get_shape()
         return Packed(image, file.get_tensor("packed_mask").tobytes(), (height, width))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Any `OSError` becomes a `CurationError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise CurationError(
+            f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run "
+            "the same command again; it goes on where it was."
+        ) from error
 
 
 def _staged_path(folder: Path, image_id: str) -> Path:

@@ -52,12 +52,11 @@ def brain_phantom(
     coronal = rng.random() < 0.2 or tumour == "pituitary"
     level = between(rng, -0.1, 0.3) if not coronal else between(rng, -0.2, 0.15)
     cut = np.full_like(across, level)
-    tissue = _head(rng, across, cut, -down) if coronal else _head(rng, across, down, cut)
-    lesion = np.zeros(tissue.shape, bool)
+    axes = (across, cut, -down) if coronal else (across, down, cut)
+    tissue, lesion = _head(rng, *axes), np.zeros(across.shape, bool)
     if tumour != "notumor":
-        depth = _depth(across, cut, -down) if coronal else _depth(across, down, cut)
         radius = between(disease, 0.13, 0.24) if tumour == "glioma" else between(disease, 0.10, 0.19)
-        tissue, lesion = _grow(disease, tissue, depth, (across, down), tumour, radius=radius)
+        tissue, lesion = _grow(disease, tissue, _depth(*axes), (across, down), tumour, radius=radius)
     return _expose(rng, tissue, contrast), lesion
 
 

@@ -9,22 +9,19 @@ from medfsad_bench.files import whole_folder
 
 Progress = Callable[[str, int, int], None]
 
+_Writer = Callable[[Path, layouts.Draws, layouts.Counts], Iterator[None]]
+
 # Per class what a split in the proportions of `medfsad-13k` takes, and a few images to spare.
-_COUNTS: dict[str, Mapping[str, int]] = {
-    "brain_tumor": {"notumor": 33, "glioma": 7, "meningioma": 7, "pituitary": 3, "copies": 8},
-    "rsna": {"Normal": 33, "Lung Opacity": 13, "No Lung Opacity / Not Normal": 5},
-    "aptos": {"0": 30, "1-4": 29},
-    "lag": {"non_glaucoma": 34, "suspicious_glaucoma": 13},
-    "his": {"train/good": 24, "valid/good": 3, "valid/Ungood": 3, "test/good": 11, "test/Ungood": 11},
-    "brats": {"patients": 16},
-}
-_WRITERS: dict[str, tuple[str, Callable[[Path, layouts.Draws, layouts.Counts], Iterator[None]]]] = {
-    "brain_tumor": ("brain-tumor-mri-dataset", layouts.brain_tumor),
-    "rsna": ("rsna-pneumonia-detection-challenge", layouts.rsna),
-    "aptos": ("aptos2019-blindness-detection", layouts.aptos),
-    "lag": ("LAG_database", layouts.lag),
-    "his": ("Camelyon16_AD", layouts.his),
-    "brats": ("BraTS2021_Training_Data", layouts.brats),
+_BRAIN_TUMOR = {"notumor": 33, "glioma": 7, "meningioma": 7, "pituitary": 3, "copies": 8}
+_RSNA = {"Normal": 33, "Lung Opacity": 13, "No Lung Opacity / Not Normal": 5}
+_HIS = {"train/good": 24, "valid/good": 3, "valid/Ungood": 3, "test/good": 11, "test/Ungood": 11}
+_SETS: dict[str, tuple[str, _Writer, Mapping[str, int]]] = {
+    "brain_tumor": ("brain-tumor-mri-dataset", layouts.brain_tumor, _BRAIN_TUMOR),
+    "rsna": ("rsna-pneumonia-detection-challenge", layouts.rsna, _RSNA),
+    "aptos": ("aptos2019-blindness-detection", layouts.aptos, {"0": 30, "1-4": 29}),
+    "lag": ("LAG_database", layouts.lag, {"non_glaucoma": 34, "suspicious_glaucoma": 13}),
+    "his": ("Camelyon16_AD", layouts.his, _HIS),
+    "brats": ("BraTS2021_Training_Data", layouts.brats, {"patients": 16}),
 }
 _NOTE = """\
 Generated phantoms, not images of people. Written by `medfsad demo` (seed {seed}) in the layouts of the real downloads,
@@ -55,19 +52,13 @@ def write_demo_downloads(
         raise DownloadError(f"scale is {scale}; expected a positive number, such as 1 for the usual demo.")
     _must_be_empty(folder)
     with whole_folder(folder) as growing:
-        for name in _WRITERS:
-            _write_set(growing, name, seed=seed, scale=scale, on_progress=on_progress)
+        for number, (name, (download, write, usual)) in enumerate(_SETS.items()):
+            counts = {kind: max(1, round(count * scale)) for kind, count in usual.items()}
+            for done, _ in enumerate(write(growing / download, layouts.Draws(seed, number), counts), start=1):
+                if on_progress:
+                    on_progress(name, done, sum(counts.values()))
         (growing / "README.txt").write_text(_NOTE.format(seed=seed), encoding="utf-8")
-    return [folder / download for download, _ in _WRITERS.values()]
-
-
-def _write_set(folder: Path, name: str, *, seed: int, scale: float, on_progress: Progress | None) -> None:
-    download, write = _WRITERS[name]
-    counts = {kind: max(1, round(count * scale)) for kind, count in _COUNTS[name].items()}
-    draws = layouts.Draws(seed, list(_WRITERS).index(name))
-    for done, _ in enumerate(write(folder / download, draws, counts), start=1):
-        if on_progress:
-            on_progress(name, done, sum(counts.values()))
+    return [folder / download for download, _, _ in _SETS.values()]
 
 
 def _must_be_empty(folder: Path) -> None:

@@ -54,7 +54,7 @@ def retinopathy_phantom(
         weight = _spots(disease, eye, count, size)
         image += weight[..., None] * (np.asarray(colour) * image.max(axis=(0, 1)) - image)
         lesions |= weight > 0.25
-    return _photograph(rng, eye, image), lesions & _field_of_view(eye)
+    return _photograph(rng, eye, image), lesions & (eye.distance(eye.centre) < 1)
 
 
 def glaucoma_phantom(
@@ -84,7 +84,7 @@ def _eye(rng: Generator, shape: tuple[int, int], *, fill: float) -> _Eye:
 def _retina(rng: Generator, eye: _Eye, *, cup_ratio: float) -> Float[np.ndarray, "h w 3"]:
     red, green, blue = between(rng, 0.55, 0.85), between(rng, 0.26, 0.44), between(rng, 0.06, 0.20)
     size = eye.radius
-    light = 1 - between(rng, 0.15, 0.45) * eye.distance((eye.centre[0], eye.centre[1])) ** 2
+    light = 1 - between(rng, 0.15, 0.45) * eye.distance(eye.centre) ** 2
     light = light + 0.07 * clouds(rng, eye.shape, 0.7 * size)
     choroid = 0.05 * clouds(rng, eye.shape, 0.10 * size) + 0.03 * clouds(rng, eye.shape, 0.03 * size)
     macula = between(rng, 0.15, 0.4) * np.exp(-((eye.distance(eye.fovea) / between(rng, 0.09, 0.16)) ** 2))
@@ -148,15 +148,11 @@ def _grow_vessel(
     point, wiggle = start, between(rng, 0.05, 0.16)
     for step in range(steps):
         heading += bend * 0.035 + rng.normal(0, wiggle)
-        following = (
-            point[0] + 0.035 * eye.radius * np.cos(heading),
-            point[1] + 0.035 * eye.radius * np.sin(heading),
-        )
+        start, stride = point, 0.035 * eye.radius
+        point = (start[0] + stride * np.cos(heading), start[1] + stride * np.sin(heading))
         thick = width * (1 - 0.75 * step / steps) * eye.radius * _OVERSAMPLING
-        line = [(point[0] * _OVERSAMPLING, point[1] * _OVERSAMPLING)]
-        line.append((following[0] * _OVERSAMPLING, following[1] * _OVERSAMPLING))
+        line = [(x * _OVERSAMPLING, y * _OVERSAMPLING) for x, y in (start, point)]
         brush.line(line, fill=255 if kind else 170, width=max(1, round(thick)))
-        point = following
         if width > 0.009 and step > 4 and rng.random() < 0.16:
             fork = heading + float(rng.choice([-1, 1])) * between(rng, 0.4, 0.9)
             rest = length * (1 - step / steps) * between(rng, 0.5, 0.9)
@@ -197,10 +193,6 @@ def _spots(rng: Generator, eye: _Eye, count: int, size: tuple[float, float]) -> 
         lobes = 1 + 0.15 * np.sin(2 * angle + between(rng, 0, 6)) + 0.10 * np.sin(3 * angle + between(rng, 0, 6))
         np.maximum(window, edge(1 - np.hypot(rows - row, columns - column) / (extent * lobes), 0.35), out=window)
     return 0.85 * weight
-
-
-def _field_of_view(eye: _Eye) -> _Mask:
-    return eye.distance(eye.centre) < 1
 
 
 def _photograph(rng: Generator, eye: _Eye, image: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:

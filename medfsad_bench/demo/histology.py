@@ -59,13 +59,11 @@ def histology_phantom(
     haematoxylin = 0.10 + 0.05 * clouds(rng, shape, 20)
     crowd = edge(clouds(rng, shape, 45) + between(rng, -1.0, 1.2), 0.3) * (1 - gaps)
     cells = _cells(rng, crowd * (1 - tumour), pitch_px=between(rng, 10.5, 12.5), radius_px=(3.6, 5.2), ragged=0.05)
-    spindles = _cells(
-        rng, (1 - crowd) * (1 - tumour) * (1 - gaps), pitch_px=26, radius_px=(3.2, 4.6), ragged=0.08, slim=2.4
-    )
+    apart = (1 - crowd) * (1 - tumour) * (1 - gaps)
+    spindles = _cells(rng, apart, pitch_px=26, radius_px=(3.2, 4.6), ragged=0.08, slim=2.4)
     large = _cells(disease, tumour, pitch_px=between(rng, 18, 23), radius_px=(5.5, 9.5), ragged=0.16, hollow=0.55)
-    haematoxylin = haematoxylin + np.maximum.reduce(
-        [cells, spindles, 0.86 * large * (1 + 0.22 * clouds(disease, shape, 2.5))]
-    )
+    large = 0.86 * large * (1 + 0.22 * clouds(disease, shape, 2.5))
+    haematoxylin = haematoxylin + np.maximum.reduce([cells, spindles, large])
     eosin = eosin * (1 - 0.45 * tumour) + 0.10 * tumour
     return _scan(rng, haematoxylin * (1 - gaps), eosin * (1 - gaps), stain), tumour > 0.5
 

@@ -1,6 +1,7 @@
 """The six raw downloads, as trees of files and tables; one function per set, each yields after every image it wrote."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Draws:
 def brain_tumor(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
     """Kaggle masoudnickparvar: `{Training,Testing}/<class>/Tr-no_7010.jpg`, with altered copies in both folders."""
     normals = []
-    for index, tumour in enumerate(_repeat({t: counts[t] for t in _BRAIN_CODES})):
+    for index, tumour in enumerate(Counter({t: counts[t] for t in _BRAIN_CODES}).elements()):
         rng = draws.rng(index)
         image, _ = brain_phantom(rng, int(rng.integers(200, 261)), tumour=tumour, contrast=_pick(rng, CONTRASTS))
         picture = _brain_picture(rng, image)
@@ -64,7 +65,7 @@ def rsna(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
     images.mkdir(parents=True)
     labels: list[tuple[str, ...]] = []
     classes: list[tuple[str, str]] = []
-    for index, finding in enumerate(_repeat({f: counts[f] for f in _FINDINGS})):
+    for index, finding in enumerate(Counter({f: counts[f] for f in _FINDINGS}).elements()):
         rng = draws.rng(index)
         exam = _exam(rng)
         image, opacities = chest_phantom(rng, _CHEST_PX, finding=finding)
@@ -80,17 +81,15 @@ def rsna(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
 
 def aptos(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
     """APTOS 2019: `train_images/<id_code>.png` of many sizes and `train.csv` with grades 0 to 4."""
-    images = folder / "train_images"
-    images.mkdir(parents=True)
     rows = []
-    for index, kind in enumerate(_repeat(counts)):
+    for index, kind in enumerate(Counter(counts).elements()):
         rng = draws.rng(index)
         grade = 0 if kind == "0" else int(rng.choice([1, 2, 3, 4], p=[0.20, 0.54, 0.10, 0.16]))  # as in the real table
         height = int(rng.integers(300, 381))
         shape = (height, int(height * _pick(rng, (1.0, 1.18, 1.33, 1.5))))
         image, _ = retinopathy_phantom(rng, shape, grade=grade)
         id_code = rng.bytes(6).hex()
-        _picture(image).save(images / f"{id_code}.png", compress_level=3)
+        _save_png(folder / "train_images" / f"{id_code}.png", image)
         rows.append((id_code, str(grade)))
         yield
     _write_table(folder / "train.csv", ("id_code", "diagnosis"), rows)
@@ -98,7 +97,7 @@ def aptos(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
 
 def lag(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
     """LAG: `{non_glaucoma,suspicious_glaucoma}/image/NNNN.jpg`, numbered through both folders."""
-    kinds = list(_repeat(counts))
+    kinds = list(Counter(counts).elements())
     draws.rng().shuffle(kinds)
     for number, kind in enumerate(kinds, start=1):
         rng = draws.rng(number)
@@ -110,18 +109,15 @@ def lag(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
 
 def his(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
     """Camelyon16 patches in BMAD's form: `train/good/normal_001_62656_108672.png` (slide, x, y), and so on."""
-    for side in _HIS_SLIDES:
+    for number, (side, slides) in enumerate(_HIS_SLIDES.items()):
         for label in ("good", "Ungood"):
             for index in range(counts.get(f"{side}/{label}", 0)):
-                slides = _HIS_SLIDES[side]
                 slide = slides[index % len(slides)]
-                rng = draws.rng(list(_HIS_SLIDES).index(side), int(label == "Ungood"), index)
+                rng = draws.rng(number, int(label == "Ungood"), index)
                 stain = draw_stain(np.random.default_rng([draws.seed, *slide.encode()]))
                 image, _ = histology_phantom(rng, _HIS_PX, anomalous=label == "Ungood", stain=stain)
                 x, y = 64 * rng.integers(100, 2200, size=2)
-                path = folder / side / label / f"{slide}_{x}_{y}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _picture(image).save(path, compress_level=3)
+                _save_png(folder / side / label / f"{slide}_{x}_{y}.png", image)
                 yield
 
 
@@ -137,8 +133,7 @@ def brats(folder: Path, draws: Draws, counts: Counts) -> Iterator[None]:
         volumes, labels = brain_volume(rng, _BRATS_SHAPE)
         (folder / patient).mkdir(parents=True)
         for name, voxels in (*volumes.items(), ("seg", labels)):
-            image = nib.nifti1.Nifti1Image(voxels, affine)
-            nib.save(image, folder / patient / f"{patient}_{name}.nii.gz")
+            nib.save(nib.nifti1.Nifti1Image(voxels, affine), folder / patient / f"{patient}_{name}.nii.gz")
         yield
 
 
@@ -149,12 +144,6 @@ _HIS_SLIDES = {
     "valid": ["test_113", "test_116", "test_117"],
     "test": [f"test_{n:03d}" for n in (1, 2, 4, 8, 10, 13, 16, 21, 26)],
 }
-
-
-def _repeat(counts: Mapping[_Kind, int]) -> Iterator[_Kind]:
-    for kind, count in counts.items():
-        for _ in range(count):
-            yield kind
 
 
 def _pick(rng: Generator, options: Sequence[_Kind]) -> _Kind:
@@ -205,6 +194,11 @@ def _picture(image: Float[np.ndarray, "h w *c"]) -> Image.Image:
 def _save_jpeg(path: Path, picture: Image.Image, rng: Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, quality=int(rng.integers(85, 96)))
+
+
+def _save_png(path: Path, image: Float[np.ndarray, "h w 3"]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _picture(image).save(path, compress_level=3)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[tuple[str, ...]]) -> None:

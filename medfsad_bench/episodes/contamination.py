@@ -15,31 +15,21 @@ import numpy as np
 from jaxtyping import Int64
 
 from medfsad_bench.store import Dataset
-from medfsad_bench.store.ranking import rank
+from medfsad_bench.store.ranking import best_of_groups
 
 RULE = "1"  # rises with every change that moves a contaminant or a query
+_RANKED_BY = f"medfsad/contaminated/{RULE}"
 SHARE, MOST = 4, 10  # the reserve is a quarter of the anomalous test groups, at least one and at most ten
 
 
 def reserved_groups(dataset: Dataset) -> tuple[str, ...]:
     """Groups of anomalous test images that lend contaminants, best rank first."""
-    ranked = list(_first_by_group(dataset, dataset.name))
+    ranked = list(best_of_groups(dataset, _RANKED_BY, dataset.name))
     return tuple(ranked[: min(MOST, max(1, len(ranked) // SHARE))])
 
 
 def contaminants(dataset: Dataset, draw: int) -> Int64[np.ndarray, " m"]:
     """Rows of a draw's anomalous images by rank, one of each reserved group."""
     lending = set(reserved_groups(dataset))
-    first = _first_by_group(dataset, f"{dataset.name}:{draw}")
+    first = best_of_groups(dataset, _RANKED_BY, dataset.name, str(draw))
     return np.array([row for group, row in first.items() if group in lending], np.int64)
-
-
-def _first_by_group(dataset: Dataset, salt: str) -> dict[str, int]:
-    """Each anomalous test group's best-ranked image, groups by that rank."""
-    anomalous = dataset.table.iloc[dataset.anomalous_test]
-    images = zip(anomalous["id"].astype(str), anomalous["group"].astype(str), anomalous.index, strict=True)
-    ranked = sorted((rank(f"medfsad/contaminated/{RULE}", salt, id_), group, int(row)) for id_, group, row in images)
-    first: dict[str, int] = {}
-    for _, group, row in ranked:
-        first.setdefault(group, row)
-    return first

@@ -34,21 +34,6 @@ class ScoreMatrix:
     queries: pd.DataFrame
 
 
-def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
-    """The matrix of a run's scores.
-
-    Raises:
-        MetricError: If a query lacks the score of a draw.
-    """
-    wide = scores.pivot_table(index="index", columns="draw", values=column, aggfunc="first", dropna=False)
-    if wide.isna().to_numpy().any():
-        missing = int(wide.isna().to_numpy().sum())
-        raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
-    queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
-    groups = np.unique(queries["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
-    return ScoreMatrix(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
-
-
 def image_estimates(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Image-level estimates of a run, primary and secondary, each with its interval.
 
@@ -61,14 +46,16 @@ def image_estimates(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, E
     """
     primary = _estimates(score_matrix(scores), tuple(IMAGE_METRICS.values()), seed=seed)
     secondary = {
-        f"{IMAGE_AUROC.name}_{pooling}": _auroc(score_matrix(scores, column), seed=seed)
+        f"{IMAGE_AUROC.name}_{pooling}": estimate
         for column, pooling in POOLINGS.items()
         if column in scores.columns
+        for estimate in _estimates(score_matrix(scores, column), (IMAGE_AUROC,), seed=seed).values()
     }
     secondary |= estimates_by(scores, "disease", seed=seed, single_value=False)
     if "lesion_share" in scores.columns:
-        sizes = lesion_groups(scores["lesion_share"].to_numpy(float))
-        secondary |= estimates_by(scores.assign(lesion=sizes), "lesion", seed=seed)
+        shares = scores["lesion_share"].to_numpy(float)
+        sizes = pd.cut(shares, [-np.inf, *LESION_SHARES, np.inf], right=False, labels=size_names(LESION_SHARES))
+        secondary |= estimates_by(scores.assign(lesion=np.where(shares > 0, sizes, "")), "lesion", seed=seed)
     return primary, secondary
 
 
@@ -95,29 +82,38 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
         )
     values = scores[column].fillna("").astype(str)
     normal = ~scores["anomalous"].to_numpy(bool)
-    with_normals = _shared(values[normal], values[~normal])
     names = sorted(set(values[~normal]) - {""})
     if len(names) < 2 and not single_value:
         return {}
+    with_normals = not set(values[normal]).isdisjoint(names)
     estimates = {}
     for name in names:
         part = scores[values == name] if with_normals else scores[(values == name) | normal]
         if part["anomalous"].nunique() == 2:
-            key = f"{IMAGE_AUROC.name}[{column} {name}]"
-            estimates[key] = _auroc_or_without_interval(score_matrix(part), seed=seed)
+            matrix = score_matrix(part)
+            try:
+                (estimate,) = _estimates(matrix, (IMAGE_AUROC,), seed=seed).values()
+            except MetricError:
+                estimate = mean_estimate(
+                    np.array([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores])
+                )
+            estimates[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimate
     return estimates
 
 
-def lesion_groups(shares: Float64[np.ndarray, " n"]) -> list[str]:
-    """Name of the size group of an image's lesions, of their share of its area; empty where there is none."""
-    names = size_names(LESION_SHARES)
-    groups = np.searchsorted(LESION_SHARES, shares, side="right")
-    return [names[group] if share > 0 else "" for share, group in zip(shares, groups, strict=True)]
+def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
+    """The matrix of a run's scores.
 
-
-def _shared(normal: pd.Series, anomalous: pd.Series) -> bool:
-    """Whether the values of anomalous images occur among the normal ones."""
-    return bool((set(normal) - {""}) & (set(anomalous) - {""}))
+    Raises:
+        MetricError: If a query lacks the score of a draw.
+    """
+    wide = scores.pivot_table(index="index", columns="draw", values=column, aggfunc="first", dropna=False)
+    if wide.isna().to_numpy().any():
+        missing = int(wide.isna().to_numpy().sum())
+        raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
+    queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
+    groups = np.unique(queries["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+    return ScoreMatrix(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
 
 
 def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:
@@ -125,14 +121,3 @@ def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> 
         matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
     )
     return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
-
-
-def _auroc(matrix: ScoreMatrix, *, seed: int) -> Estimate:
-    return _estimates(matrix, (IMAGE_AUROC,), seed=seed)[IMAGE_AUROC.name]
-
-
-def _auroc_or_without_interval(matrix: ScoreMatrix, *, seed: int) -> Estimate:
-    try:
-        return _auroc(matrix, seed=seed)
-    except MetricError:
-        return mean_estimate(np.array([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores]))

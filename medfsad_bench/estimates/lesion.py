@@ -1,18 +1,20 @@
 """Lesion and box estimates of a run, from the records of its draws: overall, and by the size of the lesions."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Real
+import pandas as pd
+from jaxtyping import Int64
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
-from medfsad_bench.metrics.interval import Replicates
+from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.lesion import LesionRecord
-from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME, Metric
-from medfsad_bench.metrics.resample import Strata, group_weights, strata_of
+from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME
+from medfsad_bench.metrics.resample import resampling
 
 SHARES = (0.001, 0.01)  # of its image's area: where a small lesion ends, and where a large one begins
+_OF_LESIONS = ("lesion_image", "lesion_share", "lesion_peak", "lesion_detection")  # in a record, one per lesion
 
 
 def lesion_estimates(
@@ -28,19 +30,23 @@ def lesion_estimates(
     """
     has_lesion = np.isfinite(draws[0].pointing)
     every = bool(has_lesion.all())
-    strata = strata_of(groups, has_lesion, normal=np.ones_like(has_lesion) if every else None)
-    weights = group_weights(strata, replicates=REPLICATES, seed=seed)
-    estimate = partial(_estimate, draws, weights, strata, seed=seed)
+    normal = np.ones_like(has_lesion) if every else None
+    resampled = resampling(groups, has_lesion, normal=normal, replicates=REPLICATES, seed=seed)
     recall = BOX_RECALL if boxes else LESION_SENSITIVITY
-    estimates = {metric.name: estimate(metric) for metric in ((FROC, POINTING_GAME) if boxes else (FROC,))}
+    metrics = [FROC, *([POINTING_GAME] if boxes else []), *([] if every else [recall])]
+    tables = replicates_of(draws, metrics, resampled)
+    estimates = {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
     if every:
         why = "every test image has a lesion, so that no share of normal images can be set"
         return estimates, {}, {recall.name: why}
-    estimates[recall.name] = estimate(recall)
-    by_size = {
-        f"{recall.name}[lesion {name}]": estimate(recall, lesions=lesions)
-        for name, lesions in _size_groups(draws[0]).items()
-    }
+    size = pd.cut(draws[0].lesion_share, [-np.inf, *SHARES, np.inf], right=False, labels=size_names(SHARES))
+    by_size = {}
+    for name in size_names(SHARES):
+        chosen = np.asarray(size == name)
+        if chosen.any():
+            records = [replace(draw, **{part: getattr(draw, part)[chosen] for part in _OF_LESIONS}) for draw in draws]
+            table = replicates_of(records, [recall], resampled)[recall.name]
+            by_size[f"{recall.name}[lesion {name}]"] = metric_estimate(recall, table)
     return estimates, by_size, {}
 
 
@@ -53,24 +59,3 @@ def size_names(edges: Sequence[float]) -> list[str]:
     shown = [f"{100 * edge:g}" for edge in edges]
     inner = [f"{low} to {high} %" for low, high in zip(shown, shown[1:], strict=False)]  # noqa: RUF007 - of a list
     return [f"below {shown[0]} %", *inner, f"from {shown[-1]} %"]
-
-
-def _estimate(
-    draws: Sequence[LesionRecord],
-    weights: Real[np.ndarray, "n replicates"],
-    strata: Strata,
-    metric: Metric,
-    *,
-    seed: int,
-    **options: Bool[np.ndarray, " lesions"],
-) -> Estimate:
-    def values(weights: Real[np.ndarray, "n replicates"]) -> list[Float[np.ndarray, " replicates"]]:
-        return [metric.statistic(draw, weights, **options) for draw in draws]
-
-    measured = np.array([float(value[0]) for value in values(np.ones((len(weights), 1)))])
-    return metric_estimate(metric, Replicates(measured, np.stack(values(weights), axis=1), strata, seed))
-
-
-def _size_groups(draw: LesionRecord) -> dict[str, Bool[np.ndarray, " lesions"]]:
-    group = np.searchsorted(SHARES, draw.lesion_share, side="right")
-    return {name: group == number for number, name in enumerate(size_names(SHARES)) if (group == number).any()}

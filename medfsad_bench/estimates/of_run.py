@@ -1,38 +1,13 @@
 """All estimates of a row, from what a run stored: the same call makes the row and, years later, checks it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.estimates.pixel import PixelDraw, pixel_estimates
-from medfsad_bench.estimates.thresholds import Threshold, threshold_estimates
-
-
-@dataclass(frozen=True, slots=True)
-class RunEstimates:
-    """The part of a row that is computed from stored scores.
-
-    Attributes:
-        metrics: Primary estimates, by metric.
-        secondary: By pooling, disease, lesion size, and at operating points.
-        absent: Why an estimate is missing.
-        thresholds: How thresholds without anomalies were set.
-        pixel_mode: `exact` or `streamed`; None without pixel estimates.
-    """
-
-    metrics: dict[str, Estimate]
-    secondary: dict[str, Estimate]
-    absent: dict[str, str]
-    thresholds: dict[str, Threshold]
-    pixel_mode: str | None
-
-    def fields(self) -> dict[str, Any]:
-        """By the names that a row has for them."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+from medfsad_bench.estimates.thresholds import threshold_estimates
 
 
 def estimates_of_run(
@@ -42,8 +17,8 @@ def estimates_of_run(
     *,
     target: str,
     seed: int,
-    absent: dict[str, str],
-) -> RunEstimates:
+    absent: Mapping[str, str],
+) -> dict[str, Any]:
     """Compute every estimate.
 
     Args:
@@ -53,18 +28,23 @@ def estimates_of_run(
         target: The target's name.
         seed: Of the run.
         absent: What is known to be missing, and why.
+
+    Returns:
+        The part of a row that follows from stored scores, by the row's names: `metrics`, `secondary` (by pooling,
+        disease, lesion size, and at thresholds), `absent`, `thresholds` and `pixel_mode`.
     """
     metrics, secondary = image_estimates(scores, seed=seed)
-    missing = dict(absent)
+    missing, pixel_mode = dict(absent), None
     if pixels:
+        pixel_mode = "streamed" if pixels[0].errors else "exact"
         groups = score_matrix(scores).groups
         estimates, by_size, undefined = pixel_estimates(pixels, groups, seed=seed)
         metrics, secondary, missing = metrics | estimates, secondary | by_size, missing | undefined
-    at_thresholds = threshold_estimates(scores, calibration, target=target, seed=seed)
-    return RunEstimates(
-        metrics,
-        secondary | dict(at_thresholds.estimates),
-        {name: why for name, why in (missing | dict(at_thresholds.absent)).items() if name not in metrics},
-        dict(at_thresholds.thresholds),
-        pixels[0].mode if pixels else None,
-    )
+    rates, thresholds, without = threshold_estimates(scores, calibration, target=target, seed=seed)
+    return {
+        "metrics": metrics,
+        "secondary": secondary | rates,
+        "absent": {name: why for name, why in (missing | without).items() if name not in metrics},
+        "thresholds": thresholds,
+        "pixel_mode": pixel_mode,
+    }

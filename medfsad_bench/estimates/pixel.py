@@ -6,6 +6,7 @@
 Estimates can be had again from the record alone, without the maps and without torch.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,14 +18,19 @@ from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.lesion import lesion_estimates
 from medfsad_bench.files import whole
-from medfsad_bench.metrics.interval import Replicates
+from medfsad_bench.metrics.interval import Replicates, replicates_of, shifted
 from medfsad_bench.metrics.lesion import LesionRecord, measure_lesions
-from medfsad_bench.metrics.metric import AUPIMO, METRICS
+from medfsad_bench.metrics.metric import AUPIMO, METRICS, PIXEL_CURVE_METRICS
 from medfsad_bench.metrics.pixel import pixel_metrics
-from medfsad_bench.metrics.pixel_interval import pixel_replicate_all, shifted
 from medfsad_bench.metrics.ranks import Maps, Masks
-from medfsad_bench.metrics.resample import group_weights, strata_of
-from medfsad_bench.metrics.score_histogram import ScoreHistogram, coarser_edges, histogram_at, pixel_histogram
+from medfsad_bench.metrics.resample import resampling
+from medfsad_bench.metrics.score_histogram import (
+    ScoreHistogram,
+    coarser_edges,
+    histogram_at,
+    pixel_curve,
+    pixel_histogram,
+)
 from medfsad_bench.metrics.streaming import bounded_metrics, streamed_histogram
 
 BINS = 512  # of a histogram; the interval is shifted by what they cost, so they only shape its width
@@ -49,14 +55,9 @@ class PixelDraw:
     errors: Mapping[str, float] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def mode(self) -> str:
-        """`streamed` if pixels were counted in bins, else `exact`."""
-        return "streamed" if self.errors else "exact"
-
     def arrays(self) -> dict[str, np.ndarray]:
         """As arrays by name, for an .npz file."""
-        arrays = {f"lesions.{name}": value for name, value in self.lesions.arrays().items()}
+        arrays = {f"lesions.{part.name}": getattr(self.lesions, part.name) for part in fields(LesionRecord)}
         if self.histogram is not None:
             arrays |= {f"tally.{part.name}": getattr(self.histogram, part.name) for part in fields(ScoreHistogram)}
         for kind, facts in zip(_FACTS, (self.values, self.errors, self.absent), strict=True):
@@ -67,15 +68,15 @@ class PixelDraw:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "PixelDraw":
         """The inverse of `arrays`."""
-        parts: dict[str, dict[str, np.ndarray]] = {}
+        parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         for key, value in arrays.items():
             kind, _, name = key.partition(".")
-            parts.setdefault(kind, {})[name] = value
+            parts[kind][name] = value
         facts = (
             dict(zip(parts[kind]["names"].tolist(), parts[kind]["values"].tolist(), strict=True)) for kind in _FACTS
         )
         histogram = ScoreHistogram(**parts["tally"]) if "tally" in parts else None
-        return cls(LesionRecord.of_arrays(parts["lesions"]), histogram, *facts)
+        return cls(LesionRecord(**parts["lesions"]), histogram, *facts)
 
 
 def measure_pixels(maps: Maps, masks: Masks) -> PixelDraw:
@@ -137,9 +138,14 @@ def replicates_of_draws(
     histograms = [draw.histogram for draw in draws if draw.histogram is not None]
     if not histograms:
         return {}
-    tables = pixel_replicate_all(histograms, groups, replicates=REPLICATES, seed=seed)
+    has_regions = histograms[0].regions > 0
+    has_normal = histograms[0].normal.sum(axis=1) > 0
+    resampled = resampling(groups, has_regions, normal=has_normal, replicates=REPLICATES, seed=seed)
+    tables = replicates_of(histograms, tuple(PIXEL_CURVE_METRICS.values()), resampled, weigh=pixel_curve)
     if all(AUPIMO.name in draw.values for draw in draws):
-        tables[AUPIMO.name] = _aupimo_replicates(histograms, groups, seed=seed)
+        tables |= replicates_of(
+            histograms, (AUPIMO,), resampling(groups, has_regions, replicates=REPLICATES, seed=seed)
+        )
     return {name: shifted(table, np.array([draw.values[name] for draw in draws])) for name, table in tables.items()}
 
 
@@ -169,14 +175,3 @@ def read_pixels(path: Path) -> list[PixelDraw]:
         return [PixelDraw.of_arrays(by_draw[number]) for number in sorted(by_draw)]
     except (OSError, ValueError, KeyError) as error:
         raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error
-
-
-def _aupimo_replicates(
-    histograms: Sequence[ScoreHistogram], groups: Int64[np.ndarray, " n"], *, seed: int
-) -> Replicates:
-    strata = strata_of(groups, histograms[0].regions > 0)
-    weights = group_weights(strata, replicates=REPLICATES, seed=seed)
-    ones = np.ones((len(groups), 1))
-    measured = np.array([float(AUPIMO.statistic(histogram, ones)[0]) for histogram in histograms])
-    resampled = np.stack([AUPIMO.statistic(histogram, weights) for histogram in histograms], axis=1)
-    return Replicates(measured, resampled, strata, seed)

@@ -13,18 +13,15 @@ beside it.
 Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005 (conformal quantile).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from pydantic import BaseModel, ConfigDict
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
-from medfsad_bench.metrics.resample import group_weights, strata_of
+from medfsad_bench.metrics.resample import resampling
 
 LEVEL = 0.05
 PREVALENCES = (0.01, 0.1)  # a screening's and a clinic's: a test set's share of anomalous images is no prevalence
@@ -46,21 +43,6 @@ class Threshold(BaseModel):
     images: int
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdEstimates:
-    """Estimates at operating points.
-
-    Attributes:
-        estimates: Sensitivity, specificity, PPV and NPV by name.
-        thresholds: How each threshold was set.
-        absent: Why an operating point is missing.
-    """
-
-    estimates: Mapping[str, Estimate]
-    thresholds: Mapping[str, Threshold]
-    absent: Mapping[str, str]
-
-
 def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> float:
     """Score above which at most `level` of new normals lie, if they are exchangeable with those given.
 
@@ -77,7 +59,7 @@ def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> flo
 
 def threshold_estimates(
     scores: pd.DataFrame, calibration: pd.DataFrame, *, target: str, seed: int = 0
-) -> ThresholdEstimates:
+) -> tuple[dict[str, Estimate], dict[str, Threshold], dict[str, str]]:
     """Thresholds of every draw, and their rates on the test images.
 
     Args:
@@ -85,38 +67,32 @@ def threshold_estimates(
         calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
         target: The target's name in `calibration`.
         seed: Of the bootstrap.
+
+    Returns:
+        Sensitivity, specificity, PPV and NPV by name; how each threshold was set; why an operating point is missing.
     """
     matrix = score_matrix(scores)
     own = calibration[calibration["set"] == target]
     left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
-    if len(left_out) != len(matrix.scores) or min(map(len, left_out), default=0) < 2:
+    count = min(map(len, left_out), default=0)
+    if len(left_out) != len(matrix.scores) or count < 2:
         why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
-        return ThresholdEstimates({}, {}, {"operating_support": why, "operating_sources": why})
-    estimates: dict[str, Estimate] = {}
-    set_by: dict[str, Threshold] = {}
-    absent: dict[str, str] = {}
-    count = min(map(len, left_out))
+        return {}, {}, {"operating_support": why, "operating_sources": why}
     level = max(LEVEL, 1 / (count + 1))
-    thresholds = np.array([conformal_threshold(part, level=level) for part in left_out])
-    set_by["support"] = Threshold(
-        method="conformal quantile of the supports' leave-one-out scores", level=level, images=count
-    )
-    estimates |= _rates("operating_support", matrix, thresholds, seed=seed)
+    limits = np.array([conformal_threshold(part, level=level) for part in left_out])
+    estimates = _rates("operating_support", matrix, limits, seed=seed)
+    method = "conformal quantile of the supports' leave-one-out scores"
+    thresholds = {"support": Threshold(method=method, level=level, images=count)}
     pivots = _pivots(calibration[calibration["set"] != target])
     reach = conformal_threshold(pivots, level=LEVEL)
-    if np.isfinite(reach):
-        thresholds = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
-        set_by["sources"] = Threshold(
-            method="conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores",
-            level=LEVEL,
-            images=len(pivots),
-        )
-        estimates |= _rates("operating_sources", matrix, thresholds, seed=seed)
-    else:
-        absent["operating_sources"] = (
-            f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
-        )
-    return ThresholdEstimates(estimates, set_by, absent)
+    if not np.isfinite(reach):
+        why = f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
+        return estimates, thresholds, {"operating_sources": why}
+    limits = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
+    estimates |= _rates("operating_sources", matrix, limits, seed=seed)
+    method = "conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores"
+    thresholds["sources"] = Threshold(method=method, level=LEVEL, images=len(pivots))
+    return estimates, thresholds, {}
 
 
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
@@ -146,23 +122,22 @@ def _rates(
     name: str, matrix: ScoreMatrix, thresholds: Float64[np.ndarray, " draws"], *, seed: int
 ) -> dict[str, Estimate]:
     flagged = matrix.scores > thresholds[:, None]
-    strata = strata_of(matrix.groups, matrix.anomalous)
-    weights = group_weights(strata, replicates=REPLICATES, seed=seed)
-
-    def rate(hits: Bool[np.ndarray, "draws n"], kind: Bool[np.ndarray, " n"]) -> Estimate:
+    resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
+    rates = []
+    for hits, kind in ((flagged, matrix.anomalous), (~flagged, ~matrix.anomalous)):
+        weight = resampled.weights[kind].astype(np.float64)
+        replicated = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
         measured = hits[:, kind].mean(axis=1)
-        weight = weights[kind].astype(np.float64)
-        resampled = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
-        interval = interval_of(Replicates(measured, resampled, strata, seed), smooth=False)
-        return mean_estimate(measured, (interval.low, interval.high))
-
-    sensitivity, specificity = rate(flagged, matrix.anomalous), rate(~flagged, ~matrix.anomalous)
+        table = Replicates(measured, replicated, resampled.scarcer, resampled.freedom, seed)
+        interval = interval_of(table, smooth=False)
+        rates.append(mean_estimate(measured, (interval.low, interval.high)))
+    sensitivity, specificity = rates
     estimates = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
     for prevalence in PREVALENCES:
-        for index, kind in enumerate(("ppv", "npv")):
+        for index, kind_of_value in enumerate(("ppv", "npv")):
             predictive = _predictive(sensitivity, specificity, prevalence, index)
             if predictive is not None:
-                estimates[f"{name}_{kind}[prevalence {100 * prevalence:g} %]"] = predictive
+                estimates[f"{name}_{kind_of_value}[prevalence {100 * prevalence:g} %]"] = predictive
     return estimates
 
 

@@ -64,14 +64,18 @@ def _unpack(
     try:
         with zipfile.ZipFile(archive) as file:
             members = _checked(archive, file)
+            # An archive that holds one folder of its own name isn't unpacked into that twice.
+            wrapped = all(len(parts := _parts(member)) > 1 and parts[0] == archive.stem for member in members)
             with whole_folder(target) as folder:
                 _check_space(folder, sum(member.file_size for member in members))
                 on_start(f"unpacking {archive.name}", len(members))
                 for member in members:
-                    _extract(file, member, folder / _inner_path(member, members, archive.stem))
+                    path = folder.joinpath(*_parts(member)[int(wrapped) :])
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with file.open(member) as packed, path.open("wb") as out:
+                        shutil.copyfileobj(packed, out, 1 << 20)  # stops at the size that was checked; checks the CRC
                     on_done(1)
-                inner_archives = archives(folder) if depth < _NESTED else []
-                for inner in inner_archives:
+                for inner in archives(folder) if depth < _NESTED else ():
                     _unpack(inner, folder / inner.stem, on_start, on_done, depth=depth + 1)
                     inner.unlink()
                 (folder / _MARKER).write_text(key, "utf-8")
@@ -87,8 +91,8 @@ def _unpack(
 def _checked(archive: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     members = [member for member in file.infolist() if not member.is_dir()]
     for member in members:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
+        parts = _parts(member)
+        if ".." in parts or (parts and (parts[0].startswith("/") or ":" in parts[0])):
             raise DownloadError(
                 f"{archive.name}: holds {member.filename!r}, which leads out of the folder. Nothing was unpacked; "
                 "download it again from its publisher."
@@ -107,25 +111,12 @@ def _checked(archive: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             f"{archive.name}: {size / 2**30:.1f} GiB in {archive.stat().st_size / 2**20:.1f} MiB is more than "
             f"{MAX_RATIO} times its size. Expected images; if it's no bomb, unpack it yourself."
         )
-    return [member for member in members if not _is_junk(member)]
+    visible = (member for member in members if not _parts(member)[-1].startswith("."))
+    return [member for member in visible if "__MACOSX" not in _parts(member)]
 
 
-def _is_junk(member: zipfile.ZipInfo) -> bool:
-    parts = PurePosixPath(member.filename).parts
-    return "__MACOSX" in parts or parts[-1].startswith(".")
-
-
-def _inner_path(member: zipfile.ZipInfo, members: list[zipfile.ZipInfo], name: str) -> PurePosixPath:
-    """Where a member goes; an archive that holds one folder of its own name isn't unpacked into that twice."""
-    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-    own = all(PurePosixPath(other.filename.replace("\\", "/")).parts[0] == name for other in members)
-    return PurePosixPath(*parts[1:]) if own and len(parts) > 1 else PurePosixPath(*parts)
-
-
-def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with file.open(member) as packed, target.open("wb") as out:
-        shutil.copyfileobj(packed, out, 1 << 20)  # zipfile stops at the size that was checked, and checks the CRC
+def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
+    return PurePosixPath(member.filename.replace("\\", "/")).parts
 
 
 def _check_space(folder: Path, size: int) -> None:

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.layouts.histology import bmad_files, slide_of
-from medfsad_bench.layouts.raw import RASTER_SUFFIXES, RawImage, files_below, rasters, relative_id
+from medfsad_bench.layouts.raw import RASTER_SUFFIXES, RawImage, Side, files_below, rasters, relative_id
 
 _ANOMALOUS = {"rsna": "Lung Opacity", "lag": "suspicious_glaucoma", "his": "Ungood"}
 _NORMAL = {"rsna": "Normal", "lag": "non_glaucoma", "his": "good", "brain_tumor": "notumor"}
-_RSNA_NAME = re.compile(r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$")
-_BRAIN_NAME = re.compile(r"^T[er]-(no|gl|me|pi)(Tr)?_\d+$")
-_LAG_NAME = re.compile(r"^\d{4}$")
+_SLIDE = re.compile(r"^(?:\w*?)((?:normal|tumor|test)_\d{3})_(\d+)_(\d+)$", re.IGNORECASE)
+_NAMES = {  # by which the files of a set are told
+    "rsna": re.compile(r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"),
+    "his": _SLIDE,
+    "brain_tumor": re.compile(r"^T[er]-(no|gl|me|pi)(Tr)?_\d+$"),
+    "lag": re.compile(r"^\d{4}$"),
+}
 
 
 def medianomaly(name: str) -> Callable[[Path], list[RawImage] | None]:
@@ -25,7 +28,7 @@ def medianomaly(name: str) -> Callable[[Path], list[RawImage] | None]:
 
     def layout(root: Path) -> list[RawImage] | None:
         listed = _listed(root)
-        if listed is None or _set_name(listed) != name:
+        if listed is None or _set_name([Path(file).stem for _, _, file in listed]) != name:
             return None
         files = _files(root)
         images = [_image(name, files, root, file, anomalous, side) for side, anomalous, file in listed]
@@ -41,23 +44,33 @@ def bmad(root: Path) -> list[RawImage] | None:
     """
     masks = {(s, path.stem): path for s in ("valid", "test") for path in rasters(root / s / "Ungood" / "label")}
     images = []
-    for side, label, path in bmad_files(root):
+    for side, label, path in _bmad_files(root):
         name, kind = relative_id(path, root), "normal" if label == "good" else "anomalous"
-        images.append(
-            RawImage(
-                id=name,
-                path=path,
-                label=kind,
-                patient=name,
-                disease=kind,
-                split="train" if side == "train" else "test",
-                mask=masks.get((side, path.stem)) if kind == "anomalous" else None,
-            )
-        )
+        mask = masks.get((side, path.stem)) if kind == "anomalous" else None
+        split: Side = "train" if side == "train" else "test"
+        images.append(RawImage(name, path, kind, patient=name, disease=kind, split=split, mask=mask))
     return images
 
 
-def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
+def camelyon_patches(root: Path) -> list[RawImage] | None:
+    """Camelyon16 patches as BMAD distributes them.
+
+    The slide is the first part of the name (`normal_001_62656_108672`: slide, x, y). `normal_*` slides are for
+    training, `test_*` slides for testing.
+    """
+    files = _bmad_files(root)
+    if not any(_slide_of(path.stem) for side, _, path in files if side == "train"):
+        return None  # another set in BMAD's form
+    images = []
+    for side, label, path in files:
+        slide, disease = _slide_of(path.stem), "metastasis" if label == "Ungood" else ""
+        split: Side = "test" if slide.startswith("test_") or (not slide and side != "train") else "train"
+        patient = slide or relative_id(path, root)
+        images.append(RawImage(path.stem, path, label, patient=patient, disease=disease, split=split))
+    return images
+
+
+def _listed(root: Path) -> list[tuple[Side, bool, str]] | None:
     """(side, anomalous, file name) of all that `data.json` names; its `unlabeled` part has labels and no side."""
     path = root / "data.json"
     if not path.is_file():
@@ -65,7 +78,8 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
         unlabelled = content["train"].get("unlabeled", {})
-        parts = [("train", "0", content["train"]), ("test", "0", content["test"]), ("test", "1", content["test"])]
+        parts: list[tuple[Side, str, Any]] = [("train", "0", content["train"])]
+        parts += [("test", label, content["test"]) for label in ("0", "1")]
         parts += [("", label, unlabelled) for label in ("0", "1")]
         return [(side, label == "1", str(file)) for side, label, part in parts for file in part.get(label, [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -75,17 +89,9 @@ def _listed(root: Path) -> list[tuple[str, bool, str]] | None:
         ) from error
 
 
-def _set_name(listed: list[tuple[str, bool, str]]) -> str:
-    stems = [Path(file).stem for _, _, file in listed]
-    if not stems:
-        return "other"
-    tests: dict[str, Callable[[str], Any]] = {
-        "rsna": _RSNA_NAME.match,
-        "his": slide_of,
-        "brain_tumor": _BRAIN_NAME.match,
-        "lag": _LAG_NAME.match,
-    }
-    return next((name for name, test in tests.items() if all(test(stem) for stem in stems)), "other")
+def _set_name(stems: list[str]) -> str:
+    names = (name for name, pattern in _NAMES.items() if stems and all(map(pattern.match, stems)))
+    return next(names, "other")
 
 
 def _files(root: Path) -> dict[str, Path]:
@@ -99,17 +105,10 @@ def _files(root: Path) -> dict[str, Path]:
     return files
 
 
-def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: str) -> RawImage:
+def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: Side) -> RawImage:
     path = files.get(file) or files.get(Path(file).name) or root / "images" / Path(file).name
-    label = _label(name, path.stem, anomalous)
-    return RawImage(
-        id=path.stem,
-        path=path,
-        label=label,
-        patient=slide_of(path.stem) or path.stem,
-        disease=label if anomalous else "",
-        split=side,  # type: ignore[arg-type]  # one of the three, by construction
-    )
+    label, patient = _label(name, path.stem, anomalous), _slide_of(path.stem) or path.stem
+    return RawImage(path.stem, path, label, patient=patient, disease=label if anomalous else "", split=side)
 
 
 def _label(name: str, file: str, anomalous: bool) -> str:
@@ -118,3 +117,25 @@ def _label(name: str, file: str, anomalous: bool) -> str:
     if name == "brain_tumor":
         return "glioma" if "-gl" in file else "meningioma"
     return _ANOMALOUS.get(name, "anomalous")
+
+
+def _bmad_files(root: Path) -> list[tuple[str, str, Path]]:
+    """Side, label and path of the images in BMAD's form; empty if the folder isn't of it."""
+    if not (root / "train" / "good").is_dir() or not (root / "test" / "Ungood").is_dir():
+        return []
+    folders = [("train", "good"), *((side, label) for side in ("valid", "test") for label in ("good", "Ungood"))]
+    return [
+        (side, label, path)
+        for side, label in folders
+        for path in rasters(root / side / label / "img") or rasters(root / side / label)
+    ]
+
+
+def _slide_of(name: str) -> str:
+    """The slide in a patch's name, in lower case; empty if there's none.
+
+    >>> _slide_of("normal_001_62656_108672")
+    'normal_001'
+    """
+    match = _SLIDE.match(name)
+    return match[1].lower() if match else ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.layouts import curated, folders, histology, mri, own, slides, tables
+from medfsad_bench.layouts import curated, folders, mri, own, slides, tables
 from medfsad_bench.layouts.archives import archives
 from medfsad_bench.layouts.raw import RawImage, leads_out
 
@@ -17,9 +17,9 @@ LAYOUTS: dict[str, Layout] = {
     "aptos": tables.aptos,
     "odir": tables.odir,
     "lag": folders.lag,
-    "camelyon_patches": histology.camelyon_patches,
+    "camelyon_patches": curated.camelyon_patches,
     "camelyon_slides": slides.camelyon_slides,
-    "lc25000_lung": histology.lc25000_lung,
+    "lc25000_lung": folders.lc25000_lung,
     "brats": mri.brats,
     "lgg": mri.lgg,
     "chest_child": folders.chest_child,

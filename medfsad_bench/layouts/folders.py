@@ -45,6 +45,18 @@ def lag(root: Path) -> list[RawImage] | None:
     ]
 
 
+def lc25000_lung(root: Path) -> list[RawImage] | None:
+    """LC25000's lung part: `lung_image_sets/{lung_n,lung_aca}`; 250 original tiles a class, each in altered copies."""
+    base = root / "lung_image_sets" if (root / "lung_image_sets").is_dir() else root
+    if not (base / "lung_n").is_dir() or not (base / "lung_aca").is_dir():
+        return None
+    return [
+        RawImage(id=path.stem, path=path, label=label, patient=path.stem, disease=label)
+        for label in ("lung_n", "lung_aca")
+        for path in rasters(base / label)
+    ]
+
+
 def chest_child(root: Path) -> list[RawImage] | None:
     """Kermany's paediatric chest X-rays: `{train,val,test}/{NORMAL,PNEUMONIA}`; the patient is in the file's name.
 
@@ -56,13 +68,7 @@ def chest_child(root: Path) -> list[RawImage] | None:
     if not sides:
         return None
     return [
-        RawImage(
-            id=relative_id(path, root),
-            path=path,
-            label=label,
-            patient=_child_patient(path.name, side),
-            disease=_child_disease(path.name),
-        )
+        RawImage(relative_id(path, root), path, label, _child_patient(path.name, side), _child_disease(path.name))
         for side in sides
         for label in ("NORMAL", "PNEUMONIA")
         for path in rasters(root / side / label)

@@ -18,7 +18,6 @@ from medfsad_bench.layouts.raw import (
 
 _CLASSES = ("normal", "anomalous")
 _WORDS = {"normal": "normal", "0": "normal", "good": "normal", "anomalous": "anomalous", "1": "anomalous"}
-_VOLUME, _UNLABELLED = "volume", "unlabelled"
 
 
 def plain(root: Path) -> list[RawImage] | None:
@@ -29,7 +28,8 @@ def plain(root: Path) -> list[RawImage] | None:
     """
     if not all((root / name).is_dir() for name in _CLASSES):
         return None
-    masks = {stem(path): path for path in files_below(root / "masks") if _is_raster(path) or is_volume(path)}
+    files = files_below(root / "masks")
+    masks = {stem(path): path for path in files if path.suffix.lower() in RASTER_SUFFIXES or is_volume(path)}
     images = []
     for label in _CLASSES:
         for path in files_below(root / label):
@@ -69,19 +69,15 @@ def table(root: Path) -> list[RawImage] | None:
 
 def _images(path: Path, root: Path, label: str, mask: Path | None, *, patient: str = "") -> list[RawImage]:
     name = relative_id(path, root)
+    image = RawImage(name, path, label, patient=patient or name, disease=label, mask=mask)
     if is_volume(path):
-        kind = _VOLUME if label == "normal" or mask is not None else _UNLABELLED
-        return [RawImage(id=name, path=path, label=kind, patient=patient or name, disease=label, mask=mask)]
+        return [replace(image, label="volume" if label == "normal" or mask is not None else "unlabelled")]
     if path.suffix.lower() in DICOM_SUFFIXES or (not path.suffix and _is_dicom(path)):
         series, frames = _series(path)
-        group = patient or series or name
-        image = RawImage(id=name, path=path, label=label, patient=group, disease=label, mask=mask)
-        return [image] if frames == 1 else _frames(image, frames)
-    return [RawImage(id=name, path=path, label=label, patient=patient or name, disease=label, mask=mask)]
-
-
-def _frames(image: RawImage, frames: int) -> list[RawImage]:
-    return [replace(image, id=f"{image.id}#{frame:04d}", frame=frame) for frame in range(frames)]
+        image = replace(image, patient=patient or series or name)
+        if frames > 1:
+            return [replace(image, id=f"{name}#{frame:04d}", frame=frame) for frame in range(frames)]
+    return [image]
 
 
 def _series(path: Path) -> tuple[str, int]:
@@ -102,10 +98,6 @@ def _is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def _is_raster(path: Path) -> bool:
-    return path.suffix.lower() in RASTER_SUFFIXES
 
 
 def _of_one_kind(images: list[RawImage], root: Path) -> list[RawImage]:

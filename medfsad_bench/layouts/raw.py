@@ -11,6 +11,8 @@ from medfsad_bench.errors import DownloadError
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
+Side = Literal["", "train", "test"]
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -24,33 +26,19 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """Where an image lies and what names and tables say of it.
+    """Where an image lies and what names and tables say of it."""
 
-    Attributes:
-        id: Unique in the set and the same in every copy of the download.
-        path: The file with the pixels.
-        label: The download's own class name; the manifest says which are normal.
-        patient: Patient, slide or eye pair as the download names it; the id where it names none.
-        disease: What to break results down by; the class name unless the download says more.
-        split: Where the download itself fixes the side (Camelyon16's slides), else empty.
-        slice_index: Axial slice of a volume, else None.
-        mask: File with the localisation truth, if there is one.
-        boxes: Localisation truth as boxes.
-        frame: Of a multi-frame DICOM file.
-        region: Left, top and edge of a patch of a whole slide, in pixels of level 0; else None.
-    """
-
-    id: str
-    path: Path
-    label: str
-    patient: str
-    disease: str = ""
-    split: Literal["", "train", "test"] = ""
-    slice_index: int | None = None
-    mask: Path | None = None
-    boxes: tuple[Box, ...] = ()
-    frame: int = 0
-    region: tuple[int, int, int] | None = None
+    id: str  # unique in the set and the same in every copy of the download
+    path: Path  # the file with the pixels
+    label: str  # the download's own class name; the manifest says which are normal
+    patient: str  # patient, slide or eye pair as the download names it; the id where it names none
+    disease: str = ""  # what to break results down by; the class name unless the download says more
+    split: Side = ""  # where the download itself fixes the side (Camelyon16's slides), else empty
+    slice_index: int | None = None  # axial slice of a volume
+    mask: Path | None = None  # file with the localisation truth
+    boxes: tuple[Box, ...] = ()  # localisation truth as boxes
+    frame: int = 0  # of a multi-frame DICOM file
+    region: tuple[int, int, int] | None = None  # left, top, edge of a slide's patch, in pixels of level 0
 
 
 def rasters(folder: Path) -> list[Path]:

@@ -54,17 +54,11 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
             f"{len(boxes.get(contradiction, []))} box(es) in {labels.name}; expected boxes for 'Lung Opacity' alone. "
             "Download both tables again."
         )
-    return [
-        RawImage(
-            id=patient,
-            path=folder / f"{patient}.dcm",
-            label=name,
-            patient=patient,
-            disease="lung opacity" if name == "Lung Opacity" else "",
-            boxes=tuple(boxes[patient]),
-        )
-        for patient, name in sorted(label.items())
-    ]
+    images = []
+    for patient, name in sorted(label.items()):
+        path, disease = folder / f"{patient}.dcm", "lung opacity" if name == "Lung Opacity" else ""
+        images.append(RawImage(patient, path, name, patient, disease=disease, boxes=tuple(boxes[patient])))
+    return images
 
 
 def aptos(root: Path) -> list[RawImage] | None:
@@ -88,16 +82,11 @@ def aptos(root: Path) -> list[RawImage] | None:
     files = {path.stem: path for folder in _photograph_folders(root) for path in reversed(files_below(folder))}
     if not grades or not set(grades) & set(files):
         return None
-    return [
-        RawImage(
-            id=name,
-            path=files.get(name, root / "train_images" / f"{name}.png"),
-            label=grade,
-            patient=name,
-            disease=f"grade {grade}",
-        )
-        for name, grade in sorted(grades.items())
-    ]
+    images = []
+    for name, grade in sorted(grades.items()):
+        path = files.get(name, root / "train_images" / f"{name}.png")
+        images.append(RawImage(name, path, grade, patient=name, disease=f"grade {grade}"))
+    return images
 
 
 def odir(root: Path) -> list[RawImage] | None:
@@ -116,9 +105,7 @@ def odir(root: Path) -> list[RawImage] | None:
             name, keywords = row[f"{side}-Fundus"], row[f"{side}-Diagnostic Keywords"]
             if name in files and name not in images:
                 label = odir_label(keywords)
-                images[name] = RawImage(
-                    id=Path(name).stem, path=files[name], label=label, patient=row["ID"], disease=label
-                )
+                images[name] = RawImage(Path(name).stem, files[name], label, patient=row["ID"], disease=label)
     return [images[name] for name in sorted(images)]
 
 
@@ -177,16 +164,13 @@ def _photograph_folders(root: Path) -> list[Path]:
 
 
 def _nih_from_table(root: Path, table: Path) -> list[RawImage]:
-    files = {path.name: path for folder in sorted(root.glob("images*")) for path in _nih_files(folder)}
+    folders = sorted(root.glob("images*"))
+    files = {path.name: path for folder in folders for path in rasters(folder) or rasters(folder / "images")}
     return [
         _nih_image(files.get(row["Image Index"], root / "images" / row["Image Index"]), row["Finding Labels"])
         for row in read_csv(table, "Image Index", "Finding Labels")
         if row["Finding Labels"] == "No Finding" or "Pneumonia" in row["Finding Labels"].split("|")
     ]
-
-
-def _nih_files(folder: Path) -> list[Path]:
-    return rasters(folder) or rasters(folder / "images")
 
 
 def _nih_image(path: Path, labels: str) -> RawImage:

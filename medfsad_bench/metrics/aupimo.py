@@ -1,13 +1,27 @@
 """AUPIMO: recall image by image, at false-positive rates so low that normal images stay nearly clean."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Real
+from jaxtyping import Float, Float64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below
 from medfsad_bench.metrics.score_histogram import ScoreHistogram
 
 FPR_BOUNDS = (1e-5, 1e-4)  # the paper's
+
+
+def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = FPR_BOUNDS) -> float:
+    """Mean of `aupimo_scores` over the anomalous images; the images' scores tell more than their mean.
+
+    Raises:
+        MetricError: See `aupimo_scores`.
+
+    >>> aupimo_score(
+    ...     np.array([[[0.0, 1.0]], [[0.2, 0.3]]]), np.array([[[False, True]], [[False, False]]]), fpr_bounds=(0.1, 1.0)
+    ... )
+    1.0
+    """
+    return float(np.nanmean(aupimo_scores(maps, masks, fpr_bounds=fpr_bounds)))
 
 
 def aupimo_scores(
@@ -25,33 +39,28 @@ def aupimo_scores(
 
     Raises:
         MetricError: If there is no normal or no anomalous image, the bounds aren't 0 < L < U ≤ 1, the normal images
-        have too
-            few pixels to show a rate of U, a pixel isn't finite or shapes differ.
+            have too few pixels to show a rate of U, a pixel isn't finite or shapes differ.
     """
     check_maps(maps, masks)
     low, high = fpr_bounds
     anomalous = np.array([bool(mask.any()) for mask in masks])
-    _check(maps, anomalous, low=low, high=high)
+    if not 0 < low < high <= 1:
+        raise MetricError(f"False-positive rates from {low} to {high}; expected 0 < low < high ≤ 1.")
+    if anomalous.all() or not anomalous.any():
+        missing = "normal" if len(anomalous) and anomalous.all() else "anomalous"
+        raise MetricError(f"None of the {len(anomalous)} images is {missing}; AUPIMO needs both, leave it out.")
+    normal_px = sum(image.size for image, ill in zip(maps, anomalous, strict=True) if not ill)
+    if normal_px * high < 1:
+        raise MetricError(
+            f"The normal images have {normal_px} pixels, which can't show a false-positive rate of {high}; raise the "
+            "bounds or leave AUPIMO out."
+        )
     pixels = [image[mask] for image, mask in zip(maps, masks, strict=True)]
     marks, inverse = np.unique(np.concatenate(pixels), return_inverse=True)
     rate = _mean_share_reached([image for image, ill in zip(maps, anomalous, strict=True) if not ill], marks)
     gain = np.clip(np.log(high / np.maximum(rate, low)) / np.log(high / low), 0, None)[inverse]
     parts = np.split(gain, np.cumsum([len(part) for part in pixels])[:-1])
     return np.array([part.mean() if len(part) else np.nan for part in parts])
-
-
-def aupimo_score(maps: Maps, masks: Masks, *, fpr_bounds: tuple[float, float] = FPR_BOUNDS) -> float:
-    """Mean of `aupimo_scores` over the anomalous images; the images' scores tell more than their mean.
-
-    Raises:
-        MetricError: See `aupimo_scores`.
-
-    >>> aupimo_score(
-    ...     np.array([[[0.0, 1.0]], [[0.2, 0.3]]]), np.array([[[False, True]], [[False, False]]]), fpr_bounds=(0.1, 1.0)
-    ... )
-    1.0
-    """
-    return float(np.nanmean(aupimo_scores(maps, masks, fpr_bounds=fpr_bounds)))
 
 
 def binned_aupimo(
@@ -87,17 +96,3 @@ def _mean_share_reached(
         pixels = np.concatenate([image.ravel() for image in images if image.size == size])
         total += (len(pixels) - count_below(pixels, marks)[0]) / size
     return total / len(images)
-
-
-def _check(maps: Maps, anomalous: Bool[np.ndarray, " n"], *, low: float, high: float) -> None:
-    if not 0 < low < high <= 1:
-        raise MetricError(f"False-positive rates from {low} to {high}; expected 0 < low < high ≤ 1.")
-    if anomalous.all() or not anomalous.any():
-        missing = "normal" if len(anomalous) and anomalous.all() else "anomalous"
-        raise MetricError(f"None of the {len(anomalous)} images is {missing}; AUPIMO needs both, leave it out.")
-    pixels = sum(image.size for image, ill in zip(maps, anomalous, strict=True) if not ill)
-    if pixels * high < 1:
-        raise MetricError(
-            f"The normal images have {pixels} pixels, which can't show a false-positive rate of {high}; raise the "
-            "bounds or leave AUPIMO out."
-        )

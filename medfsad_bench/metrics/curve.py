@@ -44,32 +44,37 @@ def ranking(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) 
     Raises:
         MetricError: If a score is not finite, a class is missing, or the lengths differ.
     """
-    _check(scores, anomalous)
+    if len(scores) != len(anomalous):
+        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label per score.")
+    if not np.isfinite(scores).all():
+        index = int(np.argmin(np.isfinite(scores)))
+        raise MetricError(f"Score {index} is {scores[index]}; every score has to be finite.")
+    if not anomalous.any() or anomalous.all():
+        present, missing = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
+        raise MetricError(
+            f"All {len(anomalous)} items are {present}; the metric needs {missing} ones too. Leave it out where a "
+            "class is missing."
+        )
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]
     ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
     return Ranking(order, ends, anomalous[order])
 
 
-def weigh(ranked: Ranking, weights: Real[np.ndarray, "n *replicates"]) -> Curve:
-    """The curve under a weight per item, or under several at once.
+def weigh(ranked: Ranking, weights: Real[np.ndarray, "n *replicates"] | None = None) -> Curve:
+    """The curve under a weight per item, or under several at once; without weights every item counts the same.
 
     Raises:
         MetricError: If a weighting leaves a class without weight.
     """
-    falling = weights[ranked.order].astype(np.float64, copy=False)
-    label = ranked.anomalous.reshape(-1, *[1] * (weights.ndim - 1))
+    falling = np.ones(len(ranked.order)) if weights is None else weights[ranked.order].astype(np.float64, copy=False)
+    label = ranked.anomalous.reshape(-1, *[1] * (falling.ndim - 1))
     true_positives = np.cumsum(falling * label, axis=0)
     false_positives = np.cumsum(falling * ~label, axis=0)
     positives, negatives = np.asarray(true_positives[-1]), np.asarray(false_positives[-1])
     if not (np.all(positives > 0) and np.all(negatives > 0)):
         raise MetricError("The weights leave a class empty; every weighting needs anomalous and normal items.")
     return Curve(true_positives[ranked.ends], false_positives[ranked.ends], positives, negatives)
-
-
-def curve(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> Curve:
-    """The unweighted curve of one detector."""
-    return weigh(ranking(scores, anomalous), np.ones(len(scores)))
 
 
 def auroc(c: Curve) -> Float[np.ndarray, "*replicates"]:
@@ -110,17 +115,3 @@ def balanced_accuracy_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
     """Largest mean of sensitivity and specificity over all thresholds, flagging nothing included: an oracle."""
     gain = c.true_positives / c.positives - c.false_positives / c.negatives
     return np.asarray(0.5 + 0.5 * np.maximum(gain.max(axis=0), 0))
-
-
-def _check(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " m"]) -> None:
-    if len(scores) != len(anomalous):
-        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label per score.")
-    if not np.isfinite(scores).all():
-        index = int(np.argmin(np.isfinite(scores)))
-        raise MetricError(f"Score {index} is {scores[index]}; every score has to be finite.")
-    if not anomalous.any() or anomalous.all():
-        present, missing = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
-        raise MetricError(
-            f"All {len(anomalous)} items are {present}; the metric needs {missing} ones too. Leave it out where a "
-            "class is missing."
-        )

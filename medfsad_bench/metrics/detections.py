@@ -16,9 +16,11 @@ def detections_of(
     image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
 ) -> tuple[Float[np.ndarray, " lesions"], Float[np.ndarray, " detections"]]:
     """Scores of one image's detections: the highest in each lesion or minus infinity, and those outside lesions."""
-    from scipy.ndimage import label
+    from scipy.ndimage import label, maximum_filter
 
-    peaks, count = label(_peaks(image), structure=EIGHT_NEIGHBOURS)
+    reach = max(round(SEPARATION * min(image.shape)), 1)
+    highest = image == maximum_filter(image, size=2 * reach + 1, mode="nearest")
+    peaks, count = label(highest, structure=EIGHT_NEIGHBOURS)
     lesions, lesion_count = label(mask, structure=EIGHT_NEIGHBOURS)
     peak_of_pixel, pixels = peaks.ravel(), np.flatnonzero(peaks)
     members = np.zeros((count, lesion_count + 1), dtype=np.int64)
@@ -29,10 +31,3 @@ def detections_of(
     best = np.full(lesion_count + 1, -np.inf)
     np.maximum.at(best, hit, scores)
     return best[1:], scores[hit == 0].astype(np.float64)
-
-
-def _peaks(image: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    from scipy.ndimage import maximum_filter
-
-    reach = max(round(SEPARATION * min(image.shape)), 1)
-    return np.asarray(image == maximum_filter(image, size=2 * reach + 1, mode="nearest"))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from medfsad_bench.metrics import curve
+from medfsad_bench.metrics.curve import ranking, weigh
 
 
 def auroc_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
@@ -18,7 +19,7 @@ def auroc_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n
     >>> auroc_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
-    return float(curve.auroc(curve.curve(scores, anomalous)))
+    return float(curve.auroc(weigh(ranking(scores, anomalous))))
 
 
 def average_precision_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
@@ -29,7 +30,7 @@ def average_precision_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.
     >>> average_precision_score(np.array([0.1, 0.4, 0.8, 0.8]), np.array([False, True, False, True]))
     0.5833333333333333
     """
-    return float(curve.average_precision(curve.curve(scores, anomalous)))
+    return float(curve.average_precision(weigh(ranking(scores, anomalous))))
 
 
 def fpr_at_tpr_error(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], *, tpr: float = 0.95) -> float:
@@ -40,7 +41,7 @@ def fpr_at_tpr_error(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray
     >>> fpr_at_tpr_error(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.5
     """
-    return float(curve.fpr_at_tpr(curve.curve(scores, anomalous), tpr=tpr))
+    return float(curve.fpr_at_tpr(weigh(ranking(scores, anomalous)), tpr=tpr))
 
 
 def sensitivity_at_specificity_score(
@@ -54,7 +55,7 @@ def sensitivity_at_specificity_score(
     >>> sensitivity_at_specificity_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.5
     """
-    return float(curve.sensitivity_at_specificity(curve.curve(scores, anomalous), specificity=specificity))
+    return float(curve.sensitivity_at_specificity(weigh(ranking(scores, anomalous)), specificity=specificity))
 
 
 def f1_max_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
@@ -65,7 +66,7 @@ def f1_max_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " 
     >>> f1_max_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.8
     """
-    return float(curve.f1_max(curve.curve(scores, anomalous)))
+    return float(curve.f1_max(weigh(ranking(scores, anomalous))))
 
 
 def balanced_accuracy_max_score(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
@@ -74,4 +75,4 @@ def balanced_accuracy_max_score(scores: Float[np.ndarray, " n"], anomalous: Bool
     >>> balanced_accuracy_max_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
-    return float(curve.balanced_accuracy_max(curve.curve(scores, anomalous)))
+    return float(curve.balanced_accuracy_max(weigh(ranking(scores, anomalous))))

@@ -8,28 +8,24 @@ The interval is conditional on one training; the spread over training seeds is s
 short near 1 and for few groups; the measured coverage stands in RESULTS.md.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking, weigh
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
-from medfsad_bench.metrics.resample import Strata, draw_weights, group_weights, strata_of
+from medfsad_bench.metrics.resample import Resampling, draw_weights, resampling
 
-_REPLICATES_AT_ONCE = 256  # bounds memory: images × 256 × 8 bytes × a handful of arrays
+_REPLICATES_AT_ONCE = 256  # bounds memory: images or bins × 256 × 8 bytes × a handful of arrays
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the metric lies with the stated confidence.
-
-    Attributes:
-        low: Lower end.
-        high: Upper end.
-    """
+    """Where the metric lies with the stated confidence: from `low` to `high`."""
 
     low: float
     high: float
@@ -42,47 +38,21 @@ class Replicates:
     Attributes:
         measured: Metric of a draw on the images as they are.
         resampled: The same under each replicate's weights.
-        strata: How the groups were resampled.
+        scarcer: Groups of the class that has fewer of them.
+        freedom: Degrees of freedom that the groups leave.
         seed: Of the resampling.
     """
 
     measured: Float64[np.ndarray, " draws"]
     resampled: Float64[np.ndarray, "replicates draws"]
-    strata: Strata
+    scarcer: int
+    freedom: int
     seed: int
 
     @property
     def mean(self) -> float:
         """Mean over the draws."""
         return float(self.measured.mean())
-
-
-def bootstrap_interval(
-    scores: Float[np.ndarray, "draws n"],
-    anomalous: Bool[np.ndarray, " n"],
-    groups: Int64[np.ndarray, " n"],
-    *,
-    metric: Metric = IMAGE_AUROC,
-    replicates: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Interval of the mean over support draws of an image-level metric, for new images and new draws.
-
-    Args:
-        scores: One row per support draw; the same images in the same order.
-        anomalous: Label of an image.
-        groups: Number of the patient, slide or cluster of near-duplicates that the image belongs to.
-        metric: One of `IMAGE_METRICS`.
-        replicates: Number of resamplings.
-        level: Confidence.
-        seed: Of the resampling alone; two methods with equal seeds see equal resamplings.
-
-    Raises:
-        MetricError: If a class is missing, a score isn't finite, lengths differ or there are too few groups of a class.
-    """
-    table = replicate(scores, anomalous, groups, metric=metric, replicates=replicates, seed=seed)
-    return interval_of(table, smooth=metric.smooth, level=level)
 
 
 def replicate(
@@ -94,10 +64,10 @@ def replicate(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Replicates:
-    """The metric of every draw under every resampling of the groups.
+    """An image-level metric of every draw under every resampling of the groups.
 
     Raises:
-        MetricError: See `bootstrap_interval`.
+        MetricError: See `replicate_all`.
     """
     return replicate_all(scores, anomalous, groups, metrics=(metric,), replicates=replicates, seed=seed)[metric.name]
 
@@ -111,25 +81,63 @@ def replicate_all(
     replicates: int = 2000,
     seed: int = 0,
 ) -> dict[str, Replicates]:
-    """`replicate` for several metrics, by name; they share the resampling and the sorting.
+    """Several image-level metrics, by name; they share the resampling and the sorting.
+
+    Args:
+        scores: One row per support draw; the same images in the same order.
+        anomalous: Label of an image.
+        groups: Number of the patient, slide or cluster of near-duplicates that the image belongs to.
+        metrics: Of `IMAGE_METRICS`.
+        replicates: Number of resamplings.
+        seed: Of the resampling alone; two methods with equal seeds see equal resamplings.
 
     Raises:
-        MetricError: See `bootstrap_interval`.
+        MetricError: If a class is missing, a score isn't finite, lengths differ or there are too few groups of a class.
     """
-    if not len(scores):
-        raise MetricError("No support draw was given; an interval needs at least one row of scores.")
-    strata = strata_of(groups, anomalous)
-    weights = group_weights(strata, replicates=replicates, seed=seed)
-    columns = [_under_weights(row, anomalous, weights, metrics) for row in scores]
-    return {
-        metric.name: Replicates(
-            np.array([column[metric.name][0] for column in columns]),
-            np.stack([column[metric.name][1] for column in columns], axis=1),
-            strata,
-            seed,
-        )
-        for metric in metrics
-    }
+    resampled = resampling(groups, anomalous, replicates=replicates, seed=seed)
+    return replicates_of([ranking(row, anomalous) for row in scores], metrics, resampled, weigh=weigh)
+
+
+def replicates_of(
+    records: Sequence[Any],
+    metrics: Sequence[Metric],
+    resampled: Resampling,
+    *,
+    weigh: Callable[[Any, Any], Any] | None = None,
+) -> dict[str, Replicates]:
+    """Metrics of any records of images under resampled images, by name.
+
+    Args:
+        records: What the metrics are computed of, one per support draw, of the same images in the same order.
+        metrics: Their `statistic` takes a record and weights, or what `weigh` makes of both.
+        resampled: Weights of the images.
+        weigh: What the metrics share, computed for some of the replicates at a time.
+
+    Raises:
+        MetricError: If there is no draw.
+    """
+    if not records:
+        raise MetricError("No support draw was given; an interval needs at least one.")
+    weights = resampled.weights
+    starts = range(_REPLICATES_AT_ONCE, weights.shape[1], _REPLICATES_AT_ONCE) if weigh else ()
+    parts = [np.ones((len(weights), 1), dtype=np.float32), *np.split(weights, starts, axis=1)]
+    by_metric: dict[str, list[Float64[np.ndarray, " values"]]] = {metric.name: [] for metric in metrics}
+    for record in records:
+        weighted = ((weigh(record, part),) if weigh else (record, part) for part in parts)
+        values = [[metric.statistic(*arguments) for metric in metrics] for arguments in weighted]
+        for metric, pieces in zip(metrics, zip(*values, strict=True), strict=True):
+            by_metric[metric.name].append(np.concatenate(pieces))
+    tables = {}
+    for name, columns in by_metric.items():
+        measured, replicated = np.split(np.stack(columns, axis=1), [1])
+        replicated = np.where(np.isnan(replicated), measured, replicated)  # without a lesion it tells nothing
+        tables[name] = Replicates(measured[0], replicated, resampled.scarcer, resampled.freedom, resampled.seed)
+    return tables
+
+
+def shifted(table: Replicates, values: Float64[np.ndarray, " draws"]) -> Replicates:
+    """Replicates moved to where the exact values lie, by what the bins of a histogram cost."""
+    return replace(table, measured=values, resampled=table.resampled + (values - table.measured))
 
 
 def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Interval:
@@ -147,7 +155,7 @@ def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Inte
 
     estimate = min(max(table.mean, 0.0), 1.0)
     variance, freedom = variance_of(table)
-    bound = table.strata.scarcer * (3.0 if smooth else 1.0)
+    bound = table.scarcer * (3.0 if smooth else 1.0)
     of_one = float(table.resampled.var(axis=0).mean())
     spread = estimate * (1 - estimate)
     size = min(spread / of_one, bound) * of_one / variance if spread > 0 and of_one > 0 and variance > 0 else bound
@@ -185,14 +193,14 @@ def variance_of(table: Replicates) -> tuple[float, float]:
     of_groups = float(table.resampled.mean(axis=1).var())
     draws = len(table.measured)
     if draws == 1:
-        return of_groups, float(table.strata.freedom)
+        return of_groups, float(table.freedom)
     of_draws = float(table.measured.var(ddof=1)) / draws
     of_cells = max(float(table.resampled.var(axis=1, ddof=1).mean()) / draws - of_draws, 0.0)
     of_draws = max(of_draws - of_cells, 0.0)
     total = of_groups + of_draws
     if total == 0:
-        return 0.0, float(table.strata.freedom)
-    return total, total**2 / (of_groups**2 / table.strata.freedom + of_draws**2 / (draws - 1))
+        return 0.0, float(table.freedom)
+    return total, total**2 / (of_groups**2 / table.freedom + of_draws**2 / (draws - 1))
 
 
 def _wilson(estimate: float, size: float, factor: float) -> Interval:
@@ -201,19 +209,3 @@ def _wilson(estimate: float, size: float, factor: float) -> Interval:
     half = float(np.sqrt(squared * (estimate * (1 - estimate) + squared / 4))) / (1 + squared)
     low = 0.0 if estimate == 0 else max(centre - half, 0.0)  # exactly, whatever rounding makes of the sum
     return Interval(low, 1.0 if estimate == 1 else min(centre + half, 1.0))
-
-
-def _under_weights(
-    scores: Float[np.ndarray, " n"],
-    anomalous: Bool[np.ndarray, " n"],
-    weights: Float32[np.ndarray, "n replicates"],
-    metrics: Sequence[Metric],
-) -> dict[str, tuple[float, Float64[np.ndarray, " replicates"]]]:
-    ranked = ranking(scores, anomalous)
-    whole = weigh(ranked, np.ones(len(scores)))
-    parts: dict[str, list[Float[np.ndarray, " part"]]] = {metric.name: [] for metric in metrics}
-    for start in range(0, weights.shape[1], _REPLICATES_AT_ONCE):
-        curves = weigh(ranked, weights[:, start : start + _REPLICATES_AT_ONCE])
-        for metric in metrics:
-            parts[metric.name].append(metric.statistic(curves))
-    return {metric.name: (float(metric.statistic(whole)), np.concatenate(parts[metric.name])) for metric in metrics}

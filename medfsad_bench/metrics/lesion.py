@@ -8,8 +8,8 @@ that touch count as one, and nothing finer than lesions is defined of them, as t
     3 score      the same of maps and masks
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Real
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64, Real
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.detections import detections_of
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, label_regions
-from medfsad_bench.metrics.sensitivity_at_fp import LesionsAndFalsePositives, sensitivity_at_fp
+from medfsad_bench.metrics.sensitivity_at_fp import sensitivity_at_fp
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image; Camelyon16, and LUNA16 without its 1/8
 IMAGE_FPR = 0.05
@@ -48,15 +48,6 @@ class LesionRecord:
     image_peak: Float[np.ndarray, " n"]
     pointing: Float[np.ndarray, " n"]
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """As arrays by name, for an .npz file."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LesionRecord":
-        """The inverse of `arrays`."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
-
 
 def measure_lesions(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]]) -> LesionRecord:
     """The record of pairs of a map and its mask, one after the other, each at its mask's resolution.
@@ -77,34 +68,31 @@ def measure_lesions(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.nda
 
 def froc(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Float[np.ndarray, " replicates"]:
     """`froc_score` of a record under weights of the images."""
-    scored = LesionsAndFalsePositives(
+    return sensitivity_at_fp(
         record.lesion_detection,
         record.lesion_image,
         record.false_score,
         record.false_image,
-        np.ones(len(record.image_peak)),
+        weights,
+        counted=np.ones(len(record.image_peak)),
+        allowed=FALSE_POSITIVES,
     )
-    return sensitivity_at_fp(scored, weights, allowed=FALSE_POSITIVES)
 
 
 def lesion_sensitivity(
-    record: LesionRecord,
-    weights: Real[np.ndarray, "n replicates"],
-    *,
-    image_fpr: float = IMAGE_FPR,
-    lesions: Bool[np.ndarray, " lesions"] | None = None,
+    record: LesionRecord, weights: Real[np.ndarray, "n replicates"], *, image_fpr: float = IMAGE_FPR
 ) -> Float[np.ndarray, " replicates"]:
-    """`lesion_sensitivity_score` of a record under weights of the images, of some `lesions` alone if given."""
+    """`lesion_sensitivity_score` of a record under weights of the images."""
     without = np.isnan(record.pointing)
-    counted = np.ones(len(record.lesion_peak), dtype=bool) if lesions is None else lesions
-    scored = LesionsAndFalsePositives(
-        record.lesion_peak[counted],
-        record.lesion_image[counted],
+    return sensitivity_at_fp(
+        record.lesion_peak,
+        record.lesion_image,
         record.image_peak[without],
         np.flatnonzero(without),
-        without.astype(np.float64),
+        weights,
+        counted=without.astype(np.float64),
+        allowed=(image_fpr,),
     )
-    return sensitivity_at_fp(scored, weights, allowed=(image_fpr,))
 
 
 def pointing_game(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Float[np.ndarray, " replicates"]:
@@ -165,26 +153,17 @@ def pointing_game_score(maps: Maps, boxes: Masks) -> float:
 def _measure(image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> dict[str, np.ndarray]:
     check_maps([image], [mask])
     detected, false = detections_of(image, mask)
-    sizes, peaks = _lesions(image, mask)
+    regions, region_images = label_regions([mask])
+    peaks = np.full(len(region_images), -np.inf)
+    np.maximum.at(peaks, regions, image[mask])
     return {
-        "lesion_share": sizes / mask.size,
-        "lesion_peak": peaks.astype(np.float64),
+        "lesion_share": np.bincount(regions, minlength=len(region_images)) / mask.size,
+        "lesion_peak": peaks,
         "lesion_detection": detected.astype(np.float64),
         "false_score": false.astype(np.float64),
         "image_peak": np.array([image.max()], dtype=np.float64),
         "pointing": np.array([float(mask[image == image.max()].mean()) if mask.any() else np.nan]),
     }
-
-
-def _lesions(
-    image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
-) -> tuple[Int64[np.ndarray, " lesions"], Float[np.ndarray, " lesions"]]:
-    """Pixels of every lesion, and its highest score."""
-    regions, images = label_regions([mask])
-    sizes = np.bincount(regions, minlength=len(images))
-    peaks = np.full(len(images), -np.inf)
-    np.maximum.at(peaks, regions, image[mask])
-    return sizes, peaks
 
 
 def _of_maps(

@@ -10,7 +10,7 @@ catalogue that it stands in:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -56,12 +56,6 @@ def _by_name(*metrics: Metric) -> Mapping[str, Metric]:
     return MappingProxyType({metric.name: metric for metric in metrics})
 
 
-def _of_pixels(
-    statistic: Callable[[curve.Curve], Float[np.ndarray, "*replicates"]], c: score_histogram.PixelCurve
-) -> Float[np.ndarray, "*replicates"]:
-    return statistic(c.pixels)
-
-
 _ROC: Mapping[str, Any] = {"smooth": True, "has_effect_size": True, "source": "Mann and Whitney 1947; Bamber 1975"}
 _PRECISION: Mapping[str, Any] = {
     "smooth": True,
@@ -71,7 +65,6 @@ _OVERLAP: Mapping[str, Any] = {
     "smooth": True,
     "source": "Bergmann et al., IJCV 129 (2021), section 4.2; exact, all regions equal",
 }
-_PER_LESION = "own: one pixel above a threshold that one image in twenty without a lesion reaches"
 
 IMAGE_AUROC = Metric("image_auroc", "image AUROC", image.auroc_score, curve.auroc, **_ROC)
 IMAGE_METRICS = _by_name(
@@ -115,12 +108,12 @@ IMAGE_METRICS = _by_name(
     ),
 )
 PIXEL_CURVE_METRICS = _by_name(
-    Metric("pixel_auroc", "pixel AUROC", pixel.pixel_auroc_score, partial(_of_pixels, curve.auroc), **_ROC),
+    Metric("pixel_auroc", "pixel AUROC", pixel.pixel_auroc_score, curve.auroc, **_ROC),
     Metric(
         "pixel_average_precision",
         "pixel average precision",
         pixel.pixel_average_precision_score,
-        partial(_of_pixels, curve.average_precision),
+        curve.average_precision,
         **_PRECISION,
     ),
     Metric(
@@ -141,7 +134,7 @@ PIXEL_CURVE_METRICS = _by_name(
         "dice_max_oracle",
         "largest Dice (oracle)",
         pixel.dice_max_score,
-        partial(_of_pixels, curve.f1_max),
+        curve.f1_max,
         "Dice 1945, at the best threshold",
     ),
 )
@@ -164,15 +157,9 @@ LESION_SENSITIVITY = Metric(
     "lesion sensitivity at image FPR 5 %",
     lesion.lesion_sensitivity_score,
     lesion.lesion_sensitivity,
-    _PER_LESION,
+    "own: one pixel above a threshold that one image in twenty without a lesion reaches",
 )
-BOX_RECALL = Metric(
-    "box_recall_image_fpr05",
-    "box recall at image FPR 5 %",
-    lesion.lesion_sensitivity_score,
-    lesion.lesion_sensitivity,
-    _PER_LESION,
-)
+BOX_RECALL = replace(LESION_SENSITIVITY, name="box_recall_image_fpr05", title="box recall at image FPR 5 %")
 POINTING_GAME = Metric(
     "pointing_game",
     "pointing game",

@@ -126,12 +126,25 @@ def mean_over_targets(differences: Sequence[Difference], *, level: float = 0.95)
     if count == 1:
         return MeanDifference(differences[0], None)
     between = Measurement(mean, float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
-    return MeanDifference(_student(within, effect, level=level), _student(between, effect, level=level))
+    return MeanDifference(
+        difference_of(within, effect=effect, level=level), difference_of(between, effect=effect, level=level)
+    )
 
 
 def difference_of(measured: Measurement, *, effect: float | None = None, level: float = 0.95) -> Difference:
-    """A measured difference with its interval by Student's t."""
-    return _student(measured, effect, level=level)
+    """A measured difference with its interval by Student's t, within [-1, 1], as every metric is within [0, 1]."""
+    from scipy.stats import t
+
+    half = float(t.isf((1 - level) / 2, measured.freedom)) * measured.error
+    return Difference(
+        value=measured.value,
+        low=max(measured.value - half, -1.0),
+        high=min(measured.value + half, 1.0),
+        p=_p_value(measured, floor=0.0),
+        error=measured.error,
+        freedom=measured.freedom,
+        effect=effect,
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -168,31 +181,14 @@ def letters(names: Sequence[str], apart: Mapping[tuple[str, str], bool]) -> dict
         columns = [column for column in dict.fromkeys(split) if not any(column < wider for wider in split)]
     rank = {name: number for number, name in enumerate(names)}
     columns.sort(key=lambda column: sorted(rank[name] for name in column))
-    return {name: "".join(_letter(number) for number, column in enumerate(columns) if name in column) for name in names}
+    signs = [chr(ord("a") + number % 26) * (number // 26 + 1) for number in range(len(columns))]
+    return {
+        name: "".join(sign for sign, column in zip(signs, columns, strict=True) if name in column) for name in names
+    }
 
 
 def _without_both(column: frozenset[str], first: str, second: str) -> list[frozenset[str]]:
     return [column - {first}, column - {second}] if {first, second} <= column else [column]
-
-
-def _letter(number: int) -> str:
-    return chr(ord("a") + number % 26) * (number // 26 + 1)
-
-
-def _student(measured: Measurement, effect: float | None, *, level: float) -> Difference:
-    """Within [-1, 1], as every metric is within [0, 1]."""
-    from scipy.stats import t
-
-    half = float(t.isf((1 - level) / 2, measured.freedom)) * measured.error
-    return Difference(
-        value=measured.value,
-        low=max(measured.value - half, -1.0),
-        high=min(measured.value + half, 1.0),
-        p=_p_value(measured, floor=0.0),
-        error=measured.error,
-        freedom=measured.freedom,
-        effect=effect,
-    )
 
 
 def _p_value(measured: Measurement, *, floor: float) -> float:

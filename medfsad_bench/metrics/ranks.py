@@ -54,7 +54,11 @@ def pixel_ranks(maps: Maps, masks: Masks) -> PixelRanks:
     check_maps(maps, masks)
     normal = np.concatenate([image[~mask] for image, mask in zip(maps, masks, strict=True)])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
-    _check_classes(anomalous, normal)
+    if not (len(anomalous) and len(normal)):
+        missing = "normal" if len(anomalous) else "anomalous"
+        raise MetricError(
+            f"The masks hold no {missing} pixel, so pixel metrics are undefined; leave them out of the row."
+        )
     regions, region_images = label_regions(masks)
     order = np.argsort(-anomalous, kind="stable")
     distinct, inverse = np.unique(anomalous, return_inverse=True)
@@ -124,11 +128,3 @@ def _count_below(
 ) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
     rising = np.sort(values)
     return np.searchsorted(rising, marks, side="left"), np.searchsorted(rising, marks, side="right")
-
-
-def _check_classes(anomalous: Float[np.ndarray, " p"], normal: Float[np.ndarray, " m"]) -> None:
-    if not (len(anomalous) and len(normal)):
-        missing = "normal" if len(anomalous) else "anomalous"
-        raise MetricError(
-            f"The masks hold no {missing} pixel, so pixel metrics are undefined; leave them out of the row."
-        )

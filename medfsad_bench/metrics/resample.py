@@ -16,34 +16,41 @@ _MIXED = 3  # kind of a group with images of both classes
 
 
 @dataclass(frozen=True, slots=True)
-class Strata:
-    """The independent groups of a test set, and within which strata they are drawn.
+class Resampling:
+    """Resampled groups, and what they can tell.
 
     Attributes:
-        group: Group of an image, numbered from 0.
-        members: Per stratum the groups in it, at least two.
+        weights: Weight of every image in every replicate: the multiplicity of its group.
         scarcer: Groups with an image of the class that has fewer of them.
+        freedom: Degrees of freedom that the groups leave.
+        seed: Of the resampling.
     """
 
-    group: Int64[np.ndarray, " n"]
-    members: tuple[Int64[np.ndarray, " _"], ...]
+    weights: Float32[np.ndarray, "n replicates"]
     scarcer: int
-
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom that the groups leave."""
-        return sum(len(stratum) - 1 for stratum in self.members)
+    freedom: int
+    seed: int
 
 
-def strata_of(
-    groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], *, normal: Bool[np.ndarray, " n"] | None = None
-) -> Strata:
-    """Sort groups by the classes of their images. A group alone in its stratum joins another, as it can't be resampled.
+def resampling(
+    groups: Int64[np.ndarray, " n"],
+    anomalous: Bool[np.ndarray, " n"],
+    *,
+    normal: Bool[np.ndarray, " n"] | None = None,
+    replicates: int,
+    seed: int,
+) -> Resampling:
+    """Draw groups by the classes of their images. A group alone in its stratum joins another, as it can't be resampled.
+
+    Of the m groups of a stratum m - 1 are drawn with replacement and weighted by m / (m - 1): with m draws the variance
+    would come out short by (m - 1) / m, which matters at the sizes of medical test sets (Rao and Wu, JASA 83, 1988).
 
     Args:
         groups: Group of an image.
         anomalous: Whether the image holds something anomalous.
         normal: Whether it holds something normal; by default if it isn't anomalous. Pixels have images with both.
+        replicates: Number of resamplings.
+        seed: Of the resampling.
 
     Raises:
         MetricError: If the lengths differ or there are too few groups of a class.
@@ -59,22 +66,14 @@ def strata_of(
             f"Of {len(distinct)} groups {has_normal.sum()} hold normal and {has_anomalous.sum()} anomalous images; an "
             "interval over groups needs two of each and four in all. Leave it out of the row."
         )
-    return Strata(group, _strata(has_anomalous.astype(np.int64) + 2 * has_normal), scarcer)
-
-
-def group_weights(strata: Strata, *, replicates: int, seed: int) -> Float32[np.ndarray, "n replicates"]:
-    """Weight of every image in every replicate: the multiplicity of its group.
-
-    Of the m groups of a stratum m - 1 are drawn with replacement and weighted by m / (m - 1): with m draws the variance
-    would come out short by (m - 1) / m, which matters at the sizes of medical test sets (Rao and Wu, JASA 83, 1988).
-    """
-    weights = np.empty((int(strata.group.max()) + 1, replicates), dtype=np.float32)
+    strata = _strata(has_anomalous.astype(np.int64) + 2 * has_normal)
+    weights = np.empty((len(distinct), replicates), dtype=np.float32)
     rng = np.random.default_rng([seed, 0])
-    for members in strata.members:
+    for members in strata:
         size = len(members)
         drawn = rng.multinomial(size - 1, np.full(size, 1 / size), size=replicates)
         weights[members] = drawn.T * (size / (size - 1))
-    return np.asarray(weights[strata.group])
+    return Resampling(np.asarray(weights[group]), scarcer, len(distinct) - len(strata), seed)
 
 
 def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarray, "replicates draws"]:
@@ -85,7 +84,7 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
     return np.asarray(rng.multinomial(draws - 1, np.full(draws, 1 / draws), size=replicates) / (draws - 1))
 
 
-def _strata(kind: Int64[np.ndarray, " groups"]) -> tuple[Int64[np.ndarray, " _"], ...]:
+def _strata(kind: Int64[np.ndarray, " groups"]) -> list[Int64[np.ndarray, " _"]]:
     """Groups by kind; lone ones join each other, a single lone one joins the mixed or else the largest stratum.
 
     So every stratum that stands for the last groups of a class consists of groups that hold this class.
@@ -94,4 +93,4 @@ def _strata(kind: Int64[np.ndarray, " groups"]) -> tuple[Int64[np.ndarray, " _"]
     lone = kinds[sizes == 1]
     home = _MIXED if len(lone) == 1 and _MIXED in kinds[sizes > 1] else kinds[np.argmax(sizes)]
     merged = np.where(np.isin(kind, lone), lone[0] if len(lone) > 1 else home, kind)
-    return tuple(np.asarray(np.flatnonzero(merged == present)) for present in np.unique(merged))
+    return [np.asarray(np.flatnonzero(merged == present)) for present in np.unique(merged)]

@@ -15,6 +15,8 @@ from medfsad_bench.metrics import curve
 from medfsad_bench.metrics.pixel import overlap_gain
 from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below, label_regions
 
+_SAMPLE_PX = 2**22  # about as many normal pixels are looked at to place the edges
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreHistogram:
@@ -36,22 +38,20 @@ class ScoreHistogram:
 
 
 @dataclass(frozen=True, slots=True)
-class PixelCurve:
+class PixelCurve(curve.Curve):
     """Cumulative pixels over falling bins, under one weighting of the images or several.
 
     Attributes:
-        pixels: Counts of pixels.
         overlap: Per bin the summed overlap of regions (not cumulative).
         regions: Weight of all regions.
     """
 
-    pixels: curve.Curve
     overlap: Real[np.ndarray, "t *replicates"]
     regions: Real[np.ndarray, "*replicates"]
 
 
 def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHistogram:
-    """Count the pixels of every image in about `bins` bins, from which `pixel_replicate_all` resamples.
+    """Count the pixels of every image in about `bins` bins, from which pixel metrics are resampled.
 
     Takes 12 bytes × bins per image: 25 KiB at the default, whatever the image's size.
 
@@ -59,9 +59,8 @@ def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHisto
         MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
     """
     check_maps(maps, masks)
-    normal = np.concatenate([image[~mask][:: stride(maps)] for image, mask in zip(maps, masks, strict=True)])
-    anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
-    return histogram_at(zip(maps, masks, strict=True), quantile_edges(normal, anomalous, bins=bins))
+    step = max(sum(image.size for image in maps) // _SAMPLE_PX, 1)
+    return histogram_at(zip(maps, masks, strict=True), edges_of_maps(maps, masks, bins=bins, step=step))
 
 
 def histogram_at(
@@ -76,11 +75,6 @@ def histogram_at(
         np.concatenate([row.overlap for row in rows], dtype=np.float32),
         np.concatenate([row.regions for row in rows]),
     )
-
-
-def stride(maps: Maps, *, sample_px: int = 2**22) -> int:
-    """Step at which normal pixels are looked at to place the edges, so that they are about `sample_px`."""
-    return max(sum(image.size for image in maps) // sample_px, 1)
 
 
 def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -> ScoreHistogram:
@@ -101,18 +95,18 @@ def count_pixels(maps: Maps, masks: Masks, edges: Float[np.ndarray, " edges"]) -
     )
 
 
-def quantile_edges(
-    normal: Float[np.ndarray, " m"], anomalous: Float[np.ndarray, " p"], *, bins: int
-) -> Float[np.ndarray, " edges"]:
+def edges_of_maps(maps: Maps, masks: Masks, *, bins: int, step: int = 1) -> Float[np.ndarray, " edges"]:
     """Edges at quantiles: half of the anomalous pixels', a quarter of the normals', a quarter of the normals' top 10 %.
 
     A score that fills several bins gets one of its own, between itself and the next number, and costs no accuracy.
 
-    If one class has no pixel yet, the other places all edges.
+    If one class has no pixel yet, the other places all edges. Of the normal pixels every `step`-th is looked at.
 
     Raises:
         MetricError: If there is no pixel at all.
     """
+    normal = np.concatenate([image[~mask][::step] for image, mask in zip(maps, masks, strict=True)])
+    anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
     if not (len(normal) or len(anomalous)):
         raise MetricError("There is no pixel to place bins by; give at least one map that isn't empty.")
     normal, anomalous = (normal if len(normal) else anomalous), (anomalous if len(anomalous) else normal)
@@ -128,7 +122,7 @@ def quantile_edges(
 
 
 def coarser_edges(histogram: ScoreHistogram, *, bins: int) -> Float[np.ndarray, " edges"]:
-    """About `bins` of the edges of a histogram with one row, placed as `quantile_edges` places them."""
+    """About `bins` of the edges of a histogram with one row, placed as `edges_of_maps` places them."""
     shares = [np.cumsum(counts[0])[:-1] / counts[0].sum() for counts in (histogram.anomalous, histogram.normal)]
     tail = 1 - np.geomspace(0.1, 1 / max(float(histogram.normal.sum()), 20), bins // 4)
     indices = [
@@ -154,12 +148,12 @@ def pixel_curve(histogram: ScoreHistogram, weights: Real[np.ndarray, "n *replica
     if not (np.all(positives > 0) and np.all(negatives > 0)):
         raise MetricError("The weights leave the anomalous or the normal pixels empty; both are needed.")
     regions = np.asarray(histogram.regions @ weights)
-    return PixelCurve(curve.Curve(true_positives, false_positives, positives, negatives), overlap, regions)
+    return PixelCurve(true_positives, false_positives, positives, negatives, overlap, regions)
 
 
 def aupro(c: PixelCurve, *, fpr_limit: float) -> Float[np.ndarray, "*replicates"]:
     """AUPRO of a histogram."""
-    high = c.pixels.false_positives / c.pixels.negatives
+    high = c.false_positives / c.negatives
     low = np.concatenate([np.zeros_like(high[:1]), high[:-1]])
     return np.asarray((c.overlap * overlap_gain(low, high, fpr_limit=fpr_limit)).sum(axis=0) / c.regions)
 

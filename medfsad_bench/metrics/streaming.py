@@ -22,9 +22,11 @@ from medfsad_bench.metrics.score_histogram import (
     PixelCurve,
     ScoreHistogram,
     count_pixels,
+    edges_of_maps,
     pixel_curve,
-    quantile_edges,
 )
+
+_COUNTS = ("normal", "anomalous", "overlap", "regions")  # of a histogram: what adds up over images
 
 Image = tuple[Float[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]
 
@@ -90,9 +92,10 @@ def _count(
     low, high = np.inf, -np.inf
     for maps, masks in _chunks(images, chunk_px=chunk_px):
         if edges is None:
-            edges = _edges_of(maps, masks, bins=bins)
+            edges = edges_of_maps(maps, masks, bins=bins)
         part = count_pixels(maps, masks, edges)
-        total = part if total is None else _add(total, part)
+        sums = {} if total is None else {name: getattr(total, name) + getattr(part, name) for name in _COUNTS}
+        total = replace(part, **sums)
         low, high = min(low, *(float(m.min()) for m in maps)), max(high, *(float(m.max()) for m in maps))
     if total is None:
         raise MetricError("No image was given; pixel metrics need at least one map and its mask.")
@@ -116,14 +119,6 @@ def _chunks(
         yield maps, masks
 
 
-def _edges_of(
-    maps: list[Float[np.ndarray, "_ _"]], masks: list[Bool[np.ndarray, "_ _"]], *, bins: int
-) -> Float[np.ndarray, " edges"]:
-    pairs = list(zip(maps, masks, strict=True))
-    normal = np.concatenate([image[~mask] for image, mask in pairs])
-    return quantile_edges(normal, np.concatenate([image[mask] for image, mask in pairs]), bins=bins)
-
-
 def _edges_again(histogram: ScoreHistogram, low: float, high: float, *, bins: int) -> Float[np.ndarray, " edges"]:
     """Edges from what a first pass counted: bins are split in proportion to the pixels in them."""
     kind = histogram.edges.dtype.type
@@ -138,16 +133,6 @@ def _edges_again(histogram: ScoreHistogram, low: float, high: float, *, bins: in
     return np.unique(np.append(edges.astype(histogram.edges.dtype), ends[-1:]))
 
 
-def _add(total: ScoreHistogram, part: ScoreHistogram) -> ScoreHistogram:
-    return replace(
-        total,
-        normal=total.normal + part.normal,
-        anomalous=total.anomalous + part.anomalous,
-        overlap=total.overlap + part.overlap,
-        regions=total.regions + part.regions,
-    )
-
-
 def _one_value_each(histogram: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
     """Whether a bin can hold one number only, so that its ties are real."""
     next_up = np.nextafter(histogram.edges[:-1], np.asarray(np.inf, dtype=histogram.edges.dtype))
@@ -156,32 +141,28 @@ def _one_value_each(histogram: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
 
 def _auroc_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
     """½ Σ pᵦ nᵦ / (P N): a pair in one bin counts ½ and could count 0 or 1."""
-    pairs = _steps(c.pixels.true_positives) * _steps(c.pixels.false_positives)
-    return float(pairs[~exact].sum() / (2 * c.pixels.positives * c.pixels.negatives))
+    pairs = _steps(c.true_positives) * _steps(c.false_positives)
+    return float(pairs[~exact].sum() / (2 * c.positives * c.negatives))
 
 
 def _average_precision_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
     """Anomalous pixel i of p in a bin has a precision of (T + i) / (T + i + F + n) to (T + p) / (T + p + F)."""
-    gain, step = _steps(c.pixels.true_positives), _steps(c.pixels.false_positives)
-    reached, flagged = c.pixels.true_positives, c.pixels.true_positives + c.pixels.false_positives
+    from scipy.special import digamma
+
+    gain, step = _steps(c.true_positives), _steps(c.false_positives)
+    reached, flagged = c.true_positives, c.true_positives + c.false_positives
     some = (gain > 0) & ~exact
     gain, step, reached, flagged = gain[some], step[some], reached[some], flagged[some]
     value = gain * reached / flagged
     best = gain * reached / (flagged - step)
-    worst = gain - (flagged - reached) * _harmonic_between(flagged - gain, flagged)
-    return float(max((best - value).sum(), (value - worst).sum()) / c.pixels.positives)
-
-
-def _harmonic_between(low: Float[np.ndarray, " b"], high: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-    """Σ 1/k over low < k ≤ high."""
-    from scipy.special import digamma
-
-    return np.asarray(digamma(high + 1) - digamma(low + 1))
+    harmonic = digamma(flagged + 1) - digamma(flagged - gain + 1)  # Σ 1/k over flagged - gain < k ≤ flagged
+    worst = gain - (flagged - reached) * harmonic
+    return float(max((best - value).sum(), (value - worst).sum()) / c.positives)
 
 
 def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: float) -> float:
     """A pixel's false-positive rate lies between those of the bin's ends, and its gain falls with it."""
-    high = c.pixels.false_positives / c.pixels.negatives
+    high = c.false_positives / c.negatives
     low = np.append(0.0, high[:-1])
     spread = np.maximum(fpr_limit - low, 0) - np.maximum(fpr_limit - high, 0)
     return float((c.overlap * spread)[~exact].sum() / (fpr_limit * c.regions))
@@ -189,10 +170,10 @@ def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: 
 
 def _dice_error(c: PixelCurve) -> float:
     """Within a bin, all its anomalous pixels could come before its normal ones."""
-    reached = c.pixels.true_positives
-    before = np.append(0.0, c.pixels.false_positives[:-1])
-    best = (2 * reached / (c.pixels.positives + reached + before)).max()
-    return float(best - curve.f1_max(c.pixels))
+    reached = c.true_positives
+    before = np.append(0.0, c.false_positives[:-1])
+    best = (2 * reached / (c.positives + reached + before)).max()
+    return float(best - curve.f1_max(c))
 
 
 def _steps(cumulative: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:

@@ -1,9 +1,9 @@
 """DICOM, through pydicom and its decoder plugins: one frame as a person sees it."""
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers.dicom_grey import LookUpTable, functional_group, shown_grey
 from medfsad_bench.readers.dicom_privacy import privacy_notes
-from medfsad_bench.readers.picture import Intensity, Picture, check_size, grey_if_equal, one_line, to_8_bits
+from medfsad_bench.readers.picture import Intensity, Picture, check_size, decoding, grey_if_equal, one_line, to_8_bits
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SQUARE = 1e-3  # relative difference of the two spacings below which pixels count as square
@@ -33,17 +33,10 @@ def read_dicom(path: Path, *, intensity: Intensity, frame: int = 0) -> Picture:
     Raises:
         DownloadError: If it isn't DICOM, has no pixels, or can't be decoded.
     """
-    try:
-        with _quiet():
-            dataset = _open(path)
-            raw = _decode(path, dataset, frame)
-            return _picture(path, dataset, raw, intensity, frame)
-    except DownloadError:
-        raise
-    except Exception as error:  # contradictory LUTs, windows and palettes
-        raise DownloadError(
-            f"{path.name}: rescale, window or palette don't fit the pixels ({one_line(error)}). Download it again."
-        ) from error
+    with _quiet(), decoding(path.name, "rescale, window or palette don't fit the pixels"):
+        dataset = _open(path)
+        raw = _decode(path, dataset, frame)
+        return _picture(path, dataset, raw, intensity, frame)
 
 
 def read_header(path: Path) -> Dataset:
@@ -57,21 +50,18 @@ def read_header(path: Path) -> Dataset:
 
 
 def _picture(path: Path, dataset: Dataset, raw: np.ndarray, intensity: Intensity, frame: int) -> Picture:
-    notes: tuple[str, ...] = ()
-    window = ""
     if raw.ndim == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        pixels = grey_if_equal(_colour(dataset, raw))
+        shown = Picture(grey_if_equal(_colour(dataset, raw)))
     else:
         shown = shown_grey(path.name, dataset, raw, intensity, frame=frame)
-        pixels, window, notes = shown.pixels, shown.window, shown.notes
     spacing = _spacing(dataset, frame)
-    return Picture(
-        pixels=np.ascontiguousarray(pixels),
+    return replace(
+        shown,
+        pixels=np.ascontiguousarray(shown.pixels),
         spacing_mm=spacing,
-        window=window,
         transfer_syntax=_syntax_name(dataset),
         patient=str(dataset.get("PatientID", "") or ""),
-        warnings=notes + _aspect_notes(dataset, spacing),
+        warnings=shown.warnings + _aspect_notes(dataset, spacing),
         privacy=privacy_notes(dataset),
     )
 
@@ -85,15 +75,11 @@ def _open(path: Path) -> Dataset:
 
 
 def _read(path: Path, *, header_only: bool) -> Dataset:
-    try:
-        dataset: Dataset = dcmread(path, stop_before_pixels=header_only)
-    except InvalidDicomError:
-        return _forced(path, header_only=header_only)
-    except Exception as error:  # a damaged header fails in as many ways as there are value representations
-        raise DownloadError(
-            f"{path.name}: the DICOM header is damaged ({one_line(error)}). Download it again."
-        ) from error
-    return dataset
+    with decoding(path.name, "the DICOM header is damaged"):
+        try:
+            return dcmread(path, stop_before_pixels=header_only)
+        except InvalidDicomError:
+            return _forced(path, header_only=header_only)
 
 
 def _forced(path: Path, *, header_only: bool) -> Dataset:
@@ -115,9 +101,7 @@ def _quiet() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(before)
 

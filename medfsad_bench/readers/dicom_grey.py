@@ -5,29 +5,19 @@ Stored values are integers of few bits, so the pipeline is worked out once per v
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from pydicom import Dataset
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.readers.picture import Intensity, percentile_range, to_8_bits
+from medfsad_bench.readers.picture import Intensity, Picture, stated_range, to_8_bits
 
 _TABLE = 2**16  # values beyond which a table costs more than it saves
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Grey pixels, what mapped them, and what was noticed on the way."""
-
-    pixels: UInt8[np.ndarray, "*shape"]
-    window: str
-    notes: tuple[str, ...] = ()
-
-
-def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensity, *, frame: int) -> Shown:
-    """What a viewer shows of one frame of stored grey values.
+def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensity, *, frame: int) -> Picture:
+    """What a viewer shows of one frame of stored grey values, and what mapped them.
 
     Rescaled (Rescale Slope and Intercept or Modality LUT, of the frame where it has its own), windowed by the first VOI
     LUT or window (or by the manifest's), MONOCHROME1 inverted, padding black.
@@ -43,22 +33,20 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
         DownloadError: If floating-point values have no window, or LUT and window contradict the pixels.
     """
     stored = _stored(dataset, raw)
-    if stored.dtype.kind != "f" and stored.size:
-        lowest, highest = (0, 255) if stored.dtype == np.uint8 else (int(stored.min()), int(stored.max()))
-        if highest - lowest < _TABLE:
-            first = min(lowest, 0)
-            values = np.arange(first, highest + 1)
-            index = stored if first == 0 else stored.astype(np.int32) - first
-            of_pixels = _Modality(dataset, frame).of(values)
-            if intensity.mapping == "percentiles":  # over the pixels, not over the values that occur
-                shown = _shown(name, dataset, values, of_pixels, of_pixels[index], intensity, frame)
-            else:
-                shown = _shown(name, dataset, values, of_pixels, of_pixels, intensity, frame)
-            if stored.dtype == np.uint8 and np.array_equal(shown.pixels, values):
-                return Shown(stored, shown.window, shown.notes)
-            return Shown(np.take(shown.pixels, index), shown.window, shown.notes)
-    physical = _Modality(dataset, frame).of(stored)
-    return _shown(name, dataset, stored, physical, physical, intensity, frame)
+    entries, index = _table(stored)
+    physical = _Modality(dataset, frame).of(entries)
+    # Percentiles are taken over the pixels, not over the values that occur.
+    of_pixels = physical if index is None or intensity.mapping != "percentiles" else physical[index]
+    values, low, high, window, notes = _windowed(name, dataset, physical, of_pixels, intensity, frame)
+    pixels = to_8_bits(values, low, high)
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        pixels = 255 - pixels
+    if ends := _padding(dataset):
+        pixels = np.where((entries >= ends[0]) & (entries <= ends[1]), np.uint8(0), pixels)
+    if index is not None:
+        same = stored.dtype == np.uint8 and np.array_equal(pixels, entries)
+        pixels = stored if same else np.take(pixels, index)
+    return Picture(pixels, window=window, warnings=notes)
 
 
 def functional_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
@@ -83,27 +71,19 @@ def _stored(dataset: Dataset, raw: np.ndarray) -> np.ndarray:
 
 
 def _within(raw: np.ndarray, bits: int) -> bool:
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if raw.dtype.kind == "i" else (0, 2**bits - 1)
+    low, high = _bounds(bits, signed=raw.dtype.kind == "i")
     return raw.size == 0 or (int(raw.min()) >= low and int(raw.max()) <= high)
 
 
-def _shown(
-    name: str,
-    dataset: Dataset,
-    stored: np.ndarray,
-    values: Float[np.ndarray, "*shape"],
-    of_pixels: Float[np.ndarray, "*pixels"],
-    intensity: Intensity,
-    frame: int,
-) -> Shown:
-    values, low, high, window, notes = _windowed(name, dataset, values, of_pixels, intensity, frame)
-    pixels = to_8_bits(values, low, high)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-        pixels = 255 - pixels
-    ends = _padding(dataset)
-    if ends is not None:
-        pixels = np.where((stored >= ends[0]) & (stored <= ends[1]), np.uint8(0), pixels)
-    return Shown(pixels, window, notes)
+def _table(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values that may occur, and each pixel's index among them; without a table the pixels themselves and None."""
+    if stored.dtype.kind == "f" or not stored.size:
+        return stored, None
+    lowest, highest = (0, 255) if stored.dtype == np.uint8 else (int(stored.min()), int(stored.max()))
+    if highest - lowest >= _TABLE:
+        return stored, None
+    first = min(lowest, 0)
+    return np.arange(first, highest + 1), stored if first == 0 else stored.astype(np.int32) - first
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:
@@ -121,29 +101,21 @@ _Windowed = tuple[np.ndarray, float, float, str, tuple[str, ...]]
 def _windowed(
     name: str, dataset: Dataset, values: np.ndarray, of_pixels: np.ndarray, intensity: Intensity, frame: int
 ) -> _Windowed:
-    if intensity.mapping == "window":
-        if intensity.low is None or intensity.high is None:
-            raise DownloadError(f"{name}: mapping = 'window' needs low and high. Set both in the manifest.")
-        return values, intensity.low, intensity.high, f"window {intensity.low:g}/{intensity.high:g}", ()
-    if intensity.mapping == "percentiles":
-        low, high = percentile_range(of_pixels, intensity)
-        return values, low, high, f"percentiles = {low:g}/{high:g}", ()
+    if intensity.mapping != "display":
+        low, high = stated_range(name, of_pixels, intensity)
+        sign = " =" if intensity.mapping == "percentiles" else ""
+        return values, low, high, f"{intensity.mapping}{sign} {low:g}/{high:g}", ()
     if tables := dataset.get("VOILUTSequence"):
-        lut = LookUpTable(tables[0])
-        return (
-            lut.of(values),
-            0.0,
-            float(2**lut.bits - 1),
-            f"VOI LUT of {lut.bits} bits",
-            _first_of(len(tables), "LUTs"),
-        )
-    window = _first_window(functional_group(dataset, frame, "FrameVOILUTSequence") or dataset)
-    notes: tuple[str, ...] = ()
-    if window is not None:
-        centre, width, function, count = window
+        lut, notes = LookUpTable(tables[0]), _first_of(len(tables), "LUTs")
+        return lut.of(values), 0.0, float(2**lut.bits - 1), f"VOI LUT of {lut.bits} bits", notes
+    holder = functional_group(dataset, frame, "FrameVOILUTSequence") or dataset
+    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
+    notes = ()
+    if centres and widths:
+        centre, width, function = centres[0], widths[0], str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
         if width >= (1 if function == "LINEAR" else 1e-9):
             shown = _voi(name, values, centre, width, function)
-            return *shown, f"{function} {centre:g}/{width:g}", _first_of(count, "windows")
+            return *shown, f"{function} {centre:g}/{width:g}", _first_of(len(centres), "windows")
         notes = (f"window of width {width:g} ignored: PS3.3 C.11.2.1.2 allows none below 1",)
     if values.dtype.kind == "f" and "PixelData" not in dataset:
         raise DownloadError(
@@ -156,14 +128,6 @@ def _windowed(
 
 def _first_of(count: int, what: str) -> tuple[str, ...]:
     return (f"first of {count} {what} taken",) if count > 1 else ()
-
-
-def _first_window(holder: Dataset) -> tuple[float, float, str, int] | None:
-    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
-    if not centres or not widths:
-        return None
-    function = str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
-    return centres[0], widths[0], function, len(centres)
 
 
 def _numbers(value: object) -> list[float]:
@@ -190,9 +154,12 @@ def _stored_range(dataset: Dataset, frame: int) -> tuple[float, float]:
     modality = _Modality(dataset, frame)
     if modality.lut is not None:
         return 0.0, float(2**modality.lut.bits - 1)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    ends = modality.of(np.array([low, high], np.int64))
+    ends = modality.of(np.array(_bounds(bits, signed=bool(signed)), np.int64))
     return float(ends.min()), float(ends.max())
+
+
+def _bounds(bits: int, *, signed: bool) -> tuple[int, int]:
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 class _Modality:

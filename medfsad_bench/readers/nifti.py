@@ -1,6 +1,5 @@
 """NIfTI volumes, brought to RAS+ and shown the radiological way."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.readers.picture import Intensity, Picture, one_line, percentile_range, to_8_bits
+from medfsad_bench.readers.picture import Intensity, Picture, decoding, stated_range, to_8_bits
 
 MAX_VOXELS = 100_000_000  # 11 times a BraTS volume; in memory 1.2 GB for a moment
 _SAME_AFFINE_MM = 1e-2
@@ -19,23 +18,14 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A scalar volume whose axes run to the patient's right, anterior and superior.
+    """A scalar volume whose axes run to the patient's right, anterior and superior."""
 
-    Attributes:
-        array: Physical values (slope and intercept applied).
-        affine: From voxel indices to millimetres (RAS+).
-        spacing_mm: Along the three axes.
-        warnings: Traps that were noticed.
-        name: The file's name, for messages.
-        display: Values shown black and white where the file itself says so (colours), else None.
-    """
-
-    array: Float32[np.ndarray, "x y z"]
-    affine: Float64[np.ndarray, "4 4"]
-    spacing_mm: tuple[float, float, float]
-    warnings: tuple[str, ...]
-    name: str
-    display: tuple[float, float] | None = None
+    array: Float32[np.ndarray, "x y z"]  # physical values (slope and intercept applied)
+    affine: Float64[np.ndarray, "4 4"]  # from voxel indices to millimetres (RAS+)
+    spacing_mm: tuple[float, float, float]  # along the three axes
+    warnings: tuple[str, ...]  # traps that were noticed
+    name: str  # the file's, for messages
+    display: tuple[float, float] | None = None  # values shown black and white where the file says so (colours)
 
 
 def read_volume(path: Path) -> Volume:
@@ -49,23 +39,13 @@ def read_volume(path: Path) -> Volume:
     import nibabel as nib
 
     notes: list[str] = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded: Any = nib.load(path)
-            _check_size(path, loaded.shape)
-            image = nib.as_closest_canonical(nib.squeeze_image(loaded))
-            if image.ndim == 4:
-                notes.append(f"first of {image.shape[3]} volumes taken")
-                values = np.asarray(image.dataobj[..., 0])
-            else:
-                values = np.asarray(image.dataobj)
-    except DownloadError:
-        raise
-    except Exception as error:  # nibabel lets whatever zlib, NumPy and its own parsers raise escape
-        raise DownloadError(
-            f"{path.name}: no NIfTI volume that can be read ({one_line(error)}). Download it again."
-        ) from error
+    with decoding(path.name, "no NIfTI volume that can be read"):
+        loaded: Any = nib.load(path)
+        _check_size(path, loaded.shape)
+        image = nib.as_closest_canonical(nib.squeeze_image(loaded))
+        if image.ndim == 4:
+            notes.append(f"first of {image.shape[3]} volumes taken")
+        values = np.asarray(image.dataobj[..., 0] if image.ndim == 4 else image.dataobj)
     display = None
     if values.dtype.names and {"R", "G", "B"} <= set(values.dtype.names):
         channels = np.stack([values[name] for name in "RGB"], axis=-1)
@@ -94,16 +74,9 @@ def read_volume_mask(path: Path, like: Volume) -> Bool[np.ndarray, "x y z"]:
         DownloadError: If it can't be read or doesn't overlap.
     """
     mask = read_volume(path)
-    same = mask.array.shape == like.array.shape and np.allclose(mask.affine, like.affine, atol=_SAME_AFFINE_MM)
-    if same:
+    if mask.array.shape == like.array.shape and np.allclose(mask.affine, like.affine, atol=_SAME_AFFINE_MM):
         return np.asarray(mask.array != 0, bool)
-    resampled = _resampled(mask, like)
-    if resampled is None:
-        raise DownloadError(
-            f"{path.name}: the mask doesn't overlap with {like.name}. Expected the same patient and space; "
-            "download both again."
-        )
-    return resampled
+    return _resampled(mask, like)
 
 
 def display_range(volume: Volume, intensity: Intensity) -> tuple[float, float]:
@@ -112,11 +85,9 @@ def display_range(volume: Volume, intensity: Intensity) -> tuple[float, float]:
     Raises:
         DownloadError: If the manifest states no range: NIfTI has no display window of its own.
     """
-    if intensity.mapping == "percentiles":
-        return percentile_range(volume.array, intensity)
-    if intensity.mapping == "window" and intensity.low is not None and intensity.high is not None:
-        return intensity.low, intensity.high
-    if intensity.mapping == "display" and volume.display is not None:
+    if intensity.mapping != "display":
+        return stated_range(volume.name, volume.array, intensity)
+    if volume.display is not None:
         return volume.display
     raise DownloadError(
         f"{volume.name}: a NIfTI volume has no display window of its own. Expected mapping = 'window' or "
@@ -159,7 +130,7 @@ def _upright(plane: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(plane.T[::-1, ::-1])
 
 
-def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
+def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"]:
     import SimpleITK as sitk
 
     resampler = sitk.ResampleImageFilter()
@@ -174,7 +145,10 @@ def _resampled(mask: Volume, like: Volume) -> Bool[np.ndarray, "x y z"] | None:
     resampler.SetReferenceImage(_itk(like, sitk))
     labels = sitk.GetArrayFromImage(resampler.Execute(_itk(mask, sitk))).transpose(2, 1, 0)
     if (labels < 0).all():
-        return None
+        raise DownloadError(
+            f"{mask.name}: the mask doesn't overlap with {like.name}. Expected the same patient and space; "
+            "download both again."
+        )
     return np.asarray(labels > 0, bool)
 
 

@@ -1,5 +1,8 @@
 """What every reader returns, and the two steps that all share: mapping to 8 bits and resizing."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from medfsad_bench.errors import DownloadError
+from medfsad_bench.errors import DownloadError, MedfsadError
 
 MAX_PIXELS = 100_000_000  # a whole-slide image isn't a picture; anything larger is a decompression bomb
 
@@ -32,25 +35,32 @@ class Intensity:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture as a person sees it, at its original size.
+    """A picture as a person sees it, at its original size."""
 
-    Attributes:
-        pixels: 8 bits; grey where all channels are equal.
-        spacing_mm: Between rows and between columns, where the file tells.
-        window: What mapped stored values to 8 bits; empty for 8-bit rasters.
-        transfer_syntax: DICOM's name of it; empty otherwise.
-        patient: DICOM PatientID; empty otherwise.
-        warnings: Traps that were noticed.
-        privacy: Names of header fields that may say who the patient is.
+    pixels: Pixels  # 8 bits; grey where all channels are equal
+    spacing_mm: tuple[float, float] | None = None  # between rows and between columns, where the file tells
+    window: str = ""  # what mapped stored values to 8 bits; empty for 8-bit rasters
+    transfer_syntax: str = ""  # DICOM's name of it; empty otherwise
+    patient: str = ""  # DICOM PatientID; empty otherwise
+    warnings: tuple[str, ...] = ()  # traps that were noticed
+    privacy: tuple[str, ...] = ()  # names of header fields that may say who the patient is
+
+
+@contextmanager
+def decoding(name: str, fault: str) -> Iterator[None]:
+    """Hush a decoder's warnings; decoders and parsers raise whatever they like, and all of it is the file's fault.
+
+    Raises:
+        DownloadError: `name`: `fault` (what the decoder says).
     """
-
-    pixels: Pixels
-    spacing_mm: tuple[float, float] | None = None
-    window: str = ""
-    transfer_syntax: str = ""
-    patient: str = ""
-    warnings: tuple[str, ...] = ()
-    privacy: tuple[str, ...] = ()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MedfsadError:
+        raise
+    except Exception as error:
+        raise DownloadError(f"{name}: {fault} ({one_line(error)}). Download it again.") from error
 
 
 def one_line(error: BaseException) -> str:
@@ -82,8 +92,21 @@ def to_8_bits(values: Float[np.ndarray, "*shape"], low: float, high: float) -> U
     return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def percentile_range(values: Float[np.ndarray, "*shape"], intensity: Intensity) -> tuple[float, float]:
-    """Physical range of the percentiles `low` and `high` over the non-zero finite values."""
+def stated_range(name: str, values: Float[np.ndarray, "*shape"], intensity: Intensity) -> tuple[float, float]:
+    """Physical values shown black and white where the manifest states a window or percentiles.
+
+    Args:
+        name: The file's, for messages.
+        values: Percentiles are taken over the non-zero finite ones.
+        intensity: Any mapping but `display`.
+
+    Raises:
+        DownloadError: If a window lacks an end.
+    """
+    if intensity.mapping == "window":
+        if intensity.low is None or intensity.high is None:
+            raise DownloadError(f"{name}: mapping = 'window' needs low and high. Set both in the manifest.")
+        return intensity.low, intensity.high
     kept = values[np.isfinite(values) & (values != 0)]
     if kept.size == 0:
         return 0.0, 1.0

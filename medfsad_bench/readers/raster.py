@@ -1,6 +1,5 @@
 """PNG, JPEG, TIFF and the like, through Pillow."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ from medfsad_bench.readers.picture import (
     Intensity,
     Picture,
     check_size,
+    decoding,
     grey_if_equal,
-    one_line,
-    percentile_range,
+    stated_range,
     to_8_bits,
 )
 
@@ -29,8 +28,7 @@ def read_raster(path: Path, *, intensity: Intensity) -> Picture:
     """
     image, notes = _open(path)
     if image.mode in _DEEP:
-        pixels, window, note = _deep(path, np.asarray(image), image.mode, intensity)
-        return Picture(pixels, window=window, warnings=(*notes, note))
+        return _deep(path, image, notes, intensity)
     if image.mode == "1":
         image = image.convert("L")
     if "A" in image.getbands() or "transparency" in image.info:
@@ -42,11 +40,12 @@ def read_raster(path: Path, *, intensity: Intensity) -> Picture:
         image = image.convert("RGB")
     pixels = np.asarray(image)
     pixels = pixels if pixels.ndim == 2 else grey_if_equal(pixels)
-    if intensity.mapping != "display":
-        low, high = _range(path, pixels.astype(np.float64), intensity)
-        pixels = to_8_bits(pixels.astype(np.float64), low, high)
-        return Picture(pixels, window=f"{intensity.mapping} {low:g}/{high:g}", warnings=tuple(notes))
-    return Picture(pixels, warnings=tuple(notes))
+    if intensity.mapping == "display":
+        return Picture(pixels, warnings=tuple(notes))
+    values = pixels.astype(np.float64)
+    low, high = stated_range(path.name, values, intensity)
+    window = f"{intensity.mapping} {low:g}/{high:g}"
+    return Picture(to_8_bits(values, low, high), window=window, warnings=tuple(notes))
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
@@ -62,9 +61,8 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
 
 def _open(path: Path) -> tuple[Image.Image, list[str]]:
     notes: list[str] = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with decoding(path.name, "the image is damaged or cut short"):
+        try:
             with Image.open(path) as image:
                 check_size(path.name, image.width, image.height)
                 if getattr(image, "is_animated", False):  # counting all of them could take for ever
@@ -74,45 +72,33 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
                 if upright.size != image.size:
                     notes.append("rotated as EXIF says")
                 return upright.copy(), notes
-    except UnidentifiedImageError as error:
-        raise DownloadError(
-            f"{path.name}: no DICOM file and no image that Pillow knows. Expected DICOM, PNG, JPEG or TIFF; remove or "
-            "convert it."
-        ) from error
-    except FileNotFoundError as error:
-        raise DownloadError(
-            f"{path.name}: the file is missing from {path.parent.name}/. Complete the download."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise DownloadError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
-    except DownloadError:
-        raise
-    except Exception as error:  # Pillow's parsers let whatever damaged bytes lead to escape
-        raise DownloadError(
-            f"{path.name}: the image is damaged or cut short ({one_line(error)}). Download it again."
-        ) from error
-
-
-def _deep(path: Path, values: np.ndarray, mode: str, intensity: Intensity) -> tuple[np.ndarray, str, str]:
-    if intensity.mapping == "display":
-        if mode == "F":
+        except UnidentifiedImageError as error:
             raise DownloadError(
-                f"{path.name}: floating-point pixels have no display range. Expected 8 or 16 bits, or a manifest with "
-                "mapping = 'window' or 'percentiles'."
-            )
+                f"{path.name}: no DICOM file and no image that Pillow knows. Expected DICOM, PNG, JPEG or TIFF; remove "
+                "or convert it."
+            ) from error
+        except FileNotFoundError as error:
+            raise DownloadError(
+                f"{path.name}: the file is missing from {path.parent.name}/. Complete the download."
+            ) from error
+        except Image.DecompressionBombError as error:
+            raise DownloadError(f"{path.name}: {error} Expected an ordinary image; remove it.") from error
+
+
+def _deep(path: Path, image: Image.Image, notes: list[str], intensity: Intensity) -> Picture:
+    values = np.asarray(image)
+    if intensity.mapping != "display":
+        low, high = stated_range(path.name, values.astype(np.float64), intensity)
+    elif image.mode != "F":
         low, high = 0.0, 65535.0
     else:
-        low, high = _range(path, values.astype(np.float64), intensity)
-    note = f"{mode} scaled to 8 bits"
+        raise DownloadError(
+            f"{path.name}: floating-point pixels have no display range. Expected 8 or 16 bits, or a manifest with "
+            "mapping = 'window' or 'percentiles'."
+        )
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # once per value, not once per pixel
-        table = to_8_bits(np.arange(2**16, dtype=np.float64), low, high)
-        return table[values], f"{intensity.mapping} {low:g}/{high:g}", note
-    return to_8_bits(values.astype(np.float64), low, high), f"{intensity.mapping} {low:g}/{high:g}", note
-
-
-def _range(path: Path, values: np.ndarray, intensity: Intensity) -> tuple[float, float]:
-    if intensity.mapping == "percentiles":
-        return percentile_range(values, intensity)
-    if intensity.low is None or intensity.high is None:
-        raise DownloadError(f"{path.name}: mapping = 'window' needs low and high. Set both in the manifest.")
-    return intensity.low, intensity.high
+        pixels = to_8_bits(np.arange(2**16, dtype=np.float64), low, high)[values]
+    else:
+        pixels = to_8_bits(values.astype(np.float64), low, high)
+    window = f"{intensity.mapping} {low:g}/{high:g}"
+    return Picture(pixels, window=window, warnings=(*notes, f"{image.mode} scaled to 8 bits"))

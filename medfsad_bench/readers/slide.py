@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from medfsad_bench.errors import DownloadError, MedfsadError
-from medfsad_bench.readers.picture import Picture, grey_if_equal, one_line
+from medfsad_bench.readers.picture import Picture, decoding, grey_if_equal
 
 _40X_UM = (0.15, 0.35)  # micrometres per pixel that pass for 40x
 
@@ -27,20 +27,17 @@ def read_patches(path: Path, regions: Iterable[tuple[int, int, int]]) -> Iterato
             "Whole slides need tiffslide, which isn't installed. Run `pip install 'medfsad[wsi]'` and the same command "
             "again."
         ) from error
-    try:
-        with TiffSlide(path) as slide:
-            spacing_mm = _spacing(path, slide.properties)
-            width, height = slide.dimensions
-            for left, top, edge in regions:
-                _check_inside(path, (left, top, edge), width, height)
-                pixels = np.asarray(slide.read_region((left, top), 0, (edge, edge)).convert("RGB"))
-                yield Picture(grey_if_equal(pixels), spacing_mm=spacing_mm)
-    except MedfsadError:
-        raise
-    except Exception as error:  # tifffile and its codecs raise whatever they like
-        raise DownloadError(
-            f"{path.name}: no whole slide that can be read ({one_line(error)}). Download it again."
-        ) from error
+    with decoding(path.name, "no whole slide that can be read"), TiffSlide(path) as slide:
+        spacing_mm = _spacing(path, slide.properties)
+        width, height = slide.dimensions
+        for left, top, edge in regions:
+            if left < 0 or top < 0 or left + edge > width or top + edge > height:
+                raise DownloadError(
+                    f"{path.name}: the patch at {left}, {top} lies outside of {width} × {height} px. Expected a slide "
+                    "at 40x; download it again."
+                )
+            pixels = np.asarray(slide.read_region((left, top), 0, (edge, edge)).convert("RGB"))
+            yield Picture(grey_if_equal(pixels), spacing_mm=spacing_mm)
 
 
 def polygon_mask(
@@ -55,15 +52,6 @@ def polygon_mask(
     for corners, value in [(c, 1) for c in polygons] + [(c, 0) for c in holes]:
         draw.polygon([(x - left, y - top) for x, y in corners], fill=value)
     return np.asarray(mask, bool)
-
-
-def _check_inside(path: Path, region: tuple[int, int, int], width: int, height: int) -> None:
-    left, top, edge = region
-    if left < 0 or top < 0 or left + edge > width or top + edge > height:
-        raise DownloadError(
-            f"{path.name}: the patch at {left}, {top} lies outside of {width} × {height} px. Expected a slide at 40x; "
-            "download it again."
-        )
 
 
 def _spacing(path: Path, properties: object) -> tuple[float, float] | None:

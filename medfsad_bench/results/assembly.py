@@ -1,22 +1,33 @@
 """The one place where a row is put together: from what was measured, when a run ends and whenever it is recomputed."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medfsad_bench import __version__
 from medfsad_bench.estimates.of_run import estimates_of_run
-from medfsad_bench.results.protocol_checks import checks_of_measurements, checks_of_target
-from medfsad_bench.results.row import Row, target_facts
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
+from medfsad_bench.results.protocol_checks import (
+    NOT_STRICT,
+    check_episodes,
+    check_reruns,
+    check_scores,
+    check_supports,
+    check_target,
+    partners_of,
+)
+from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements
 from medfsad_bench.store import Dataset
+from medfsad_bench.store.composition import compositions
 
 
 def assemble_row(
     measured: Measurements,
     dataset: Dataset,
     *,
-    absent: Mapping[str, str],
+    no_pixels: str,
     has_seen: Sequence[str],
     unknown_training: str = "",
     **facts: Any,
@@ -26,21 +37,40 @@ def assemble_row(
     Args:
         measured: What the run measured.
         dataset: The target.
-        absent: Metrics that can't be had, with the reason.
+        no_pixels: Why there are no pixel estimates; empty if there are.
         has_seen: Public sets behind the method's weights.
         unknown_training: Why it can't be known what the method was trained on; empty if it can.
         facts: The row's other fields by name: method, protocol, sources, shots, draws, seed, clocks, ….
     """
-    target = target_facts(dataset, measured.queries)
-    computed = _computed(measured, {**facts, **target}, absent)
-    of_target = checks_of_target(
-        dataset, method=facts["method"], sources=list(facts["sources"]), has_seen=has_seen, unknown=unknown_training
+    attributes = dataset.attributes
+    copied = ("benchmark", "organ", "modality", "size_px", "membership_digest", "content_digest")
+    queries = measured.scores[measured.scores["draw"] == 0]
+    classes = zip(queries["anomalous"], queries["group"], strict=True)
+    made_of = compositions(("test", anomalous, group) for anomalous, group in classes)
+    facts |= {
+        **{name: attributes[name] for name in copied},
+        "allowed": tuple(json.loads(attributes["allowed"])),
+        "target": dataset.name,
+        "target_version": attributes["version"],
+        "n_normal": int((~queries["anomalous"]).sum()),
+        "n_anomalous": int(queries["anomalous"].sum()),
+        "n_groups": int(queries["group"].nunique()),
+        "effective_groups": {key.removeprefix("test "): of_class.effective_groups for key, of_class in made_of.items()},
+    }
+    metrics = BOX_METRICS if attributes["mask_kind"] == "box" else PIXEL_METRICS
+    computed = _computed(measured, facts, dict.fromkeys(metrics, no_pixels) if no_pixels else {})
+    unseen = check_target(
+        target=dataset.name,
+        method=facts["method"],
+        sources=list(facts["sources"]),
+        has_seen=has_seen,
+        partners=partners_of(dataset.name, json.loads(attributes["held_out_with"])),
+        unknown=unknown_training,
     )
     return Row(
-        **target,
         **facts,
-        **{**computed, "checks": {**computed["checks"], **of_target}},
-        has_seen_target=of_target["unseen"].startswith("flagged"),
+        **{**computed, "checks": {**computed["checks"], **unseen, **check_episodes(dataset)}},
+        has_seen_target=unseen["unseen"].startswith("flagged"),
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
@@ -58,20 +88,14 @@ def reassembled(row: Row, measured: Measurements) -> Row:
 
 def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a row that follow from what was measured."""
-    estimates = estimates_of_run(
-        measured.scores,
-        measured.pixels,
-        measured.calibration,
-        target=facts["target"],
-        seed=facts["seed"],
-        absent=dict(absent),
-    )
-    checks = checks_of_measurements(
-        measured,
-        target=facts["target"],
-        protocol=facts["protocol"],
-        queries=facts["n_normal"] + facts["n_anomalous"],
-        draws=facts["draws"],
-        seed=facts["seed"],
-    )
-    return {**estimates.fields(), "checks": checks}
+    scores, calibration = measured.scores, measured.calibration
+    target, seed = facts["target"], facts["seed"]
+    estimates = estimates_of_run(scores, measured.pixels, calibration, target=target, seed=seed, absent=absent)
+    count = facts["n_normal"] + facts["n_anomalous"]
+    groups = calibration.loc[calibration["set"] == target, "group"].tolist()
+    checks = {
+        **check_scores(scores, queries=count, draws=facts["draws"], seed=seed),
+        **(check_reruns(measured.reruns, scores) if facts["protocol"] == "strict" else NOT_STRICT),
+        **check_supports(groups, scores),
+    }
+    return {**estimates, "checks": checks}

@@ -11,7 +11,6 @@
 The outcome of a check is "passed", "not checked: why", "flagged: why", or the fault in one line.
 """
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,41 +18,21 @@ import pandas as pd
 
 from medfsad_bench.manifest import all_manifests, ids_digest
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.results.run_folder import Measurements
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.integrity import membership_digest
 
 PASSED = "passed"
-RERUNS = ("order", "batch", "duplicates")
+RERUNS = {  # by check, what a score must not depend on
+    "order": "the order of the queries",
+    "batch": "the other images of the batch",
+    "duplicates": "duplicates among the queries",
+}
+NOT_STRICT = dict.fromkeys(RERUNS, "not checked: protocol published")
 # Of the scores' spread, and of their size. Float32 in another order of summation, and what a softmax over supports that
 # are nearly tied makes of it (1.6e-3 of the spread was seen), is no dependence; maps smoothed across a batch move
 # scores by a good part of it. A shift of normally distributed scores by 1e-2 of it moves an AUROC by less than 3e-3.
 _SPREAD, _FLOAT = 1e-2, 1e-6
 _SHUFFLES = 200
-
-
-def checks_of_measurements(
-    measured: Measurements, *, target: str, protocol: str, queries: int, draws: int, seed: int
-) -> dict[str, str]:
-    """The checks that anyone can repeat from what a run has kept."""
-    strict = protocol == "strict"
-    own = measured.calibration["set"] == target
-    return {
-        **check_scores(measured.scores, queries=queries, draws=draws, seed=seed),
-        **(check_reruns(measured.reruns, measured.scores) if strict else dict.fromkeys(RERUNS, _NOT_STRICT)),
-        **check_supports(measured.calibration.loc[own, "group"].tolist(), measured.scores),
-    }
-
-
-def checks_of_target(
-    dataset: Dataset, *, method: str, sources: Sequence[str], has_seen: Sequence[str], unknown: str = ""
-) -> dict[str, str]:
-    """The checks that need the prepared file of the target and the training of the method; see `check_target`."""
-    partners = partners_of(dataset.name, json.loads(dataset.attributes["held_out_with"]))
-    unseen = check_target(
-        target=dataset.name, method=method, sources=sources, has_seen=has_seen, partners=partners, unknown=unknown
-    )
-    return {**unseen, **check_episodes(dataset)}
 
 
 def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 0) -> dict[str, str]:
@@ -65,7 +44,14 @@ def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 
         draws: Number of support draws.
         seed: Of the shuffles.
     """
-    outcomes = {"count": _count(scores, queries=queries, draws=draws)}
+    outcomes = {"count": PASSED}
+    counts = scores.groupby("draw")["index"].agg(["size", "nunique"])
+    wrong = counts[(counts["size"] != queries) | (counts["nunique"] != queries)]
+    if len(counts) != draws:
+        outcomes["count"] = f"scores of {len(counts)} draws, expected {draws}"
+    elif len(wrong):
+        scored, unique = wrong.iloc[0]
+        outcomes["count"] = f"draw {wrong.index[0]}: {scored} scores of {unique} queries, expected {queries} of each"
     values = scores["score"].to_numpy(float)
     bad = int((~np.isfinite(values)).sum())
     outcomes["finite"] = f"{bad} of {len(values)} scores aren't finite" if bad else PASSED
@@ -89,7 +75,7 @@ def check_reruns(reruns: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     allowed = max(_SPREAD * spread, _FLOAT * float(scores["score"].abs().max()))
     both = reruns.merge(scores[["draw", "index", "score"]], on=["draw", "index"], suffixes=("", "_first"))
     outcomes = {}
-    for rerun in RERUNS:
+    for rerun, company in RERUNS.items():
         part = both[both["rerun"] == rerun]
         apart = (part["score"] - part["score_first"]).abs()
         if not len(part) or len(part) != int((reruns["rerun"] == rerun).sum()):
@@ -98,7 +84,7 @@ def check_reruns(reruns: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
             outcomes[rerun] = PASSED
         else:
             outcomes[rerun] = (
-                f"scores depend on {_COMPANY[rerun]}: of {len(part)} scored again {int((apart > allowed).sum())} "
+                f"scores depend on {company}: of {len(part)} scored again {int((apart > allowed).sum())} "
                 f"differ, by up to {apart.max():.3g} (allowed {allowed:.1g})"
             )
     return outcomes
@@ -162,25 +148,6 @@ def partners_of(target: str, declared: Sequence[str] = ()) -> tuple[str, ...]:
     own = manifests[target].held_out_with if target in manifests else ()
     others = (name for name, manifest in manifests.items() if target in manifest.held_out_with)
     return tuple(sorted({*declared, *own, *others} - {target}))
-
-
-_NOT_STRICT = "not checked: protocol published"
-_COMPANY = {
-    "order": "the order of the queries",
-    "batch": "the other images of the batch",
-    "duplicates": "duplicates among the queries",
-}
-
-
-def _count(scores: pd.DataFrame, *, queries: int, draws: int) -> str:
-    counts = scores.groupby("draw")["index"].agg(["size", "nunique"])
-    if len(counts) != draws:
-        return f"scores of {len(counts)} draws, expected {draws}"
-    off = counts[(counts["size"] != queries) | (counts["nunique"] != queries)]
-    if len(off):
-        first = off.iloc[0]
-        return f"draw {off.index[0]}: {first['size']} scores of {first['nunique']} queries, expected {queries} of each"
-    return PASSED
 
 
 def _shuffled(scores: pd.DataFrame, *, seed: int) -> str:

@@ -6,16 +6,13 @@ Schema 2 names what schema 1 called `contaminated`, `lint` and `operating`; rows
 import json
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.thresholds import Threshold
 from medfsad_bench.info import HoldOut, Protocol
-from medfsad_bench.store import Dataset
-from medfsad_bench.store.composition import FEWEST_EFFECTIVE_GROUPS, table_compositions
+from medfsad_bench.store.composition import FEWEST_EFFECTIVE_GROUPS
 
 ROW_SCHEMA = 2
 
@@ -99,28 +96,6 @@ class Row(BaseModel):
         if not self.contaminated_supports:
             del content["contaminated_supports"]
         return content
-
-
-def target_facts(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, Any]:
-    """What a row says of its target, by the row's names; `rows` are the test rows."""
-    attributes, test = dataset.attributes, dataset.table.iloc[rows]
-    return {
-        "benchmark": attributes["benchmark"],
-        "allowed": tuple(json.loads(attributes["allowed"])),
-        "target": dataset.name,
-        "target_version": attributes["version"],
-        "organ": attributes["organ"],
-        "modality": attributes["modality"],
-        "size_px": attributes["size_px"],
-        "membership_digest": attributes["membership_digest"],
-        "content_digest": attributes["content_digest"],
-        "n_normal": int((test["label"] == 0).sum()),
-        "n_anomalous": int((test["label"] == 1).sum()),
-        "n_groups": int(test["group"].nunique()),
-        "effective_groups": {
-            key.removeprefix("test "): made_of.effective_groups for key, made_of in table_compositions(test).items()
-        },
-    }
 
 
 def parse_row(text: str, *, where: str) -> Row:

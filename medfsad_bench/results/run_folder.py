@@ -32,8 +32,8 @@ from jaxtyping import Float32, Int64
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import PixelDraw, read_pixels, write_pixels
 from medfsad_bench.files import whole, write_json
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.row import Row, parse_row
+from medfsad_bench.results.tables import DrawScores
 
 _ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
 _SCORES, _CALIBRATION, _RERUNS = "scores.parquet", "calibration.parquet", "reruns.parquet"
@@ -56,11 +56,6 @@ class Measurements:
     calibration: pd.DataFrame
     reruns: pd.DataFrame
     pixels: tuple[PixelDraw, ...] = ()
-
-    @property
-    def queries(self) -> Int64[np.ndarray, " n"]:
-        """Rows of the queries in the prepared file."""
-        return self.scores.loc[self.scores["draw"] == 0, "index"].to_numpy(np.int64)
 
 
 class RunFolder:
@@ -106,22 +101,13 @@ class RunFolder:
         with (self.path / _LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def keep_draw(self, number: int, draw: DrawScores) -> None:
-        """Leave a finished draw on disk, so that a broken run goes on with the next one."""
-        _write_arrays(self._draw(number), draw.arrays())
+    def keep(self, stage: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Leave on disk what is finished of `draws` or `epochs`, so that a broken run goes on with the next one."""
+        _write_arrays(self.path / stage / f"{number:04d}.npz", arrays)
 
-    def kept_draw(self, number: int) -> DrawScores | None:
-        """A draw that was finished before; None if it wasn't."""
-        path = self._draw(number)
-        return DrawScores.of_arrays(_read_arrays(path)) if path.is_file() else None
-
-    def keep_epoch(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Leave on disk what an epoch's weights made of the test set."""
-        _write_arrays(self.path / "epochs" / f"{number:04d}.npz", arrays)
-
-    def kept_epochs(self) -> dict[int, dict[str, np.ndarray]]:
-        """What was kept of each epoch, in their order."""
-        return {int(path.stem): _read_arrays(path) for path in sorted((self.path / "epochs").glob("[0-9]*.npz"))}
+    def kept(self, stage: str) -> dict[int, dict[str, np.ndarray]]:
+        """What was kept of each of the `draws` or `epochs`, in their order."""
+        return {int(path.stem): _read_arrays(path) for path in sorted((self.path / stage).glob("[0-9]*.npz"))}
 
     def save_maps(self, number: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:
         """Keep the smoothed maps of a draw; `rows` are those of the queries."""
@@ -160,7 +146,8 @@ class RunFolder:
                 table.to_parquet(temporary, index=False)
         weights = [draw.support for draw in draws if draw.support is not None]
         if weights:
-            _write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": measured.queries})
+            rows = measured.scores.loc[measured.scores["draw"] == 0, "index"].to_numpy(np.int64)
+            _write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": rows})
         if measured.pixels:
             write_pixels(self.path / _PIXELS, measured.pixels)
         shutil.rmtree(self.path / "draws", ignore_errors=True)
@@ -218,9 +205,6 @@ class RunFolder:
         if not self.finished:
             raise ResultsError(f"{self.path}: no {_ROW} there. Expected the folder of a finished run.")
         return parse_row((self.path / _ROW).read_text("utf-8"), where=str(self.path / _ROW))
-
-    def _draw(self, number: int) -> Path:
-        return self.path / "draws" / f"{number:02d}.npz"
 
 
 def finished_runs(runs: Path) -> list[RunFolder]:

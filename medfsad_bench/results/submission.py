@@ -17,7 +17,6 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,13 +24,11 @@ import pandas as pd
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.info import HoldOut
-from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.assembly import assemble_row
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
-from medfsad_bench.results.tables import normals_table, query_columns, scores_table
+from medfsad_bench.results.tables import DrawScores, normals_table, scores_table
 from medfsad_bench.store.prepared import find_by_digest
 
 NEEDED = ("membership_digest", "draw", "id", "score")
@@ -89,12 +86,13 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
     supports = [normals_table(dataset, draw, "support", episodes.support(draw)) for draw in range(draws)]
     reruns = pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
     measured = Measurements(scores, pd.concat(supports, ignore_index=True), reruns)
-    run_id = f"{about.method}-{dataset.name}-{about.shots}shot-{_hash(scores, about, digest)[:12]}"
-    names = BOX_METRICS if dataset.attributes["mask_kind"] == "box" else PIXEL_METRICS
+    identity = hashlib.sha256(json.dumps([digest, dataclasses.asdict(about)], sort_keys=True).encode())
+    identity.update(scores["score"].to_numpy(np.float64).tobytes())
+    run_id = f"{about.method}-{dataset.name}-{about.shots}shot-{identity.hexdigest()[:12]}"
     row = assemble_row(
         measured,
         dataset,
-        absent=dict.fromkeys(names, "image scores alone were submitted"),
+        no_pixels="image scores alone were submitted",
         has_seen=about.has_seen,
         run_id=run_id,
         protocol="strict",
@@ -112,7 +110,7 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
         submitted=True,
     )
     folder = RunFolder(runs / run_id)
-    folder.begin({"run_id": run_id, "submitted": path.name, **_plain(about)})
+    folder.begin({"run_id": run_id, "submitted": path.name, **dataclasses.asdict(about)})
     folder.write(measured, [])
     folder.write_row(row)
     return row, folder.path
@@ -161,41 +159,24 @@ def _draws(path: Path, given: pd.DataFrame, episodes: Episodes) -> int:
         raise ResultsError(
             f"{path} holds the draws {numbers[:12]}; expected 0, 1, … of the {len(stored)} that the file has."
         )
-    fewest = min(map(len, stored), default=0)
-    if episodes.shots > fewest:
-        raise ResultsError(
-            f"--shots {episodes.shots}: {episodes.dataset.name} has draws of {fewest} supports. Give fewer."
-        )
+    if why_absent := episodes.why_absent(len(numbers)):
+        raise ResultsError(f"--shots {episodes.shots}: {why_absent}. Give fewer.")
     return len(numbers)
 
 
 def _scores_table(path: Path, given: pd.DataFrame, episodes: Episodes, draws: int) -> pd.DataFrame:
     """In the form that a run stores, in the order of the queries."""
-    queries = query_columns(episodes.dataset, episodes.queries)
-    ids = given["id"].astype(str)
-    if unknown := sorted(set(ids) - set(queries["id"])):
+    query_ids = episodes.dataset.table["id"].iloc[episodes.queries].astype(str).tolist()
+    given = given.assign(id=given["id"].astype(str))
+    if unknown := sorted(set(given["id"]) - set(query_ids)):
         raise ResultsError(f"{path} scores {len(unknown)} images that are no test images, first {unknown[0]!r}.")
-    if given.assign(id=ids).duplicated(["draw", "id"]).any():
+    if given.duplicated(["draw", "id"]).any():
         raise ResultsError(f"{path} scores an image twice in one draw. Expected one score per draw and test image.")
-    if len(given) != draws * len(episodes.queries):
+    if len(given) != draws * len(query_ids):
         raise ResultsError(
-            f"{path} holds {len(given):,} scores; expected {draws} draws × {len(episodes.queries)} test images = "
-            f"{draws * len(episodes.queries):,}. Score every query of every draw."
+            f"{path} holds {len(given):,} scores; expected {draws} draws × {len(query_ids)} test images = "
+            f"{draws * len(query_ids):,}. Score every query of every draw."
         )
-    by_draw = []
-    for draw in range(draws):
-        part = given[given["draw"] == draw]
-        values = dict(zip(part["id"].astype(str), part["score"].astype(float), strict=True))
-        by_draw.append(DrawScores({"score": np.array([values[id_] for id_ in queries["id"]])}))
+    by_id = [of_draw.set_index("id")["score"].astype(float) for _, of_draw in given.groupby("draw")]
+    by_draw = [DrawScores({"score": scores.loc[query_ids].to_numpy()}) for scores in by_id]
     return scores_table(episodes.dataset, episodes.queries, by_draw)
-
-
-def _hash(scores: pd.DataFrame, about: Submission, digest: str) -> str:
-    digested = hashlib.sha256(json.dumps([digest, _plain(about)], sort_keys=True).encode())
-    digested.update(np.ascontiguousarray(scores["score"].to_numpy(np.float64)).tobytes())
-    return digested.hexdigest()
-
-
-def _plain(about: Submission) -> dict[str, Any]:
-    values = dataclasses.asdict(about)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

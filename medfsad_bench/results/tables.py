@@ -1,11 +1,57 @@
-"""The columns of a run's tables, whoever makes the scores."""
+"""Scores of each draw, and the tables of a run that are made of them, whoever makes the scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 
-from medfsad_bench.results.draw_scores import DrawScores
+from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.store import Dataset
+
+
+@dataclass(slots=True)
+class DrawScores:
+    """Scores of one draw, in the order of the queries.
+
+    Attributes:
+        columns: Per query `score` and, where there are maps, `score_mean` and `score_top1`.
+        maps: Smoothed maps at the input size; None where the method gives none, or once they were measured.
+        support: How much each support image counted for each query, or None.
+        pixel: What the maps are worth against the localisation truth, where there is one.
+        adapt_s: Time to adapt to the support.
+        score_s: Time to score all queries, the runner's smoothing not counted.
+    """
+
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: Float32[np.ndarray, "n s s"] | None = None
+    support: Float[np.ndarray, "n shots"] | None = None
+    pixel: PixelDraw | None = None
+    adapt_s: float = 0.0
+    score_s: float = 0.0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As arrays by name, the maps left out."""
+        arrays = {"adapt_s": np.array(self.adapt_s), "score_s": np.array(self.score_s)}
+        arrays |= {f"score/{name}": values for name, values in self.columns.items()}
+        arrays |= {f"pixel/{name}": values for name, values in self.pixel.arrays().items()} if self.pixel else {}
+        return arrays | ({} if self.support is None else {"support": self.support})
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "DrawScores":
+        """The inverse of `arrays`."""
+        parts: dict[str, dict[str, np.ndarray]] = {"score": {}, "pixel": {}, "": {}}
+        for key, values in arrays.items():
+            kind, _, name = key.rpartition("/")
+            parts[kind][name] = values
+        return cls(
+            parts["score"],
+            support=parts[""].get("support"),
+            pixel=PixelDraw.of_arrays(parts["pixel"]) if parts["pixel"] else None,
+            adapt_s=float(parts[""]["adapt_s"]),
+            score_s=float(parts[""]["score_s"]),
+        )
 
 
 def scores_table(dataset: Dataset, rows: Int64[np.ndarray, " n"], draws: list[DrawScores]) -> pd.DataFrame:
@@ -16,21 +62,16 @@ def scores_table(dataset: Dataset, rows: Int64[np.ndarray, " n"], draws: list[Dr
         rows: Of the queries, in the order of the scores.
         draws: Their scores.
     """
-    queries = query_columns(dataset, rows)
-    tables = [pd.DataFrame({"draw": number, **queries, **draw.columns}) for number, draw in enumerate(draws)]
-    return pd.concat(tables, ignore_index=True)
-
-
-def query_columns(dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    """What a table of scores says of each query beside its score."""
     table = dataset.table.iloc[rows]
-    return {
+    queries = {
         "index": rows,
         "id": table["id"].to_numpy(str),
         "group": table["group"].to_numpy(str),
         "anomalous": table["label"].to_numpy(bool),
         "disease": table["disease"].to_numpy(str),
     }
+    tables = [pd.DataFrame({"draw": number, **queries, **draw.columns}) for number, draw in enumerate(draws)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def normals_table(

@@ -15,26 +15,19 @@ class LocalContext:
     """A `RunContext` in this process.
 
     Attributes:
+        device: Where tensors live.
+        seed: The run's seed.
+        cache: Of features; may be shared with other contexts.
         on_epoch: Called at the end of every epoch of `pretrain`.
         on_progress: Called with steps done, steps in all, and named figures such as the loss.
     """
 
     def __init__(self, device: torch.device | None = None, seed: int = 0, cache: FeatureCache | None = None) -> None:
-        self._device = device or torch.device("cpu")
-        self._seed = seed
-        self.cache = cache or FeatureCache(self._device)
+        self.device = device or torch.device("cpu")
+        self.seed = seed
+        self.cache = cache or FeatureCache(self.device)
         self.on_epoch: Callable[[int], None] | None = None
         self.on_progress: Callable[[int, int, dict[str, float]], None] | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors live."""
-        return self._device
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self._seed
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of a frozen backbone, cached by the pixels' digest."""

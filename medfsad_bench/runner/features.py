@@ -131,13 +131,12 @@ class FeatureCache:
         size = chunk or self._chunk
         for start in range(0, len(order), size):
             fresh = order[start : start + size]
-            parts = _padded(images[[missing[image_key] for image_key in fresh]], size, compute)
+            batch = images[[missing[image_key] for image_key in fresh]]
+            with torch.no_grad():
+                parts = compute(torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)]))
             for index, image_key in enumerate(fresh):
                 results[image_key] = tuple(part[index].clone() for part in parts)
                 self._keep(image_key, results[image_key])
-        for image_key in keys:
-            if image_key in self._kept:
-                self._kept.move_to_end(image_key)
         stages = zip(*(results[image_key] for image_key in keys), strict=True)
         return tuple(torch.stack(stage) for stage in stages)
 
@@ -147,7 +146,7 @@ class FeatureCache:
         """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
         rows, columns = self._digests(images), self._digests(others)
         keys = [(key, row + column) for row, column in product(rows, columns)]
-        results = {pair_key: self._kept[pair_key] for pair_key in keys if pair_key in self._kept}
+        results = {pair_key: value for pair_key in keys if (value := self._held(pair_key))}
         missing = {
             column: position
             for position, column in enumerate(columns)
@@ -159,9 +158,6 @@ class FeatureCache:
             for (row, column), value in zip(product(rows, missing), fresh.flatten(0, 1), strict=True):
                 results[key, row + column] = (value.clone(),)
                 self._keep((key, row + column), results[key, row + column])
-        for pair_key in keys:
-            if pair_key in self._kept:
-                self._kept.move_to_end(pair_key)
         return torch.stack([results[pair_key][0] for pair_key in keys]).unflatten(0, (len(rows), len(columns)))
 
     def _served(self, backbone: Backbone) -> Backbone:
@@ -211,6 +207,8 @@ class FeatureCache:
         if key in self._placed:
             whole, row = self._placed[key]
             return tuple(stage[row] for stage in whole)
+        if key in self._kept:
+            self._kept.move_to_end(key)
         return self._kept.get(key)
 
     def _passed(self, backbone: Backbone, images: Images) -> tuple[Tensor, ...]:
@@ -250,12 +248,6 @@ def _counted(backbone: Backbone) -> Backbone:
         return backbone
     count = stage_count(backbone.name)
     return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
-
-
-def _padded(images: Images, size: int, compute: Callable[[Images], Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    """Results of a full chunk, of which the first are those of `images`."""
-    with torch.no_grad():
-        return tuple(compute(torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)])))
 
 
 def _size(value: Sequence[Tensor]) -> int:

@@ -124,8 +124,10 @@ def write_influences(cell: Cell, influences: Sequence[Influence], path: Path) ->
             axis.set_axis_off()
             ends = f"[{influence.difference.low:+.3f}, {influence.difference.high:+.3f}]"
             axis.set_title(f"{influence.difference.value:+.3f}\n{ends}", fontsize=7)
-            edge, shown = image.shape[0], _colour(influence.difference)
-            axis.add_patch(Rectangle((0, 0), edge - 1, edge - 1, fill=False, edgecolor=shown, linewidth=3))
+            surely_helps, surely_hurts = influence.difference.low > 0, influence.difference.high < 0
+            colour = "tab:red" if surely_hurts else "tab:green" if surely_helps else "0.7"
+            edge = image.shape[0] - 1
+            axis.add_patch(Rectangle((0, 0), edge, edge, fill=False, edgecolor=colour, linewidth=3))
             note = f"{influence.id}, an anomaly" if influence.anomalous else influence.id
             axis.text(0.5, -0.03, note, transform=axis.transAxes, fontsize=5, ha="center", va="top")
         line[0].text(
@@ -133,10 +135,3 @@ def write_influences(cell: Cell, influences: Sequence[Influence], path: Path) ->
         )
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=110)
-
-
-def _colour(difference: Difference) -> str:
-    """Red where it surely hurts, green where it surely helps."""
-    if difference.high < 0:
-        return "tab:red"
-    return "tab:green" if difference.low > 0 else "0.7"

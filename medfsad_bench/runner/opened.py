@@ -1,38 +1,60 @@
 """A cell that is ready to compute: what every stage needs that trains a method or scores with it."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
-from medfsad_bench.method import Method
+from medfsad_bench.errors import MethodError
+from medfsad_bench.info import ABNORMAL_SUPPORTS
+from medfsad_bench.method import AbnormalShotMethod, Method
 from medfsad_bench.runner.context import LocalContext, denormals_flushed
 from medfsad_bench.runner.features import FeatureCache
-from medfsad_bench.runner.images import EpisodeImages
-from medfsad_bench.runner.memory import memory_told
+from medfsad_bench.runner.images import shown_images, stored_images
 from medfsad_bench.runner.plan import Cell
 
 Progress = Callable[[str, int, int, dict[str, float]], None]  # stage, steps done, steps in all, numbers to show
+_COSTLY = ("batch_size", "size_px", "train_shots", "shots")  # settings that memory grows with, by convention of name
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCell:
-    """A cell with its method built and its target's images at hand.
+    """A cell with its method built and its queries at hand.
 
     Attributes:
         cell: What is run.
         method: As it was built, untrained.
         context: Lent to the method.
-        images: Of the target's episodes.
+        queries: Images of the queries as they are stored, on the device.
         progress: Told of training and scoring.
     """
 
     cell: Cell
     method: Method
     context: LocalContext
-    images: EpisodeImages
+    queries: UInt8[Tensor, "n 3 h w"]
     progress: Progress
+
+    def bound(self, draw: int) -> Method:
+        """The method with the draw's abnormal supports, or as it is where it declares that it knows none.
+
+        Raises:
+            MethodError: If it declares them and takes none.
+        """
+        episodes = self.cell.episodes
+        if not episodes.abnormal:
+            return self.method
+        if not isinstance(self.method, AbnormalShotMethod):
+            raise MethodError(
+                f"{type(self.method).__name__} declares that it knows {ABNORMAL_SUPPORTS}, and takes none. Derive it "
+                "from AbnormalShotMethod, or leave them out of its MethodInfo.knowledge."
+            )
+        return self.method.bound(shown_images(episodes.dataset, episodes.abnormal_support(draw), self.context.device))
 
 
 @contextmanager
@@ -50,6 +72,26 @@ def opened(cell: Cell, device: torch.device, cache: FeatureCache, progress: Prog
     """
     context = LocalContext(device, cell.options.seed, cache)
     context.on_progress = lambda done, total, numbers: progress("training", done, total, numbers)
-    with memory_told(device, cell.config), denormals_flushed():
-        images = EpisodeImages(cell.episodes, device, seed=cell.options.seed)
-        yield OpenCell(cell, cell.info.build(cell.config), context, images, progress)
+    with _memory_told(device, cell.config), denormals_flushed():
+        queries = stored_images(cell.target, cell.episodes.queries, device)
+        yield OpenCell(cell, cell.info.build(cell.config), context, queries, progress)
+
+
+@contextmanager
+def _memory_told(device: torch.device, config: Any) -> Iterator[None]:
+    """Turn running out of memory into one paragraph that names the settings to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        on_device = isinstance(error, torch.OutOfMemoryError)
+        if not on_device and not isinstance(error, MemoryError) and "can't allocate memory" not in text:
+            raise
+        values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        levers = [f"--set {name}=… (now {values[name]})" for name in _COSTLY if values.get(name) is not None]
+        detail = text.splitlines()[0] if text else type(error).__name__
+        raise MethodError(
+            f"Out of memory on {device} ({detail}). Finished epochs and draws are kept; lower "
+            f"{', '.join(levers) or 'the size of the prepared images (prepare --size)'}, choose a smaller --backbone, "
+            "or take a device with more memory."
+        ) from error

@@ -1,6 +1,8 @@
 """Pixel truth of a target, and what a draw's maps are worth against it: maps are enlarged to each mask's resolution."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -11,41 +13,40 @@ from medfsad_bench.metrics.lesion import measure_lesions
 from medfsad_bench.runner.maps import enlarged
 from medfsad_bench.store import Dataset
 
-STREAMED_FROM_PX = 2**27  # exact figures take about 10 bytes a pixel: 1.3 GB there
+STREAMED_FROM_PX = 2**27  # exact values take about 10 bytes per pixel: 1.3 GB there
+Item = TypeVar("Item")
 
 
 class PixelTruth:
-    """The masks of a target's test images: kept, or read one by one where they are too many.
+    """The masks of a target's queries: kept, or read one by one where they are too many.
 
     Attributes:
-        absent: Why there are no pixel figures; empty if there are.
+        absent: Why there are no pixel estimates; empty if there are.
         streamed: Whether pixels are counted in bounded memory.
     """
 
     def __init__(self, dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> None:
         kind = str(dataset.attributes["mask_kind"])
-        self._dataset, self._rows = dataset, rows
         self._boxes = kind == "box"
-        self.absent = (
-            ""
-            if self._boxes or kind in PIXEL_TRUTH
-            else f"{dataset.name} has no localisation truth (mask_kind: {kind})"
-        )
-        if not self.absent and not dataset.has_mask()[rows].any():
+        self.absent = ""
+        if not self._boxes and kind not in PIXEL_TRUTH:
+            self.absent = f"{dataset.name} has no localisation truth (mask_kind: {kind})"
+        elif not dataset.has_mask()[rows].any():
             self.absent = f"no test image of {dataset.name} has a mask"
-        pixels = int(
-            (dataset.table["height"].to_numpy(np.int64) * dataset.table["width"].to_numpy(np.int64))[rows].sum()
-        )
-        self.streamed = pixels >= STREAMED_FROM_PX
-        self._masks = [] if self.absent or self.streamed else [dataset.mask(int(row)) for row in rows]
+        sizes = dataset.table[["height", "width"]].to_numpy(np.int64)[rows]
+        self.streamed = int(sizes.prod(axis=1).sum()) >= STREAMED_FROM_PX
+        masks = _Repeated(lambda: (dataset.mask(int(row)) for row in rows))
+        self._masks: Iterable[Bool[np.ndarray, "_ _"]] = masks if self.absent or self.streamed else list(masks)
 
     def lesion_shares(self) -> Float64[np.ndarray, " n"]:
         """Part of a test image's area that its lesions (or boxes) cover."""
-        return np.array([float(mask.mean()) for mask in self._each()])
+        return np.array([float(mask.mean()) for mask in self._masks])
 
     def measure(self, maps: Float32[np.ndarray, "n s s"]) -> PixelDraw:
-        """Figures of one draw's smoothed maps."""
-        images = _Images(self, maps)
+        """Values of one draw's smoothed maps."""
+        images = _Repeated(
+            lambda: ((enlarged(each, *mask.shape), mask) for each, mask in zip(maps, self._masks, strict=True))
+        )
         if self._boxes:
             return PixelDraw(measure_lesions(images))
         if self.streamed:
@@ -53,19 +54,12 @@ class PixelTruth:
         full, masks = zip(*images, strict=True)
         return measure_pixels(list(full), list(masks))
 
-    def _each(self) -> Iterator[Bool[np.ndarray, "h w"]]:
-        if self._masks:
-            yield from self._masks
-        else:
-            yield from (self._dataset.mask(int(row)) for row in self._rows)
 
+@dataclass(frozen=True, slots=True)
+class _Repeated(Generic[Item]):
+    """Items that are computed one after the other, as often as they are asked for."""
 
-class _Images:
-    """Enlarged maps and masks, one after the other, as often as they are asked for."""
+    items: Callable[[], Iterator[Item]]
 
-    def __init__(self, truth: PixelTruth, maps: Float32[np.ndarray, "n s s"]) -> None:
-        self._truth, self._maps = truth, maps
-
-    def __iter__(self) -> Iterator[tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]]:
-        for anomaly_map, mask in zip(self._maps, self._truth._each(), strict=True):
-            yield enlarged(anomaly_map, *mask.shape), mask
+    def __iter__(self) -> Iterator[Item]:
+        return self.items()

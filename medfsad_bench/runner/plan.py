@@ -32,7 +32,6 @@ class RunOptions:
     hold_out: HoldOut = "dataset"
     preset: str = "paper"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    device: str = "auto"
     checkpoint: Path | None = None
     save_maps: bool = False
     batch_size: int = 32
@@ -122,6 +121,26 @@ class Cell:
             shots += f"-{self.options.contaminated}contaminated"
         return f"{name}-{self.target.name}-{shots}-{_hash(self.identity)[:12]}"
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a row says of the cell, by the row's names."""
+        return {
+            "run_id": self.run_id,
+            "protocol": self.options.protocol,
+            "hold_out": self.options.hold_out,
+            "method": self.info.name,
+            "method_version": self.info.version,
+            "preset": self.options.preset,
+            "config": json.loads(json.dumps(self.identity["config"])),
+            "weights_digest": self.weights_digest,
+            "knowledge": self.info.knowledge,
+            "sources": {source.name: source.attributes["membership_digest"] for source in self.sources},
+            "shots": self.shots,
+            "draws": self.options.draws,
+            "seed": self.options.seed,
+            "contaminated_supports": self.options.contaminated,
+        }
+
 
 def learns_from_sources(info: MethodInfo, config: Any) -> bool:
     """Whether a method so configured needs sources: one may be trained on the support instead (`trained_on`)."""
@@ -147,19 +166,14 @@ def cells(
     planned = []
     for target in targets:
         for k in shots:
-            config = _with_shots(info, options, k)
+            config = configure(info, preset=options.preset, settings=options.settings)
+            if any(field.name == "shots" for field in dataclasses.fields(config)):
+                config = dataclasses.replace(config, shots=k)
             others = sources_for(target, sets, options.hold_out)
             sources = others if learns_from_sources(info, config) else ()
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
             planned.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
     return planned
-
-
-def _with_shots(info: MethodInfo, options: RunOptions, shots: int) -> Any:
-    config = configure(info, preset=options.preset, settings=options.settings)
-    if any(field.name == "shots" for field in dataclasses.fields(config)):
-        return dataclasses.replace(config, shots=shots)
-    return config
 
 
 def _weights_of(config: Any) -> str:

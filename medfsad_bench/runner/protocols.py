@@ -9,16 +9,17 @@ Scores are the maxima of smoothed maps in every line, also for a method that has
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.metrics.interval import bootstrap_interval
+from medfsad_bench.metrics.interval import replicate
+from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.maps import smooth_maps
@@ -63,17 +64,7 @@ LINES: dict[str, Habits] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """Scores of one epoch's weights, in class order.
-
-    Attributes:
-        each: From maps smoothed by themselves.
-        across: From maps smoothed in stacks of 16.
-    """
-
-    each: Float64[np.ndarray, "draws n"]
-    across: Float64[np.ndarray, "draws n"]
+Epoch = Mapping[str, Float64[np.ndarray, "draws n"]]  # scores in class order of maps smoothed by `each` or `across`
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +95,12 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
     with folder.lock(), opened(cell, device, cache, progress) as run:
 
         def evaluate(number: int) -> None:
-            folder.keep_epoch(number, dataclasses.asdict(_epoch(run)))
+            folder.keep("epochs", number, _epoch(run))
 
         train(run, folder=folder.path / "training", on_epoch=evaluate)
-        if not folder.kept_epochs():
+        if not folder.kept("epochs"):
             evaluate(0)
-    epochs = [Epoch(**arrays) for arrays in folder.kept_epochs().values()]
+    epochs = list(folder.kept("epochs").values())
     rows = cell.episodes.queries[class_order(cell.episodes)]
     anomalous, groups = cell.target.table["label"].to_numpy(bool)[rows], cell.target.group_numbers[rows]
     estimates = {name: _estimate(epochs, habits, anomalous, groups) for name, habits in LINES.items()}
@@ -121,16 +112,16 @@ def _epoch(run: OpenCell) -> Epoch:
     each, across = [], []
     for draw in range(run.cell.options.draws):
         maps, _ = raw_maps(run, draw)
-        smooth = [smooth_maps(part, run.images.size_px).flatten(1).max(1).values for part in maps.split(64)]
+        smooth = [smooth_maps(part, run.queries.shape[-1]).flatten(1).max(1).values for part in maps.split(64)]
         each.append(torch.cat(smooth).double().numpy())
         stacks = smoothed_across(reference_size(maps))
         across.append(stacks.reshape(len(stacks), -1).max(1).astype(np.float64))
         run.progress("scoring", draw + 1, run.cell.options.draws, {})
-    return Epoch(np.stack(each), np.stack(across))
+    return {"each": np.stack(each), "across": np.stack(across)}
 
 
 def _scores(epoch: Epoch, habits: Habits) -> Float64[np.ndarray, "draws m"]:
-    scores = epoch.across if habits.across else epoch.each
+    scores = epoch["across" if habits.across else "each"]
     scores = scores[:1] if habits.one_draw else scores
     return scores[:, : without_last(scores.shape[1])] if habits.drop_last else scores
 
@@ -153,5 +144,4 @@ def _estimate(
     epoch = epochs[_chosen(epochs, habits, anomalous)]
     scores = _scores(epoch, habits)
     count = scores.shape[1]
-    interval = bootstrap_interval(scores, anomalous[:count], groups[:count], replicates=REPLICATES)
-    return mean_estimate(_aurocs(epoch, habits, anomalous), (interval.low, interval.high))
+    return metric_estimate(IMAGE_AUROC, replicate(scores, anomalous[:count], groups[:count], replicates=REPLICATES))

@@ -7,10 +7,8 @@
     epoch      the one with the best AUROC on the test set
     draw       one
 
-It exists to show what these habits do to a figure. Its rows are marked and never rank. A method has to give maps.
+It exists to show what these habits do to an estimate. Its rows are marked and never rank. A method has to give maps.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,11 +17,10 @@ from jaxtyping import Float32, Float64, Int64
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import MethodError
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.results.draw_scores import DrawScores
 from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.results.tables import DrawScores
 from medfsad_bench.runner.opened import OpenCell
-from medfsad_bench.runner.plan import Cell
-from medfsad_bench.runner.scoring import Scored, now
+from medfsad_bench.runner.scoring import Scored, score_batches
 from medfsad_bench.runner.training import train
 
 SIZE_PX, BATCH, SIGMA_PX = 128, 16, 4.0  # the reference's image size, test batch and smoothing
@@ -33,62 +30,35 @@ DRAW = 0
 def score_published(run: OpenCell, folder: RunFolder) -> Scored:
     """Train, look at the test set after every epoch, and take the best one: what the reference does.
 
-    Raises:
-        MethodError: If the method gives no maps, or trains and never tells the end of an epoch.
-    """
-    epochs = PublishedRun(run, folder)
-    trained = train(run, folder=folder.path / "training", on_epoch=epochs.evaluate)
-    if not folder.kept_epochs() and not _has_epochs(run.cell):
-        epochs.evaluate(0)
-    selected_epoch, best = epochs.best()
-    absent = "protocol published states image estimates alone"
-    return Scored(trained, [best], epochs.rows, absent=absent, selected_epoch=selected_epoch)
-
-
-def _has_epochs(cell: Cell) -> bool:
-    return cell.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0
-
-
-class PublishedRun:
-    """Scores of every epoch, kept on disk as they come, so that a broken run goes on.
-
-    Args:
-        run: The open cell.
-        folder: Of the run.
-
-    Attributes:
-        rows: Rows of the queries that are scored: whole batches in class order.
+    Scores of every epoch are kept on disk as they come, so that a broken run goes on.
 
     Raises:
-        MethodError: If there are fewer queries than a batch.
+        MethodError: If the method gives no maps, or trains and never tells the end of an epoch, or there are fewer
+            queries than a batch.
     """
+    cell = run.cell
+    rows = whole_batches(cell.episodes)
+    anomalous = cell.target.table["label"].to_numpy(bool)[rows]
 
-    def __init__(self, run: OpenCell, folder: RunFolder) -> None:
-        self._run, self._folder = run, folder
-        self.rows = whole_batches(run.images.episodes)
-        self._anomalous = run.cell.target.table["label"].to_numpy(bool)[self.rows]
-
-    def evaluate(self, epoch: int) -> None:
-        """Score with the present weights; epoch 0 stands for weights that aren't trained here."""
-        maps, draw = raw_maps(self._run, DRAW)
+    def evaluate(epoch: int) -> None:  # epoch 0 stands for weights that aren't trained here
+        maps, draw = raw_maps(run, DRAW)
         scores = draw.columns["score"] = published_scores(reference_size(maps))
-        self._folder.keep_epoch(epoch, draw.arrays())
-        self._folder.log("epoch", number=epoch, test_auroc=auroc_score(scores, self._anomalous))
+        folder.keep("epochs", epoch, draw.arrays())
+        folder.log("epoch", number=epoch, test_auroc=auroc_score(scores, anomalous))
 
-    def best(self) -> tuple[int, DrawScores]:
-        """The epoch with the best AUROC on the test set, the earliest of equals, and its scores.
-
-        Raises:
-            MethodError: If no epoch was evaluated.
-        """
-        epochs = {number: DrawScores.of_arrays(arrays) for number, arrays in self._folder.kept_epochs().items()}
-        if not epochs:
-            raise MethodError(
-                f"Protocol published picks an epoch, and {self._run.cell.info.name} never told the end of one "
-                "(context.epoch_end). Run it under --protocol strict."
-            )
-        epoch = max(epochs, key=lambda number: (auroc_score(epochs[number].columns["score"], self._anomalous), -number))
-        return epoch, epochs[epoch]
+    trained = train(run, folder=folder.path / "training", on_epoch=evaluate)
+    has_epochs = cell.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0
+    if not has_epochs and not folder.kept("epochs"):
+        evaluate(0)
+    epochs = {number: DrawScores.of_arrays(arrays) for number, arrays in folder.kept("epochs").items()}
+    if not epochs:
+        raise MethodError(
+            f"Protocol published picks an epoch, and {cell.info.name} never told the end of one (context.epoch_end). "
+            "Run it under --protocol strict."
+        )
+    best = max(epochs, key=lambda number: (auroc_score(epochs[number].columns["score"], anomalous), -number))
+    absent = "protocol published states image estimates alone"
+    return Scored(trained, [epochs[best]], rows, absent=absent, selected_epoch=best)
 
 
 def class_order(episodes: Episodes) -> Int64[np.ndarray, " n"]:
@@ -112,32 +82,20 @@ def whole_batches(episodes: Episodes) -> Int64[np.ndarray, " m"]:
     return episodes.queries[order[: without_last(len(order))]]
 
 
-def raw_maps(
-    run: OpenCell, draw: int, *, on_batch: Callable[[int], None] = lambda _: None
-) -> tuple[Float32[torch.Tensor, "n mh mw"], DrawScores]:
+def raw_maps(run: OpenCell, draw: int) -> tuple[Float32[torch.Tensor, "n mh mw"], DrawScores]:
     """The method's maps of all queries in class order, as it gave them, and how long they took.
 
     Raises:
         MethodError: If it gives no maps.
     """
-    device, timing = run.context.device, DrawScores()
-    started = now(device)
-    scorer = run.images.bound(run.method, draw).adapt(run.images.support(draw), run.context)
-    timing.adapt_s = now(device) - started
-    parts = []
-    for positions in torch.from_numpy(class_order(run.images.episodes)).split(BATCH):
-        images = run.images.queries(positions)
-        started = now(device)
-        maps = scorer(images).pixel
-        timing.score_s += now(device) - started
-        if maps is None:
-            raise MethodError(
-                "Protocol published smooths and pools anomaly maps, and this method gives none. Run it under "
-                "--protocol strict."
-            )
-        parts.append(maps.float().cpu())
-        on_batch(len(positions))
-    return torch.cat(parts), timing
+    timing, parts = score_batches(run, draw, torch.from_numpy(class_order(run.cell.episodes)).split(BATCH))
+    maps = [part.pixel.float().cpu() for part in parts if part.pixel is not None]
+    if len(maps) < len(parts):
+        raise MethodError(
+            "Protocol published smooths and pools anomaly maps, and this method gives none. Run it under "
+            "--protocol strict."
+        )
+    return torch.cat(maps), timing
 
 
 def published_scores(maps: Float32[np.ndarray, "n h w"]) -> Float64[np.ndarray, " m"]:

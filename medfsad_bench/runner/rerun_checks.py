@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from medfsad_bench.method import Images, Method
 from medfsad_bench.results.tables import normals_table
 from medfsad_bench.runner.context import LocalContext
-from medfsad_bench.runner.images import as_float, stored_images
+from medfsad_bench.runner.images import shown_images
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.scoring import image_scores
 from medfsad_bench.store import Dataset
@@ -31,18 +31,18 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
     Every support of every draw is listed. Its score is that of a detector of the others; NaN where it wasn't left out:
     beyond the first 16, at one shot, and where the protocol isn't `strict`. Abnormal supports have none.
     """
-    episodes, strict = run.images.episodes, run.cell.options.protocol == "strict"
+    episodes, strict = run.cell.episodes, run.cell.options.protocol == "strict"
     tables = []
     for draw in range(run.cell.options.draws):
-        rows = episodes.support(draw)
-        scores = (
-            _left_out(run.images.bound(run.method, draw), run.images.of_rows(rows), run.context) if strict else None
-        )
+        rows, scores = episodes.support(draw), None
+        if strict:
+            support = shown_images(episodes.dataset, rows, run.context.device)
+            scores = _left_out(run.bound(draw), support, run.context)
         tables.append(normals_table(episodes.dataset, draw, "support", rows, scores))
         if episodes.abnormal:
             tables.append(normals_table(episodes.dataset, draw, "abnormal", episodes.abnormal_support(draw)))
     for reference in run.cell.references if strict and run.cell.shots > 1 else ():
-        tables += _of_reference(run, reference)
+        tables += _of_reference(run.method, reference, run.cell.shots, run.context)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -51,15 +51,16 @@ def rerun_table(run: OpenCell) -> pd.DataFrame:
     if run.cell.options.protocol != "strict":
         return pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
     rng = np.random.default_rng([run.cell.options.seed, 30])
-    rows = rng.permutation(run.images.episodes.queries)[:QUERIES]
-    images = run.images.of_rows(rows)
-    scorer = run.images.bound(run.method, 0).adapt(run.images.support(0), run.context)
+    episodes, device = run.cell.episodes, run.context.device
+    rows = rng.permutation(episodes.queries)[:QUERIES]
+    images = shown_images(episodes.dataset, rows, device)
+    scorer = run.bound(0).adapt(shown_images(episodes.dataset, episodes.support(0), device), run.context)
     alone = np.arange(min(_ALONE, len(rows)))
     twice = np.concatenate([np.arange(len(rows)), alone])
     reruns = {
         "order": (rows[::-1], image_scores(scorer, images.flip(0))),
         "batch": (rows[alone], np.concatenate([image_scores(scorer, images[i : i + 1]) for i in alone])),
-        "duplicates": (rows[twice], image_scores(scorer, images[torch.from_numpy(twice).to(images.device)])),
+        "duplicates": (rows[twice], image_scores(scorer, images[torch.from_numpy(twice).to(device)])),
     }
     tables = [
         pd.DataFrame({"rerun": name, "draw": 0, "index": index, "score": score})
@@ -68,16 +69,15 @@ def rerun_table(run: OpenCell) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _of_reference(run: OpenCell, dataset: Dataset) -> Iterator[pd.DataFrame]:
+def _of_reference(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:
     """Supports of another set's first draw, and the normals that follow them in it."""
     first = next(iter(dataset.episodes), np.zeros(0, np.int64))
-    support, normals = np.split(first[: run.cell.shots + SOURCE_NORMALS], [run.cell.shots])
-    if len(support) < run.cell.shots or not len(normals):
+    support, normals = np.split(first[: shots + SOURCE_NORMALS], [shots])
+    if len(support) < shots or not len(normals):
         return
-    images = _images(dataset, support, run.context)
-    yield normals_table(dataset, 0, "support", support, _left_out(run.method, images, run.context))
-    scorer = run.method.adapt(images, run.context)
-    scores = image_scores(scorer, _images(dataset, normals, run.context))
+    images = shown_images(dataset, support, context.device)
+    yield normals_table(dataset, 0, "support", support, _left_out(method, images, context))
+    scores = image_scores(method.adapt(images, context), shown_images(dataset, normals, context.device))
     yield normals_table(dataset, 0, "normal", normals, scores)
 
 
@@ -90,7 +90,3 @@ def _left_out(method: Method, support: Images, context: LocalContext) -> Float64
         others = [other for other in range(len(support)) if other != position]
         scores[position] = image_scores(method.adapt(support[others], context), support[position : position + 1])[0]
     return scores
-
-
-def _images(dataset: Dataset, rows: Int64[np.ndarray, " n"], context: LocalContext) -> Images:
-    return as_float(stored_images(dataset, rows, context.device))

@@ -5,7 +5,6 @@ work in one folder, as every run is locked while it's made.
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 import resource
@@ -19,17 +18,16 @@ import torch
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Backbone
-from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.results.assembly import assemble_row
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
 from medfsad_bench.runner.features import FeatureCache
-from medfsad_bench.runner.opened import OpenCell, Progress, opened
+from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.published import score_published
 from medfsad_bench.runner.rerun_checks import calibration_table, rerun_table
-from medfsad_bench.runner.scoring import Scored, score_strict
+from medfsad_bench.runner.scoring import score_strict
 
 
 class Runner:
@@ -61,58 +59,33 @@ class Runner:
         with opened(cell, self.device, self.cache, self.progress) as run:
             score = score_published if cell.options.protocol == "published" else score_strict
             scored = score(run, folder)
-            measured = _measurements(run, scored)
+            scores = scores_table(cell.target, scored.rows, scored.draws)
+            pixels = tuple(draw.pixel for draw in scored.draws if draw.pixel is not None)
+            measured = Measurements(scores, calibration_table(run), rerun_table(run), pixels)
             folder.write(measured, scored.draws)
-        row = _row(cell, scored, measured, self.device)
+        checkpoint, trained = cell.options.checkpoint, scored.trained
+        foreign = checkpoint is not None and checkpoint.suffix != ".safetensors"
+        row = assemble_row(
+            measured,
+            cell.target,
+            no_pixels=scored.absent,
+            has_seen=cell.info.has_seen,
+            unknown_training=f"nothing tells what {checkpoint.name} was trained on" if checkpoint and foreign else "",
+            **cell.facts,
+            trained_shots=trained.shots,
+            n_unscored=len(cell.episodes.queries) - len(scored.rows),
+            n_reserved=len(cell.episodes.reserved),
+            selected_epoch=scored.selected_epoch,
+            pretrain_s=trained.seconds,
+            adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
+            score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / len(scored.rows),
+            peak_memory_mb=_peak_memory_mb(self.device),
+            device=str(self.device),
+            warnings=(trained.warning,) if trained.warning else (),
+        )
         folder.write_row(row)
         folder.log("done", **{name: estimate.value for name, estimate in row.metrics.items()})
         return row
-
-
-def _measurements(run: OpenCell, scored: Scored) -> Measurements:
-    """The scores, and what is measured beside them."""
-    scores = scores_table(run.cell.target, scored.rows, scored.draws)
-    if scored.lesion_share is not None:
-        scores["lesion_share"] = np.tile(scored.lesion_share, len(scored.draws))
-    pixels = tuple(draw.pixel for draw in scored.draws if draw.pixel is not None)
-    return Measurements(scores, calibration_table(run), rerun_table(run), pixels)
-
-
-def _row(cell: Cell, scored: Scored, measured: Measurements, device: torch.device) -> Row:
-    checkpoint = cell.options.checkpoint
-    foreign = checkpoint is not None and checkpoint.suffix != ".safetensors"
-    metrics = BOX_METRICS if cell.target.attributes["mask_kind"] == "box" else PIXEL_METRICS
-    return assemble_row(
-        measured,
-        cell.target,
-        absent=dict.fromkeys(metrics, scored.absent) if scored.absent else {},
-        has_seen=cell.info.has_seen,
-        unknown_training=f"nothing tells what {checkpoint.name} was trained on" if checkpoint and foreign else "",
-        run_id=cell.run_id,
-        protocol=cell.options.protocol,
-        hold_out=cell.options.hold_out,
-        method=cell.info.name,
-        method_version=cell.info.version,
-        preset=cell.options.preset,
-        config=json.loads(json.dumps(cell.identity["config"])),
-        weights_digest=cell.weights_digest,
-        knowledge=cell.info.knowledge,
-        sources={source.name: source.attributes["membership_digest"] for source in cell.sources},
-        trained_shots=scored.trained.shots,
-        shots=cell.shots,
-        draws=cell.options.draws,
-        seed=cell.options.seed,
-        contaminated_supports=cell.options.contaminated,
-        n_unscored=len(cell.episodes.queries) - len(scored.rows),
-        n_reserved=len(cell.episodes.reserved),
-        selected_epoch=scored.selected_epoch,
-        pretrain_s=scored.trained.seconds,
-        adapt_s=float(np.median([draw.adapt_s for draw in scored.draws])),
-        score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / len(scored.rows),
-        peak_memory_mb=_peak_memory_mb(device),
-        device=str(device),
-        warnings=(scored.trained.warning,) if scored.trained.warning else (),
-    )
 
 
 def _peak_memory_mb(device: torch.device) -> float:

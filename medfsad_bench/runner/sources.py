@@ -10,7 +10,12 @@ from medfsad_bench.store import Dataset
 
 
 class DeviceSource:
-    """Normal training images of one set on the device: uint8 by index, opaque groups, no labels and no names."""
+    """Normal training images of one set on the device: uint8 by index, without labels and names.
+
+    Attributes:
+        groups: An opaque number per image that its group shares, int64 (n,).
+        digest: The prepared file's content digest.
+    """
 
     def __init__(
         self, dataset: Dataset, device: torch.device, *, rows: Int64[np.ndarray, " n"] | None = None, digest: str = ""
@@ -18,18 +23,8 @@ class DeviceSource:
         rows = dataset.indices("train") if rows is None else rows
         self._images = stored_images(dataset, rows, device)
         groups = np.unique(dataset.group_numbers[rows], return_inverse=True)[1]
-        self._groups = torch.from_numpy(groups.astype(np.int64)).to(device)
-        self._digest = digest or str(dataset.attributes["content_digest"])
-
-    @property
-    def groups(self) -> Int64[Tensor, " n"]:
-        """An opaque number per image that its group shares."""
-        return self._groups
-
-    @property
-    def digest(self) -> str:
-        """The prepared file's content digest."""
-        return self._digest
+        self.groups = torch.from_numpy(groups.astype(np.int64)).to(device)
+        self.digest = digest or str(dataset.attributes["content_digest"])
 
     def __len__(self) -> int:
         return len(self._images)
@@ -39,14 +34,9 @@ class DeviceSource:
 
 
 class LabelledDeviceSource(DeviceSource):
-    """The same with the set's anomalous test images, for methods that declare them."""
+    """The same with the set's anomalous test images as `anomalies`, for methods that declare them."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         super().__init__(dataset, device)
         digest = f"{self.digest} anomalies"
-        self._anomalies = DeviceSource(dataset, device, rows=dataset.anomalous_test, digest=digest)
-
-    @property
-    def anomalies(self) -> DeviceSource:
-        """The anomalous images."""
-        return self._anomalies
+        self.anomalies = DeviceSource(dataset, device, rows=dataset.anomalous_test, digest=digest)

@@ -71,19 +71,17 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
             return Trained(float(record["seconds"]), reused=True, shots=shots)
         started = time.monotonic() - float(record.get("seconds", 0.0))
 
-        def save(finished: bool) -> None:
-            _save(folder, method, cell, time.monotonic() - started, finished=finished)
-
         def epoch_end(epoch: int) -> None:
             on_epoch(epoch)
-            save(False)
+            _save(folder, method, cell, time.monotonic() - started, finished=False)
 
         context.on_epoch = epoch_end
         kind = LabelledDeviceSource if cell.info.knows(SOURCE_ANOMALIES) else DeviceSource
         method.pretrain({s.name: kind(s, context.device) for s in cell.sources}, context)
         context.on_epoch = None
-        save(True)
-        return Trained(time.monotonic() - started, reused=False, shots=shots)
+        seconds = time.monotonic() - started
+        _save(folder, method, cell, seconds, finished=True)
+        return Trained(seconds, reused=False, shots=shots)
 
 
 def load_checkpoint(method: Method, path: Path, *, target: str) -> bool:

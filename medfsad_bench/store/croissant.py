@@ -1,49 +1,30 @@
 """`croissant.json`: a prepared set's description in the Croissant 1.0 vocabulary of MLCommons (JSON-LD)."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from medfsad_bench.files import write_text
 from medfsad_bench.manifest import Manifest, all_manifests
 from medfsad_bench.store import Dataset
 
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
+_TERMS = (  # of Croissant, under their own names
+    *("citeAs", "column", "containedIn", "extract", "field", "fileObject", "fileProperty", "fileSet", "format"),
+    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references"),
+    *("regex", "repeated", "replace", "separator", "source", "subField", "transform"),
+)
+_OTHER_TERMS = {
     "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+}
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    **dict(sorted({**{term: f"cr:{term}" for term in _TERMS}, **_OTHER_TERMS}.items())),
 }
 _FIELDS = {
     "id": ("sc:Text", "unique in the set"),
@@ -109,11 +90,6 @@ def croissant(dataset: Dataset, table: Path) -> dict[str, Any]:
             }
         ],
     }
-
-
-def write_croissant(dataset: Dataset, table: Path, path: Path) -> None:
-    """Write the description as `croissant.json`."""
-    write_text(path, json.dumps(croissant(dataset, table), indent=1, ensure_ascii=False) + "\n")
 
 
 def _origin(dataset: Dataset, manifest: Manifest | None) -> dict[str, Any]:

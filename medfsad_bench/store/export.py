@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.files import whole, whole_folder
+from medfsad_bench.files import whole, whole_folder, write_json
 from medfsad_bench.manifest import ids_digest
 from medfsad_bench.store import Dataset
-from medfsad_bench.store.croissant import FIELDS, write_croissant
+from medfsad_bench.store.croissant import FIELDS, croissant
 
 
 def export_table(dataset: Dataset, path: Path) -> int:
@@ -18,17 +18,10 @@ def export_table(dataset: Dataset, path: Path) -> int:
     return len(dataset.table)
 
 
-def export_ids(dataset: Dataset, path: Path, *, with_sha256: bool) -> str:
-    """Write the membership as a manifest's id list (`id,group,split,sha256,label`); returns the digest to state there.
-
-    Args:
-        dataset: The prepared file.
-        path: CSV file to write.
-        with_sha256: Whether the files are the original ones, so that their digests mean something elsewhere.
-    """
-    columns = ["id", "group", "split", *(["sha256"] if with_sha256 else []), "label"]
+def export_ids(dataset: Dataset, path: Path) -> str:
+    """Write the membership as a manifest's id list; returns the digest to state beside it."""
     table = dataset.table.assign(label=dataset.table["label"].map({0: "normal", 1: "anomalous"}))
-    rows = table[columns].astype(str).sort_values("id")
+    rows = table[["id", "group", "split", "sha256", "label"]].astype(str).sort_values("id")
     _write_table(path, rows)
     return ids_digest(zip(rows["id"], rows["group"], rows["split"], strict=True))
 
@@ -47,7 +40,7 @@ def export_croissant(dataset: Dataset, folder: Path) -> int:
     table["mask"] = [f"masks/{name}" if has else "" for name, has in zip(names, dataset.has_mask(), strict=True)]
     path = folder / "images.csv"
     _write_table(path, table[list(FIELDS)])
-    write_croissant(dataset, path, folder / "croissant.json")
+    write_json(folder / "croissant.json", croissant(dataset, path))
     return count
 
 
@@ -76,23 +69,19 @@ def export_png(dataset: Dataset, folder: Path) -> int:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"--out {folder} isn't an empty folder. Expected a new one for the PNG files; choose another.")
-    with whole_folder(folder) as growing:
-        _write_pngs(dataset, growing)
-    return len(dataset.table)
-
-
-def _write_pngs(dataset: Dataset, folder: Path) -> None:
     from PIL import Image
 
     masked = dataset.has_mask()
-    for index, row in enumerate(dataset.table.itertuples()):
-        name = f"{_safe(str(row.id))}.png"
-        kind = folder / str(row.split) / ("anomalous" if row.label else "normal")
-        kind.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.squeeze(dataset.images(np.array([index]))[0])).save(kind / name)
-        if masked[index]:
-            (folder / "masks").mkdir(exist_ok=True)
-            Image.fromarray(dataset.mask(index).astype(np.uint8) * 255).save(folder / "masks" / name)
+    with whole_folder(folder) as growing:
+        for index, row in enumerate(dataset.table.itertuples()):
+            name = f"{_safe(str(row.id))}.png"
+            kind = growing / str(row.split) / ("anomalous" if row.label else "normal")
+            kind.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.squeeze(dataset.images(np.array([index]))[0])).save(kind / name)
+            if masked[index]:
+                (growing / "masks").mkdir(exist_ok=True)
+                Image.fromarray(dataset.mask(index).astype(np.uint8) * 255).save(growing / "masks" / name)
+    return len(dataset.table)
 
 
 def _safe(image_id: str) -> str:

@@ -70,7 +70,7 @@ def content_faults(path: Path, *, digest: str | None = None) -> list[str]:
             faults.append("the membership digest differs: an id, label, group, split or episode was changed")
         if len(table) != len(file["images"]):
             faults.append(f"{len(file['images'])} images but {len(table)} rows in the table")
-        return faults + _split_faults(table) + _episode_faults(table, episodes)
+        return faults + _membership_faults(table, episodes)
 
 
 def content_digest(file: h5py.File, pixels: Pixels | None = None) -> str:
@@ -108,14 +108,10 @@ def _refuse_impossible(file: h5py.File, path: Path) -> None:
             )
 
 
-def _split_faults(table: pd.DataFrame) -> list[str]:
+def _membership_faults(table: pd.DataFrame, episodes: Sequence[Int64[np.ndarray, " k"]]) -> list[str]:
     sides = table.groupby("group")["split"].nunique()
     both = sorted(sides.index[sides > 1])
-    return [f"{len(both)} group(s) on both sides of the split, first {both[0]!r}"] if both else []
-
-
-def _episode_faults(table: pd.DataFrame, episodes: Sequence[Int64[np.ndarray, " k"]]) -> list[str]:
-    faults = []
+    faults = [f"{len(both)} group(s) on both sides of the split, first {both[0]!r}"] if both else []
     for number, draw in enumerate(episodes):
         rows = table.iloc[draw]
         if (rows["split"] != "train").any() or rows["label"].any():
@@ -139,7 +135,11 @@ def _content(file: h5py.File, pixels: Pixels | None) -> Iterator[bytes | memoryv
         elif pixels is not None and folder == "masks" and (mask := pixels(int(column))[1]) is not None:
             yield np.ascontiguousarray(mask).data
         else:
-            yield from (_text_bytes(part) if text else np.ascontiguousarray(part).data for part in _blocks(data))
+            for block in _blocks(data):
+                if text:
+                    yield json.dumps([value.decode() for value in block]).encode()
+                else:
+                    yield np.ascontiguousarray(block).data
 
 
 def _dataset_names(file: h5py.File) -> list[str]:
@@ -152,10 +152,6 @@ def _blocks(data: h5py.Dataset) -> Iterator[np.ndarray]:
     rows = max(1, 64 if data.ndim > 2 else len(data)) if data.ndim else 1
     for start in range(0, len(data), rows):
         yield data[start : start + rows]
-
-
-def _text_bytes(block: np.ndarray) -> bytes:
-    return json.dumps([value.decode() for value in block]).encode()
 
 
 def _ahead(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -105,10 +104,15 @@ def write_store(
             with h5py.File(temporary, "w", libver="v110", userblock_size=SEAL_BYTES) as file:
                 for number, draw in enumerate(episodes):
                     file.create_dataset(f"episodes/draw{number:02d}", data=np.asarray(draw, np.int64))
-                _write_table(file, table)
+                for name in TEXT_COLUMNS:
+                    text = table[name].astype(str).tolist()
+                    file.create_dataset(f"table/{name}", data=text, dtype=h5py.string_dtype())
+                for name, dtype in NUMBER_COLUMNS.items():
+                    file.create_dataset(f"table/{name}", data=table[name].to_numpy(dtype))
                 _write_images(file, len(table), header.size_px, pixels, chunks)
-                for key, value in _attributes(header).items():
-                    file.attrs[key] = value
+                named = asdict(header)
+                extra, allowed = named.pop("extra"), json.dumps(sorted(header.allowed))
+                file.attrs.update({"schema": SCHEMA, **named, "allowed": allowed, **extra})
                 file.attrs["membership_digest"] = membership_digest(table, episodes)
             expected, written = _digests(temporary, pixels, workers)
             with h5py.File(temporary, "r+") as file:
@@ -132,13 +136,6 @@ def _digests(path: Path, pixels: Pixels, workers: int) -> tuple[str, str]:
         return expected.result(), written
 
 
-def _write_table(file: h5py.File, table: pd.DataFrame) -> None:
-    for name in TEXT_COLUMNS:
-        file.create_dataset(f"table/{name}", data=table[name].astype(str).tolist(), dtype=h5py.string_dtype())
-    for name, dtype in NUMBER_COLUMNS.items():
-        file.create_dataset(f"table/{name}", data=table[name].to_numpy(dtype))
-
-
 def _write_images(file: h5py.File, count: int, size_px: int, pixels: Pixels, chunks: Chunks) -> None:
     channels = pixels(0)[0].shape[2]
     shape = (size_px, size_px, channels)
@@ -156,12 +153,6 @@ def _packed(image: UInt8[np.ndarray, "h w c"], mask: UInt8[np.ndarray, "mh mw"] 
     if mask is None:
         return Packed(packed_chunk(image))
     return Packed(packed_chunk(image), packed_chunk(mask), (mask.shape[0], mask.shape[1]))
-
-
-def _attributes(header: StoreHeader) -> dict[str, Any]:
-    named = asdict(header)
-    extra = named.pop("extra")
-    return {"schema": SCHEMA, **named, "allowed": json.dumps(sorted(header.allowed)), **extra}
 
 
 def _seal(path: Path) -> None:

@@ -20,11 +20,7 @@ def cosine_loss(a: Scales, b: Scales) -> Float[Tensor, ""]:
 
 def residual_map(a: Scales, b: Scales, size_px: int) -> Float[Tensor, "n s s"]:
     """Σ over scales of 1 − cos at every position, enlarged to `size_px` (bilinear, corners aligned)."""
-    total: Tensor | None = None
-    for x, y in zip(a, b, strict=True):
-        distance = 1 - functional.cosine_similarity(x, y, dim=1)
-        large = functional.interpolate(distance[:, None], (size_px, size_px), mode="bilinear", align_corners=True)[:, 0]
-        total = large if total is None else total + large
-    if total is None:
-        raise ValueError("a map needs at least one scale")
-    return total
+    distances = [1 - functional.cosine_similarity(x, y, dim=1)[:, None] for x, y in zip(a, b, strict=True)]
+    size = (size_px, size_px)
+    first, *others = (functional.interpolate(d, size, mode="bilinear", align_corners=True) for d in distances)
+    return sum(others, first)[:, 0]

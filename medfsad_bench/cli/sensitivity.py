@@ -1,4 +1,4 @@
-"""`medfsad robustness` and `influence`: how much a method's AUROC depends on its supports."""
+"""`medfsad robustness`, `influence`, `protocols`: how much AUROC depends on the supports and on the protocol."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,18 +11,20 @@ from rich.table import Table
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import existing, planned, run_cells, title_of
-from medfsad_bench.cli.console import Bars, difference_text, markdown_table, out, print_json, progress_bar
+from medfsad_bench.cli.console import (
+    difference_text,
+    folded,
+    interval_text,
+    markdown_table,
+    out,
+    print_json,
+    progress_bars,
+    table_of,
+)
 from medfsad_bench.errors import MethodError
 
 if TYPE_CHECKING:
-    from medfsad_bench.board.robustness import Point
     from medfsad_bench.runner.influence import Influence
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(robustness)
-    app.command()(influence)
 
 
 def robustness(
@@ -51,7 +53,7 @@ def robustness(
     from medfsad_bench.runner.plan import RunOptions
 
     options = RunOptions(
-        runs, draws=opt.draws_of(draws), seed=seed, preset=preset, settings=settings_of(settings, backbone, weights)
+        runs, draws=opt.draws_of(draws), seed=seed, preset=preset, settings=opt.settings_of(settings, backbone, weights)
     )
     clean = planned(method, target, sorted(set(shots or [4])), options, data=data, benchmark=benchmark)
     with_anomalies = existing(
@@ -69,11 +71,23 @@ def robustness(
     write_curves(points, out_png)
     if json_ or format_ == "json":
         print_json(as_json(points))
-    elif format_ == "md":
-        out.file.write(markdown_table(_COLUMNS, map(_line, points)))
-    else:
-        out.print(_curves_table(points))
-        out.print(f"wrote {out_png}")
+        return
+    columns = ("method", "target", "M of K", "clean", "with M", "difference [95 %]")
+    rows = [
+        (
+            *(point.method, point.target or "mean", point.case, f"{point.clean.value:.3f}"),
+            *(f"{point.spoilt.value:.3f}", difference_text(point.difference)),
+        )
+        for point in points
+    ]
+    if format_ == "md":
+        out.file.write(markdown_table(columns, rows))
+        return
+    title = "image AUROC, clean and contaminated, on the same queries"
+    table = table_of(folded(*columns), rows, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.caption = "M of K supports are anomalies nobody noticed; below 0 they do harm. A clean row has more queries."
+    out.print(table)
+    out.print(f"wrote {out_png}")
 
 
 def influence(
@@ -115,10 +129,8 @@ def influence(
     (cell,) = planned([method], [target], [shots], options, data=data, benchmark=benchmark)
     runner = Runner(device)
     runner.announce([cell])
-    with progress_bar() as progress:
-        bars = Bars(progress)
+    with progress_bars() as bars:
         influences = leave_one_out(cell, draws, runner.device, runner.cache, progress=bars.following(title_of(cell)))
-        bars.finish()
     write_influences(cell, influences, out_png)
     if json_:
         print_json([asdict(support) for support in influences])
@@ -127,45 +139,64 @@ def influence(
     out.print(f"wrote {out_png}")
 
 
-def _curves_table(points: "Sequence[Point]") -> Table:
-    table = Table(
-        title="image AUROC, clean and contaminated, on the same queries", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+def protocols(
+    method: opt.Method,
+    shots: opt.Shots = 4,
+    target: opt.Targets = None,
+    draws: Annotated[int, typer.Option(min=2, max=10, help="Support draws of the strict lines.")] = 10,
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    settings: opt.Settings = None,
+    format_: opt.Shown = "table",
+    json_: opt.Json = False,
+) -> None:
+    """Show AUROC under the published protocol, under the strict one, and with each habit changed alone; needs maps."""
+    from medfsad_bench.runner.plan import RunOptions
+    from medfsad_bench.runner.protocols import compare_protocols
+    from medfsad_bench.runner.runner import Runner
+
+    options = RunOptions(
+        runs, draws=draws, seed=seed, preset=preset, settings=opt.settings_of(settings, backbone, weights)
     )
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
-    for point in points:
-        table.add_row(*_line(point))
-    table.caption = "M of K supports are anomalies nobody noticed; below 0 they do harm. A clean row has more queries."
-    return table
-
-
-_COLUMNS = ("method", "target", "M of K", "clean", "with M", "difference [95 %]")
-
-
-def _line(point: "Point") -> list[str]:
-    return [
-        point.method,
-        point.target or "mean",
-        point.case,
-        f"{point.clean.value:.3f}",
-        f"{point.spoilt.value:.3f}",
-        difference_text(point.difference),
-    ]
+    plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
+    runner = Runner(device)
+    with progress_bars() as bars:
+        results = [
+            compare_protocols(cell, runner.device, runner.cache, progress=bars.following(title_of(cell)))
+            for cell in plan
+        ]
+    columns = ["protocol", *(result.target for result in results)]
+    rows = [[name, *(interval_text(result.figures[name]) for result in results)] for name in results[0].figures]
+    if json_ or format_ == "json":
+        print_json(
+            [
+                asdict(result) | {"figures": {name: auroc.model_dump() for name, auroc in result.figures.items()}}
+                for result in results
+            ]
+        )
+    elif format_ == "md":
+        out.file.write(markdown_table(columns, rows))
+    else:
+        out.print(table_of(columns, rows, title="image AUROC [95 % interval]"))
 
 
 def _influences_table(influences: "Sequence[Influence]", title: str) -> Table:
-    table = Table(title=f"{title}: AUROC with each support minus without it")
-    for column in ("draw", "AUROC", "support", "influence [95 %]"):
-        table.add_column(column, overflow="fold")
-    draw_before = -1
-    for support in influences:
-        first_of_draw = support.draw != draw_before
-        draw_before = support.draw
-        table.add_row(
-            str(support.draw) if first_of_draw else "",
-            f"{support.auroc:.3f}" if first_of_draw else "",
-            support.id + (" (an anomaly)" if support.anomalous else ""),
-            difference_text(support.difference),
+    rows = []
+    for number, support in enumerate(influences):
+        first_of_draw = number == 0 or support.draw != influences[number - 1].draw
+        rows.append(
+            (
+                *((str(support.draw), f"{support.auroc:.3f}") if first_of_draw else ("", "")),
+                support.id + (" (an anomaly)" if support.anomalous else ""),
+                difference_text(support.difference),
+            )
         )
-    table.caption = "Above 0: it helps. Intervals are for other test images, with these supports."
-    return table
+    caption = "Above 0: it helps. Intervals are for other test images, with these supports."
+    title = f"{title}: AUROC with each support minus without it"
+    return table_of(folded("draw", "AUROC", "support", "influence [95 %]"), rows, title=title, caption=caption)

@@ -1,10 +1,12 @@
 """A manifest for the user's own folder, made on the spot: half of the normals for training, the rest for testing."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from medfsad_bench.layouts.raw import RawImage
+from medfsad_bench.curation.split import Candidate, choose_smaller
+from medfsad_bench.layouts import RawImage
 from medfsad_bench.manifest import OWN, IntensityRule, Labels, Manifest, SliceRule, Split
 
 _VOLUMES = SliceRule(min_area=0.3, min_tumour_voxels=1, step=3)
@@ -19,7 +21,7 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
 
     Args:
         root: The folder; its name, reduced to a–z, 0–9 and _, becomes the set's.
-        images: What lies in it; volumes are counted once they have become slices.
+        images: What lies in it; `own_split` counts them, once volumes have become slices.
     """
     volumes = any(image.slice_index is not None or image.label in ("volume", "unlabelled") for image in images)
     name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "own"
@@ -49,20 +51,30 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
         labels=Labels(normal=("normal",), anomalous=("tumour",) if volumes else ("anomalous",)),
         slices=_VOLUMES if volumes else None,
         intensity=intensity,
-        benchmarks={OWN: own_split(images, sided=sided)},
+        benchmarks={OWN: Split(train=1, test_normal=1, test_anomalous=1, upstream=sided)},
     )
 
 
-def own_split(images: Sequence[RawImage], *, sided: bool) -> Split:
-    """Counts of a user's own images, by the sides that the download fixes or half and half."""
-    normal = sum(image.label == "normal" for image in images)
-    anomalous = sum(image.label in ("anomalous", "tumour") for image in images)
-    if sided:
-        train = sum(image.label == "normal" and image.split == "train" for image in images)
-        return Split(
-            train=max(1, train),
-            test_normal=max(1, normal - train),
-            test_anomalous=max(1, anomalous),
-            upstream=True,
-        )
-    return Split(train=max(1, normal // 2), test_normal=max(1, normal - normal // 2), test_anomalous=max(1, anomalous))
+def own_split(name: str, images: Sequence[RawImage], *, sided: bool) -> Split:
+    """Counts of a user's own images: the download's sides, else half of the normals, or what whole patients can fill.
+
+    Args:
+        name: The set's.
+        images: All that have a label.
+        sided: Whether the download fixes the sides.
+    """
+    normal = [image for image in images if image.label == "normal"]
+    train = sum(image.split == "train" for image in normal) if sided else len(normal) // 2
+    split = Split(
+        train=max(1, train),
+        test_normal=max(1, len(normal) - train),
+        test_anomalous=max(1, len(images) - len(normal)),
+        upstream=sided,
+    )
+    if sided or max(Counter(image.patient for image in images).values(), default=1) == 1:
+        return split
+    candidates = [Candidate(image.id, image.patient, image.label != "normal") for image in images]
+    _, counts = choose_smaller(name, candidates, split)
+    if not counts:
+        return split
+    return Split(train=counts["train", False], test_normal=counts["test", False], test_anomalous=counts["test", True])

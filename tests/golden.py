@@ -1,7 +1,7 @@
 """Golden digests: what a refactoring must not move. Speaks to the command line alone, so it knows no module's place.
 
-    python tests/golden/golden.py write OUT.json [--open SHARED/data]     run everything, keep digests
-    python tests/golden/golden.py compare ONE.json OTHER.json             say what differs; exit 1 if anything does
+    python tests/golden.py write OUT.json [--open SHARED/data]     run everything, keep digests
+    python tests/golden.py compare ONE.json OTHER.json             say what differs; exit 1 if anything does
 
 A digest is of a prepared file's two digests, of a run's id, of its scores (by column) and of its figures.
 """
@@ -9,17 +9,20 @@ A digest is of a prepared file's two digests, of a run's id, of its scores (by c
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-METHODS = ("chance", "patchcore", "padim", "regad", "d24fad")
+ALL = ("chance", "patchcore", "padim", "regad", "d24fad")
 STEPS = {"regad": ("--set", "steps=6"), "d24fad": ("--set", "steps=8")}
 PHANTOMS = ("brain_tumor", "rsna", "brats")  # no masks, boxes, voxels
 REAL = ("odir_dr", "odir_glaucoma", "histology_lung")
@@ -33,6 +36,7 @@ def main() -> int:
     write = commands.add_parser("write")
     write.add_argument("out", type=Path)
     write.add_argument("--open", type=Path, help="folder with the raw downloads of medfsad-open")
+    write.add_argument("--quick", action="store_true", help="the methods that take no training, at 4 shots alone")
     compare = commands.add_parser("compare")
     compare.add_argument("files", type=Path, nargs=2)
     arguments = parser.parse_args()
@@ -42,22 +46,18 @@ def main() -> int:
         sys.stdout.write("".join(f"{line}\n" for line in differences) or "equal\n")
         return 1 if differences else 0
     with tempfile.TemporaryDirectory() as folder:
-        digests = phantom_digests(Path(folder))
+        digests = quick_digests(Path(folder)) if arguments.quick else phantom_digests(Path(folder))
         if arguments.open:
             digests |= {"open": open_digests(Path(folder), arguments.open)}
+    digests["machine"] = machine()
     arguments.out.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
 
 
 def phantom_digests(folder: Path) -> dict[str, Any]:
     """Generated data from the raw download to every kind of row."""
-    raw, data, runs = folder / "raw", folder / "data", folder / "runs"
-    write = "import sys, pathlib, medfsad_bench.demo as d; d.write_demo_downloads(pathlib.Path(sys.argv[1]), seed=0)"
-    subprocess.run([sys.executable, "-c", write, str(raw)], check=True)
-    medfsad("prepare", "--source", raw, "--out", data, "--benchmark", "demo", "--size", "64", "--workers", "2")
-    targets = [word for name in PHANTOMS for word in ("--target", name)]
-    common = ("--data", data, "--benchmark", "demo", "--runs", runs, *targets, *QUICK)
-    for method in METHODS:
+    data, runs, common = prepared_phantoms(folder)
+    for method in ALL:
         medfsad("run", method, "--shots", "2", "--shots", "4", *common, *STEPS.get(method, ()))
     medfsad("run", "patchcore", "--shots", "4", "--contaminated", "1", *common)
     one = ("--data", data, "--benchmark", "demo", "--target", "brats", "--preset", "quick", "--device", "cpu")
@@ -67,14 +67,32 @@ def phantom_digests(folder: Path) -> dict[str, Any]:
         "protocols", "d24fad", "--shots", "4", "--draws", "2", "--runs", folder / "habits", *one, *steps, "--json"
     )
     influence = medfsad(
-        "influence", "patchcore", "--shots", "2", "--draw", "0", "--runs", folder / "influence", *one, "--json"
-    )
+        "influence", "patchcore", "--shots", "2", "--draw", "0", "--runs", folder / "influence", *one, "--json",
+        "--out", folder / "influence.png",
+    )  # fmt: skip
     return {
         "prepared": prepared_digests(data),
         "runs": run_digests(runs),
         "protocols": json.loads(protocols),
-        "influence": json.loads(influence),
+        "influence": [line["difference"] for line in json.loads(influence)],
     }
+
+
+def quick_digests(folder: Path) -> dict[str, Any]:
+    """The part of it that a test has time for."""
+    data, runs, common = prepared_phantoms(folder)
+    medfsad("run", "chance", "patchcore", "--shots", "4", *common)
+    return {"prepared": prepared_digests(data), "runs": run_digests(runs)}
+
+
+def prepared_phantoms(folder: Path) -> tuple[Path, Path, tuple[object, ...]]:
+    """Folders of prepared phantoms and of their runs, and the options that say so."""
+    raw, data, runs = folder / "raw", folder / "data", folder / "runs"
+    write = "import sys, pathlib, medfsad_bench.demo as d; d.write_demo_downloads(pathlib.Path(sys.argv[1]), seed=0)"
+    subprocess.run([sys.executable, "-c", write, str(raw)], check=True)
+    medfsad("prepare", "--source", raw, "--out", data, "--benchmark", "demo", "--size", "64", "--workers", "2")
+    targets = [word for name in PHANTOMS for word in ("--target", name)]
+    return data, runs, ("--data", data, "--benchmark", "demo", "--runs", runs, *targets, *QUICK)
 
 
 def open_digests(folder: Path, source: Path) -> dict[str, Any]:
@@ -82,15 +100,22 @@ def open_digests(folder: Path, source: Path) -> dict[str, Any]:
     data, runs = folder / "open-data", folder / "open-runs"
     names = [word for name in REAL for word in ("--dataset", name)]
     medfsad("prepare", "--source", source, "--out", data, "--benchmark", "medfsad-open", "--size", "64", *names)
-    for method in METHODS:
+    for method in ALL:
         medfsad("run", method, "--shots", "2", "--data", data, "--runs", runs, *QUICK, *STEPS.get(method, ()))
     return {"prepared": prepared_digests(data), "runs": run_digests(runs)}
+
+
+def machine() -> dict[str, str]:
+    """What the last bits of a score depend on: on another kind of machine AUROCs alone can be compared, roughly."""
+    versions = {name: version(name) for name in ("torch", "numpy", "scipy", "timm", "pillow")}
+    return {**versions, "cpu": torch.backends.cpu.get_cpu_capability()}
 
 
 def medfsad(*words: object) -> str:
     """Run a command; its standard output."""
     command = [str(Path(sys.executable).with_name("medfsad")), *map(str, words)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # with more threads sums are in another order
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
