@@ -9,7 +9,7 @@ from bench.coverage_intervals import CASES, Detector, coverage
 from conftest import Silent, write_own_folder
 
 from medfsad_bench.curation.stage import PrepareOptions, prepare
-from medfsad_bench.estimates.image import image_estimates
+from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.tables import scores_table
@@ -54,7 +54,7 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
         with opened(cell, device, FeatureCache(device), lambda *_: None) as run:
             draws = [score_draw(run, draw) for draw in range(3)]
         scores = scores_table(dataset, cell.episodes.queries, draws)
-        estimate = image_estimates(scores, seed=seed)[0]["image_auroc"]
+        estimate = image_estimates(score_matrix(scores), scores, seed=seed)[0]["image_auroc"]
         assert estimate.low is not None
         assert estimate.high is not None
         inside.append(estimate.low <= 0.5 <= estimate.high)

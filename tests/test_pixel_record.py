@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from medfsad_bench.metrics.lesion import froc, lesion_sensitivity, measure_lesio
 from medfsad_bench.metrics.metric import AUPIMO
 from medfsad_bench.metrics.score_histogram import pixel_histogram
 from medfsad_bench.results.rescore import rescored
-from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.runner.pixels import PixelTruth
 from medfsad_bench.runner.runner import Runner
 
@@ -102,17 +103,12 @@ def test_streamed_metrics_stand_with_their_error_beside_the_exact_ones() -> None
     assert "streamed" in absent[AUPIMO.name]
 
 
-def test_a_record_survives_its_file() -> None:
-    from tempfile import TemporaryDirectory
-
-    from medfsad_bench.estimates.pixel import write_pixels
-
+def test_a_record_survives_its_file(tmp_path: Path) -> None:
     maps, masks = scene(3)
     draws = [measure_pixels(maps, masks), measure_streamed(list(zip(maps, masks, strict=True)))]
-    with TemporaryDirectory() as folder:
-        write_pixels(Path(folder) / "pixels.npz", draws)
-        again = RunFolder(Path(folder)).pixels()
-    for draw, back in zip(draws, again, strict=True):
+    nothing = pd.DataFrame()
+    RunFolder(tmp_path).write(Measurements(nothing, nothing, nothing, tuple(draws)), [])
+    for draw, back in zip(draws, RunFolder(tmp_path).pixels(), strict=True):
         assert pixel_estimates([draw], np.arange(16)) == pixel_estimates([back], np.arange(16))
 
 

@@ -34,17 +34,20 @@ class ScoreMatrix:
     queries: pd.DataFrame
 
 
-def image_estimates(scores: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+def image_estimates(
+    matrix: ScoreMatrix, scores: pd.DataFrame, *, seed: int = 0
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Image-level estimates of a run, primary and secondary, each with its interval.
 
     Args:
+        matrix: The scores, as `score_matrix` makes it of them.
         scores: See `results.run_folder.Measurements`.
         seed: Of the bootstrap.
 
     Raises:
         MetricError: If a class is missing, a score isn't finite, a draw lacks queries, or groups are too few.
     """
-    primary = _estimates(score_matrix(scores), tuple(IMAGE_METRICS.values()), seed=seed)
+    primary = _estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
     secondary = {
         f"{IMAGE_AUROC.name}_{pooling}": estimate
         for column, pooling in POOLINGS.items()

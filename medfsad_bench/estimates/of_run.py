@@ -33,14 +33,14 @@ def estimates_of_run(
         The part of a row that follows from stored scores, by the row's names: `metrics`, `secondary` (by pooling,
         disease, lesion size, and at thresholds), `absent`, `thresholds` and `pixel_mode`.
     """
-    metrics, secondary = image_estimates(scores, seed=seed)
+    matrix = score_matrix(scores)
+    metrics, secondary = image_estimates(matrix, scores, seed=seed)
     missing, pixel_mode = dict(absent), None
     if pixels:
         pixel_mode = "streamed" if pixels[0].errors else "exact"
-        groups = score_matrix(scores).groups
-        estimates, by_size, undefined = pixel_estimates(pixels, groups, seed=seed)
+        estimates, by_size, undefined = pixel_estimates(pixels, matrix.groups, seed=seed)
         metrics, secondary, missing = metrics | estimates, secondary | by_size, missing | undefined
-    rates, thresholds, without = threshold_estimates(scores, calibration, target=target, seed=seed)
+    rates, thresholds, without = threshold_estimates(matrix, calibration, target=target, seed=seed)
     return {
         "metrics": metrics,
         "secondary": secondary | rates,

@@ -9,15 +9,13 @@ Estimates can be had again from the record alone, without the maps and without t
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from medfsad_bench.errors import MetricError, ResultsError
+from medfsad_bench.errors import MetricError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.lesion import lesion_estimates
-from medfsad_bench.files import whole
 from medfsad_bench.metrics.interval import Replicates, replicates_of, shifted
 from medfsad_bench.metrics.lesion import LesionRecord, measure_lesions
 from medfsad_bench.metrics.metric import AUPIMO, METRICS, PIXEL_CURVE_METRICS
@@ -147,31 +145,3 @@ def replicates_of_draws(
             histograms, (AUPIMO,), resampling(groups, has_regions, replicates=REPLICATES, seed=seed)
         )
     return {name: shifted(table, np.array([draw.values[name] for draw in draws])) for name, table in tables.items()}
-
-
-def write_pixels(path: Path, draws: Sequence[PixelDraw]) -> None:
-    """Write the record of all draws, whole or not at all."""
-    arrays = {
-        f"{number:02d}/{name}": value for number, draw in enumerate(draws) for name, value in draw.arrays().items()
-    }
-    with whole(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
-
-
-def read_pixels(path: Path) -> list[PixelDraw]:
-    """Read the record of a run; empty if it kept none.
-
-    Raises:
-        ResultsError: If the file is damaged.
-    """
-    if not path.is_file():
-        return []
-    by_draw: dict[str, dict[str, np.ndarray]] = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                number, name = key.split("/")
-                by_draw.setdefault(number, {})[name] = file[key]
-        return [PixelDraw.of_arrays(by_draw[number]) for number in sorted(by_draw)]
-    except (OSError, ValueError, KeyError) as error:
-        raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float64
 from pydantic import BaseModel, ConfigDict
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
-from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
+from medfsad_bench.estimates.image import ScoreMatrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
 from medfsad_bench.metrics.resample import resampling
 
@@ -58,12 +58,12 @@ def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> flo
 
 
 def threshold_estimates(
-    scores: pd.DataFrame, calibration: pd.DataFrame, *, target: str, seed: int = 0
+    matrix: ScoreMatrix, calibration: pd.DataFrame, *, target: str, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Threshold], dict[str, str]]:
     """Thresholds of every draw, and their rates on the test images.
 
     Args:
-        scores: See `results.run_folder.Measurements`.
+        matrix: Scores of the queries.
         calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
         target: The target's name in `calibration`.
         seed: Of the bootstrap.
@@ -71,7 +71,6 @@ def threshold_estimates(
     Returns:
         Sensitivity, specificity, PPV and NPV by name; how each threshold was set; why an operating point is missing.
     """
-    matrix = score_matrix(scores)
     own = calibration[calibration["set"] == target]
     left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
     count = min(map(len, left_out), default=0)

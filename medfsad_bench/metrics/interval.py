@@ -111,7 +111,8 @@ def replicates_of(
         records: What the metrics are computed of, one per support draw, of the same images in the same order.
         metrics: Their `statistic` takes a record and weights, or what `weigh` makes of both.
         resampled: Weights of the images.
-        weigh: What the metrics share, computed for some of the replicates at a time.
+        weigh: What the metrics share, computed for some of the replicates at a time; without it a statistic is given
+            all of them at once, and bounds its memory itself.
 
     Raises:
         MetricError: If there is no draw.

@@ -66,7 +66,12 @@ def resampling(
             f"Of {len(distinct)} groups {has_normal.sum()} hold normal and {has_anomalous.sum()} anomalous images; an "
             "interval over groups needs two of each and four in all. Leave it out of the row."
         )
-    strata = _strata(has_anomalous.astype(np.int64) + 2 * has_normal)
+    kind = has_anomalous.astype(np.int64) + 2 * has_normal
+    kinds, sizes = np.unique(kind, return_counts=True)
+    lone = kinds[sizes == 1]  # these join each other, a single one joins the mixed or else the largest stratum
+    home = _MIXED if len(lone) == 1 and _MIXED in kinds[sizes > 1] else kinds[np.argmax(sizes)]
+    stratum = np.where(np.isin(kind, lone), lone[0] if len(lone) > 1 else home, kind)
+    strata = [np.flatnonzero(stratum == present) for present in np.unique(stratum)]
     weights = np.empty((len(distinct), replicates), dtype=np.float32)
     rng = np.random.default_rng([seed, 0])
     for members in strata:
@@ -82,15 +87,3 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
         return np.ones((replicates, 1))
     rng = np.random.default_rng([seed, 1])
     return np.asarray(rng.multinomial(draws - 1, np.full(draws, 1 / draws), size=replicates) / (draws - 1))
-
-
-def _strata(kind: Int64[np.ndarray, " groups"]) -> list[Int64[np.ndarray, " _"]]:
-    """Groups by kind; lone ones join each other, a single lone one joins the mixed or else the largest stratum.
-
-    So every stratum that stands for the last groups of a class consists of groups that hold this class.
-    """
-    kinds, sizes = np.unique(kind, return_counts=True)
-    lone = kinds[sizes == 1]
-    home = _MIXED if len(lone) == 1 and _MIXED in kinds[sizes > 1] else kinds[np.argmax(sizes)]
-    merged = np.where(np.isin(kind, lone), lone[0] if len(lone) > 1 else home, kind)
-    return [np.asarray(np.flatnonzero(merged == present)) for present in np.unique(merged)]

@@ -17,6 +17,7 @@ A run is finished when its row is there. Files appear whole or not at all; a run
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from filelock import FileLock
 from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.pixel import PixelDraw, read_pixels, write_pixels
+from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.files import whole, write_json
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.tables import DrawScores
@@ -149,7 +150,9 @@ class RunFolder:
             rows = measured.scores.loc[measured.scores["draw"] == 0, "index"].to_numpy(np.int64)
             _write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": rows})
         if measured.pixels:
-            write_pixels(self.path / _PIXELS, measured.pixels)
+            records = [(f"{number:02d}", draw.arrays()) for number, draw in enumerate(measured.pixels)]
+            arrays = {f"{draw}/{name}": values for draw, record in records for name, values in record.items()}
+            _write_arrays(self.path / _PIXELS, arrays)
         shutil.rmtree(self.path / "draws", ignore_errors=True)
 
     def measurements(self) -> Measurements:
@@ -176,8 +179,21 @@ class RunFolder:
         return _read_table(self.path / _RERUNS, {"rerun", "draw", "index", "score"})
 
     def pixels(self) -> tuple[PixelDraw, ...]:
-        """The pixel record of each draw; empty if the run has none."""
-        return tuple(read_pixels(self.path / _PIXELS))
+        """The pixel record of each draw; empty if the run has none.
+
+        Raises:
+            ResultsError: If it's damaged.
+        """
+        path, records = self.path / _PIXELS, defaultdict[str, dict[str, np.ndarray]](dict)
+        if not path.is_file():
+            return ()
+        try:
+            for key, values in _read_arrays(path).items():
+                draw, name = key.split("/")
+                records[draw][name] = values
+            return tuple(PixelDraw.of_arrays(records[draw]) for draw in sorted(records))
+        except (OSError, ValueError, KeyError) as error:
+            raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error
 
     def copy_scores(self, path: Path) -> None:
         """Keep a copy of the scores elsewhere, byte for byte."""
