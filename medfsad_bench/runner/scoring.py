@@ -109,7 +109,7 @@ def score_draw(
 def score_batches(
     run: OpenCell,
     draw: int,
-    batches: Sequence[Int64[Tensor, " b"]],
+    batches: Sequence[Int64[Tensor, " _"]],
     *,
     without: int | None = None,
     on_batch: Callable[[int], None] = lambda _: None,
