@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Real
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below
+from medfsad_bench.metrics.ranks import Maps, Masks, checked_maps, count_below
 from medfsad_bench.metrics.score_histogram import ScoreHistogram
 
 FPR_BOUNDS = (1e-5, 1e-4)  # the paper's
@@ -41,7 +41,7 @@ def aupimo_scores(
         MetricError: If there is no normal or no anomalous image, the bounds aren't 0 < L < U ≤ 1, the normal images
             have too few pixels to show a rate of U, a pixel isn't finite or shapes differ.
     """
-    check_maps(maps, masks)
+    maps, masks = checked_maps(maps, masks)
     low, high = fpr_bounds
     anomalous = np.array([bool(mask.any()) for mask in masks])
     if not 0 < low < high <= 1:

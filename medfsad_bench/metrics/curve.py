@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Real
 
 from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.inputs import LabelArray, ScoreArray, as_labels, as_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,13 @@ class Ranking:
     anomalous: Bool[np.ndarray, " n"]
 
 
-def ranking(scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> Ranking:
+def ranking(scores: ScoreArray, anomalous: LabelArray) -> Ranking:
     """Sort the scores from high to low and find the distinct ones.
 
     Raises:
-        MetricError: If a score is not finite, a class is missing, or the lengths differ.
+        MetricError: If a score is not finite, a label is neither 0 nor 1, a class is missing, or the lengths differ.
     """
+    scores, anomalous = as_scores(scores), as_labels(anomalous)
     if len(scores) != len(anomalous):
         raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label per score.")
     if not np.isfinite(scores).all():

@@ -9,10 +9,11 @@ Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); groups: Obuchow
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking
+from medfsad_bench.metrics.inputs import LabelArray, as_labels, as_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,7 @@ class Measurement:
     freedom: float
 
 
-def placements(
-    scores: Float[np.ndarray, "draws n"], anomalous: Bool[np.ndarray, " n"]
-) -> Float64[np.ndarray, "draws n"]:
+def placements(scores: Real[np.ndarray, "draws n"], anomalous: LabelArray) -> Float64[np.ndarray, "draws n"]:
     """Share of the other class below an anomalous image, or above a normal one; ties half.
 
     Raises:
@@ -43,6 +42,7 @@ def placements(
     """
     from scipy.stats import rankdata
 
+    scores, anomalous = as_scores(scores), as_labels(anomalous)
     placed = np.empty(scores.shape, dtype=np.float64)
     for row, values in enumerate(scores):
         ranking(values, anomalous)  # refuses what has no AUROC
@@ -54,7 +54,7 @@ def placements(
 
 
 def delong(
-    placed: Float64[np.ndarray, "draws n"], anomalous: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
+    placed: Float64[np.ndarray, "draws n"], anomalous: LabelArray, groups: Int64[np.ndarray, " n"]
 ) -> Measurement:
     """Mean over draws of AUROC, or of the difference of two methods' AUROCs, with its standard error.
 
@@ -69,6 +69,7 @@ def delong(
     Raises:
         MetricError: If a class has fewer than two groups.
     """
+    anomalous = as_labels(anomalous)
     by_draw = placed[:, anomalous].mean(axis=1)
     value, draws = float(by_draw.mean()), len(placed)
     group = np.unique(groups, return_inverse=True)[1]

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.inputs import LabelArray
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Resampling, draw_weights, resampling
 
@@ -56,8 +57,8 @@ class Replicates:
 
 
 def replicate(
-    scores: Float[np.ndarray, "draws n"],
-    anomalous: Bool[np.ndarray, " n"],
+    scores: Real[np.ndarray, "draws n"],
+    anomalous: LabelArray,
     groups: Int64[np.ndarray, " n"],
     *,
     metric: Metric = IMAGE_AUROC,
@@ -73,8 +74,8 @@ def replicate(
 
 
 def replicate_all(
-    scores: Float[np.ndarray, "draws n"],
-    anomalous: Bool[np.ndarray, " n"],
+    scores: Real[np.ndarray, "draws n"],
+    anomalous: LabelArray,
     groups: Int64[np.ndarray, " n"],
     *,
     metrics: Sequence[Metric] = tuple(IMAGE_METRICS.values()),

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.detections import detections_of
-from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, label_regions
+from medfsad_bench.metrics.ranks import Maps, Masks, checked_maps, label_regions
 from medfsad_bench.metrics.sensitivity_at_fp import sensitivity_at_fp
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image; Camelyon16, and LUNA16 without its 1/8
@@ -151,7 +151,7 @@ def pointing_game_score(maps: Maps, boxes: Masks) -> float:
 
 
 def _measure(image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> dict[str, np.ndarray]:
-    check_maps([image], [mask])
+    (image,), (mask,) = checked_maps([image], [mask])
     detected, false = detections_of(image, mask)
     regions, region_images = label_regions([mask])
     peaks = np.full(len(region_images), -np.inf)
@@ -169,7 +169,7 @@ def _measure(image: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> 
 def _of_maps(
     statistic: Callable[[LesionRecord, Float[np.ndarray, "n 1"]], Float[np.ndarray, " 1"]], maps: Maps, masks: Masks
 ) -> float:
-    check_maps(maps, masks)
+    maps, masks = checked_maps(maps, masks)
     if not any(mask.any() for mask in masks):
         raise MetricError(f"None of the {len(masks)} masks holds a lesion; leave lesion metrics out of the row.")
     return float(statistic(measure_lesions(zip(maps, masks, strict=True)), np.ones((len(masks), 1)))[0])

@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Int32, Int64, Integer, Real
 
 from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.inputs import as_labels, as_scores
 
-Maps = Float[np.ndarray, "_ _ _"] | Sequence[Float[np.ndarray, "_ _"]]
-Masks = Bool[np.ndarray, "_ _ _"] | Sequence[Bool[np.ndarray, "_ _"]]
+Maps = Real[np.ndarray, "_ _ _"] | Sequence[Real[np.ndarray, "_ _"]]
+_Stack = Bool[np.ndarray, "_ _ _"] | Integer[np.ndarray, "_ _ _"]
+Masks = _Stack | Sequence[Bool[np.ndarray, "_ _"] | Integer[np.ndarray, "_ _"]]
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int8)
 _RUN = 2**20  # values sorted at a time: measured fastest of 2¹⁷…2²² on 13 million pixels
@@ -51,7 +53,7 @@ def pixel_ranks(maps: Maps, masks: Masks) -> PixelRanks:
     Raises:
         MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
     """
-    check_maps(maps, masks)
+    maps, masks = checked_maps(maps, masks)
     normal = np.concatenate([image[~mask] for image, mask in zip(maps, masks, strict=True)])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
     if not (len(anomalous) and len(normal)):
@@ -106,11 +108,12 @@ def label_regions(masks: Masks) -> tuple[Int32[np.ndarray, " p"], Int64[np.ndarr
     return np.concatenate(pixels), np.concatenate(images)
 
 
-def check_maps(maps: Maps, masks: Masks) -> None:
-    """Refuse maps that don't fit their masks or hold a pixel that isn't finite.
+def checked_maps(maps: Maps, masks: Masks) -> tuple[list[Float[np.ndarray, "_ _"]], list[Bool[np.ndarray, "_ _"]]]:
+    """Maps as floats and masks as booleans.
 
     Raises:
-        MetricError: The first fault found, with the image's index.
+        MetricError: The first fault found, with the image's index: a map that doesn't fit its mask or holds a pixel
+            that isn't finite, a mask that holds other than 0 and 1.
     """
     if len(maps) != len(masks):
         raise MetricError(f"{len(maps)} maps came with {len(masks)} masks; expected one mask per map.")
@@ -121,6 +124,7 @@ def check_maps(maps: Maps, masks: Masks) -> None:
             )
         if not np.isfinite(image).all():
             raise MetricError(f"Map {index} holds a value that isn't finite; every pixel needs a finite score.")
+    return [as_scores(image) for image in maps], [as_labels(mask) for mask in masks]
 
 
 def _count_below(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.inputs import LabelArray, as_labels
 
 _MIXED = 3  # kind of a group with images of both classes
 
@@ -34,7 +35,7 @@ class Resampling:
 
 def resampling(
     groups: Int64[np.ndarray, " n"],
-    anomalous: Bool[np.ndarray, " n"],
+    anomalous: LabelArray,
     *,
     normal: Bool[np.ndarray, " n"] | None = None,
     replicates: int,
@@ -55,6 +56,7 @@ def resampling(
     Raises:
         MetricError: If the lengths differ or there are too few groups of a class.
     """
+    anomalous = as_labels(anomalous)
     if len(groups) != len(anomalous):
         raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
     distinct, group = np.unique(groups, return_inverse=True)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64, Real
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import curve
 from medfsad_bench.metrics.pixel import overlap_gain
-from medfsad_bench.metrics.ranks import Maps, Masks, check_maps, count_below, label_regions
+from medfsad_bench.metrics.ranks import Maps, Masks, checked_maps, count_below, label_regions
 
 _SAMPLE_PX = 2**22  # about as many normal pixels are looked at to place the edges
 
@@ -58,7 +58,7 @@ def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHisto
     Raises:
         MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
     """
-    check_maps(maps, masks)
+    maps, masks = checked_maps(maps, masks)
     step = max(sum(image.size for image in maps) // _SAMPLE_PX, 1)
     return histogram_at(zip(maps, masks, strict=True), edges_of_maps(maps, masks, bins=bins, step=step))
 

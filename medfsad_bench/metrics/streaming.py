@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import curve
 from medfsad_bench.metrics.metric import PIXEL_CURVE_METRICS
-from medfsad_bench.metrics.ranks import check_maps
+from medfsad_bench.metrics.ranks import checked_maps
 from medfsad_bench.metrics.score_histogram import (
     PixelCurve,
     ScoreHistogram,
@@ -109,9 +109,9 @@ def _chunks(
     maps: list[Float[np.ndarray, "_ _"]] = []
     masks: list[Bool[np.ndarray, "_ _"]] = []
     for image, mask in images:
-        check_maps([image], [mask])
-        maps.append(image)
-        masks.append(mask)
+        image_as_float, mask_as_bool = checked_maps([image], [mask])
+        maps += image_as_float
+        masks += mask_as_bool
         if sum(held.size for held in maps) >= chunk_px:
             yield maps, masks
             maps, masks = [], []

@@ -120,13 +120,13 @@ def _epoch(run: OpenCell) -> Epoch:
     return {"each": np.stack(each), "across": np.stack(across)}
 
 
-def _scores(epoch: Epoch, habits: Habits) -> Float64[np.ndarray, "draws m"]:
+def _scores(epoch: Epoch, habits: Habits) -> Float64[np.ndarray, "kept_draws m"]:
     scores = epoch["across" if habits.across else "each"]
     scores = scores[:1] if habits.one_draw else scores
     return scores[:, : without_last(scores.shape[1])] if habits.drop_last else scores
 
 
-def _aurocs(epoch: Epoch, habits: Habits, anomalous: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " draws"]:
+def _aurocs(epoch: Epoch, habits: Habits, anomalous: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " kept_draws"]:
     scores = _scores(epoch, habits)
     return np.array([auroc_score(draw, anomalous[: scores.shape[1]]) for draw in scores])
 
