@@ -1,4 +1,4 @@
-"""Runs: same seed, same bits; nothing is done twice; what breaks goes on where it was; no score hangs on a label."""
+"""Runs: same seed, same bits; nothing is done twice; what breaks goes on where it was; no score depends on a label."""
 
 import json
 import shutil

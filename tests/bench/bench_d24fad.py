@@ -260,7 +260,7 @@ def rates(images: int, slow: float, fast: float) -> list[str]:
 
 
 def random_weights(name: str, path: Path) -> str:
-    """A file with random weights of a network whose real ones come from a hub; speed doesn't hang on them."""
+    """A file with random weights of a network whose real ones come from a hub; speed doesn't depend on them."""
     import timm
 
     torch.manual_seed(0)
