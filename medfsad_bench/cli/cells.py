@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli.console import err, interval_text, progress_bars, table_of, unfolded
@@ -102,7 +103,8 @@ def rows_table(rows: "Sequence[Row]") -> Table:
         for row in rows
     )
     columns = unfolded("method", "target", "K", "AUROC [95 %]", "AP", "px AUROC", "AUPRO")
-    return table_of(columns, cells, caption="\n".join(_captions(rows)))
+    caption = "\n".join(_captions(rows))
+    return table_of(columns, cells, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits 80 columns
 
 
 def _captions(rows: "Sequence[Row]") -> list[str]:
