@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medfsad_bench.errors import ManifestError
+from medfsad_bench.files import cell_text
 from medfsad_bench.resources import resource_dir
 
 OWN = "own"  # the benchmark that a user's own folders go under: they never stand among a benchmark's sets
@@ -233,4 +234,4 @@ def _read_table(name: str) -> list[dict[str, str]]:
     if not path.is_file():
         raise ManifestError(f"data_manifests/{name} is missing from this installation; reinstall medfsad.")
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [{name: cell_text(cell) for name, cell in row.items()} for row in csv.DictReader(file)]

@@ -17,7 +17,8 @@ from medfsad_bench.store import Dataset, prepared_files, verify_store
 from medfsad_bench.store.integrity import membership_digest
 from medfsad_bench.store.writer import Packed, StoreHeader, packed_chunk, store_name, write_store
 
-HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra={"organ": "o"})
+EXTRA = {"organ": "o", "modality": "m", "held_out_with": "[]"}
+HEADER = StoreHeader("demo", "toy", "1.0.0", 32, "name = 'toy'", "0.1", "numpy=2", "voxel", extra=EXTRA)
 
 
 def toy_table(n: int = 8) -> pd.DataFrame:

@@ -73,7 +73,10 @@ class Bars:
         self._task = progress.add_task("", visible=False, note="")
 
     def start(self, label: str, total: int) -> None:
-        """A stage with `total` steps begins."""
+        """A stage with `total` steps begins; one without steps is a line of its own, seen in a log file too."""
+        if not total:
+            self._progress.console.print(label, markup=False)
+            return
         self._progress.reset(self._task, description=label, total=total, visible=True, note="")
 
     def advance(self, steps: int) -> None:

@@ -3,10 +3,8 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from jaxtyping import Bool
 from medfsad_bench.curation.duplicates import fingerprint
 from medfsad_bench.curation.field_of_view import cut_square, field_of_view
 from medfsad_bench.curation.staging import Loaded, stage, staged
+from medfsad_bench.curation.workers import map_in_workers
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.slides import read_polygons
@@ -64,22 +63,11 @@ def load_images(
     for image in images:
         files[image.path].append(image)
     loaded: dict[str, Loaded] = {}
-    for batch in _load_each(list(files.values()), partial(_load_file, plan=plan), workers):
+    read = partial(_load_file, plan=plan)
+    for batch in map_in_workers(read, list(files.values()), workers=workers, preload=__name__):
         loaded.update((item.id, item) for item in batch)
         on_done(len(batch))
     return loaded
-
-
-def _load_each(
-    jobs: list[list[RawImage]], load: Callable[[list[RawImage]], list[Loaded]], workers: int
-) -> Iterator[list[Loaded]]:
-    if workers <= 1 or len(jobs) < 2 * workers:
-        yield from map(load, jobs)
-        return
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
-        yield from executor.map(load, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
 
 
 def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:

@@ -24,7 +24,7 @@ class Watcher(Protocol):
     """What shows progress."""
 
     def start(self, label: str, total: int) -> None:
-        """A stage with `total` steps begins."""
+        """A stage with `total` steps begins; one without steps is something that the user should know."""
 
     def advance(self, steps: int) -> None:
         """Some steps are done."""

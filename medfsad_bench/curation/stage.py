@@ -12,6 +12,7 @@ from pathlib import Path
 from medfsad_bench.curation.duplicates import Fingerprint
 from medfsad_bench.curation.one_set import prepare_set
 from medfsad_bench.curation.options import FAULTS, PrepareOptions, Watcher
+from medfsad_bench.curation.out_folder import sole_writer
 from medfsad_bench.curation.own_manifest import plain_manifest
 from medfsad_bench.curation.report import SetReport
 from medfsad_bench.errors import DownloadError
@@ -41,6 +42,15 @@ def prepare(
         CurationError: If a set isn't what its manifest promises.
         ManifestError: If a benchmark takes a split that the download doesn't hold.
     """
+    if options.dry_run:
+        return _prepared(folder, options, datasets, watcher)
+    with sole_writer(options.out, folder, watcher):
+        return _prepared(folder, options, datasets, watcher)
+
+
+def _prepared(
+    folder: Path, options: PrepareOptions, datasets: Sequence[str], watcher: Watcher
+) -> tuple[list[SetReport], list[LeftAlone]]:
     unpacked_folders: list[Path] = []
     downloads, left_alone = _downloads(folder, options, watcher, unpacked_folders)
     sets = [(download, manifest) for download in downloads for manifest in _manifests(download, options.benchmark)]

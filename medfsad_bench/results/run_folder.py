@@ -35,6 +35,7 @@ from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.files import whole, write_json
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.tables import DrawScores
+from medfsad_bench.store.format import open_hdf5
 
 _ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
 _SCORES, _CALIBRATION, _RERUNS = "scores.parquet", "calibration.parquet", "reruns.parquet"
@@ -112,6 +113,8 @@ class RunFolder:
 
     def save_maps(self, number: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:
         """Keep the smoothed maps of a draw; `rows` are those of the queries."""
+        if (self.path / _MAPS).is_file():
+            open_hdf5(self.path / _MAPS).close()  # refused where writing would follow a link out of the run
         with h5py.File(self.path / _MAPS, "a") as file:
             if f"draw{number:02d}" in file:
                 del file[f"draw{number:02d}"]
@@ -127,7 +130,7 @@ class RunFolder:
             ResultsError: If none were kept.
         """
         try:
-            with h5py.File(self.path / _MAPS, "r") as file:
+            with open_hdf5(self.path / _MAPS) as file:
                 position = {int(row): index for index, row in enumerate(file["rows"][:])}
                 return np.stack([file[f"draw{number:02d}"][position[int(row)]] for row in rows])
         except (OSError, KeyError) as error:

@@ -23,6 +23,7 @@ import pandas as pd
 
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.errors import ResultsError
+from medfsad_bench.files import cell_text
 from medfsad_bench.info import HoldOut
 from medfsad_bench.registry import installed_names
 from medfsad_bench.results.assembly import assemble_row
@@ -125,7 +126,7 @@ def read_submitted(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ResultsError(f"{path} doesn't exist. Expected a Parquet or CSV file of scores; --scores names it.")
     try:
-        given = pd.read_csv(path, dtype={"id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+        given = pd.read_csv(path, converters={"id": cell_text}) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} can't be read ({error}). Expected Parquet, or CSV with the suffix .csv.") from error
     if missing := [name for name in NEEDED if name not in given.columns]:

@@ -8,6 +8,8 @@
 How its bytes are proven: `medfsad_bench.store.integrity`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +21,9 @@ import pandas as pd
 from jaxtyping import Bool, Int64, UInt8
 
 from medfsad_bench.errors import StoreError
+from medfsad_bench.store.format import LONGEST_TEXT, check_format, open_hdf5, plain_attributes
 
-SCHEMA = 1
-TEXT_COLUMNS = ("id", "patient", "group", "disease", "split", "path", "sha256", "window", "transfer_syntax", "warnings")
-NUMBER_COLUMNS = {"label": np.uint8, "height": np.int32, "width": np.int32, "spacing_row_mm": np.float64}
-NUMBER_COLUMNS |= {"spacing_column_mm": np.float64}
+_TEXT_ROWS = 64  # read at a time
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         with open_store(self.path) as file:
-            object.__setattr__(self, "attributes", {key: _plain(value) for key, value in file.attrs.items()})
+            object.__setattr__(self, "attributes", plain_attributes(self.path, file))
 
     attributes: dict[str, Any] = field(init=False, repr=False, compare=False)
 
@@ -80,11 +80,22 @@ class Dataset:
         return out
 
     def mask(self, index: int) -> Bool[np.ndarray, "h w"]:
-        """Localisation truth at the original resolution; all False for an image without an anomaly."""
+        """Localisation truth at the original resolution; all False for an image without an anomaly.
+
+        Raises:
+            StoreError: If it isn't of the image's size.
+        """
+        shape = int(self.table["height"][index]), int(self.table["width"][index])
         with open_store(self.path) as file:
-            if f"masks/{index}" in file:
-                return np.asarray(file[f"masks/{index}"][:], bool)
-        return np.zeros((int(self.table["height"][index]), int(self.table["width"][index])), bool)
+            if f"masks/{index}" not in file:
+                return np.zeros(shape, bool)
+            mask = file[f"masks/{index}"]
+            if mask.shape != shape:
+                raise StoreError(
+                    f"{self.path}: the mask of image {index} is {mask.shape}, its image {shape}. Expected the same "
+                    "size; prepare the set again."
+                )
+            return np.asarray(mask[:], bool)
 
     def has_mask(self) -> Bool[np.ndarray, " n"]:
         """Which images have a localisation truth stored."""
@@ -93,43 +104,87 @@ class Dataset:
         return np.array([str(index) in stored for index in range(len(self.table))], bool)
 
 
-def open_store(path: Path) -> h5py.File:
-    """Open a prepared file for reading.
+@contextmanager
+def open_store(path: Path) -> Iterator[h5py.File]:
+    """A prepared file, open for reading: the one way to its content.
 
     Raises:
-        StoreError: If it's missing, no HDF5 file, or of another schema.
+        StoreError: If it's missing, no HDF5 file, of another schema or form, leads to other files, or is damaged where
+            it is read.
     """
     if not path.is_file():
         raise StoreError(f"{path} doesn't exist. Expected a prepared file (*.h5); `medfsad prepare` writes them.")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        file = open_hdf5(path, check_format)
+    except (OSError, RuntimeError) as error:
         raise StoreError(
             f"{path} can't be opened as HDF5 ({error}). It is no prepared file or was cut short; prepare it again."
         ) from error
-    schema = file.attrs.get("schema")
-    if schema is None or int(schema) != SCHEMA:
-        file.close()
-        raise StoreError(
-            f"{path}: schema is {schema if schema is not None else 'absent'}, this version reads schema {SCHEMA}. "
-            "Prepare the set again, or install the version that wrote it."
-        )
-    return file
+    with file:
+        try:
+            yield file
+        except (OSError, RuntimeError) as error:
+            raise StoreError(
+                f"{path} can't be read ({error}). It was damaged; `medfsad verify` says where, `medfsad prepare` "
+                "writes it again."
+            ) from error
 
 
 def read_table(file: h5py.File) -> pd.DataFrame:
-    """The table of an open file, one row per image."""
-    columns = {}
-    for name, data in file["table"].items():
-        text = h5py.check_string_dtype(data.dtype) is not None
-        columns[name] = data.asstr()[:].astype(object) if text else data[:]
-    return pd.DataFrame(columns)
+    """The table of an open file, one row per image.
+
+    Raises:
+        StoreError: If it holds what no prepared file has: an endless text, a label beside 0 and 1, an id twice.
+    """
+    table = pd.DataFrame(
+        {
+            name: _texts(file, name) if h5py.check_string_dtype(data.dtype) is not None else data[:]
+            for name, data in file["table"].items()
+        }
+    )
+    wrong = {
+        "label": ~table["label"].isin([0, 1]),
+        "split": ~table["split"].isin(["train", "test"]),
+        "id": table["id"].duplicated(),
+        "height": table["height"] < 1,
+        "width": table["width"] < 1,
+    }
+    for column, rows in wrong.items():
+        if rows.any():
+            value = str(table.loc[rows, column].iloc[0])[:40]
+            raise StoreError(
+                f"{file.filename}: {int(rows.sum())} row(s) of its table can't be, first {column} {value!r}. It was "
+                "damaged or not written by `medfsad prepare`; prepare the set again."
+            )
+    return table
 
 
 def read_episodes(file: h5py.File) -> list[Int64[np.ndarray, " k"]]:
-    """Support indices of every draw."""
-    return [file["episodes"][name][:] for name in sorted(file["episodes"])]
+    """Support indices of every draw.
+
+    Raises:
+        StoreError: If one is no image's.
+    """
+    draws = [file["episodes"][name][:] for name in sorted(file["episodes"])] if "episodes" in file else []
+    count = len(file["images"])
+    if any(((draw < 0) | (draw >= count)).any() for draw in draws):
+        raise StoreError(
+            f"{file.filename}: a draw names an image that isn't among its {count}. It was damaged or not written by "
+            "`medfsad prepare`; prepare the set again."
+        )
+    return draws
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _texts(file: h5py.File, column: str) -> np.ndarray:
+    """A column of texts, a few rows at a time: a small file can name one long text in every row."""
+    data = file["table"][column]
+    parts: list[np.ndarray] = []
+    for start in range(0, len(data), _TEXT_ROWS):
+        part = data[start : start + _TEXT_ROWS]
+        if any(len(value) > LONGEST_TEXT for value in part):
+            raise StoreError(
+                f"{file.filename}: column {column!r} of its table holds a text of more than {LONGEST_TEXT:,} bytes. It "
+                "was not written by `medfsad prepare`; don't use it."
+            )
+        parts.append(np.array([value.decode("utf-8", "replace") for value in part], object))
+    return np.concatenate(parts)

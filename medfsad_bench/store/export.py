@@ -1,15 +1,25 @@
-"""`medfsad export`: a prepared file's content in forms that other tools read."""
+"""`medfsad export`: a prepared file's content in forms that other tools read.
 
+An image's id comes from a file's name. So in a CSV file a text that a spreadsheet would run is written behind an
+apostrophe (`medfsad_bench.files.shown_cell`), and as a file's name an id leads nowhere and stands for one image.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.files import whole, whole_folder, write_json
+from medfsad_bench.files import shown_cell, whole, whole_folder, write_json
 from medfsad_bench.manifest import ids_digest
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.croissant import FIELDS, croissant
+
+_LONGEST_STEM = 200  # of a file's name; file systems take 255 bytes
 
 
 def export_table(dataset: Dataset, path: Path) -> int:
@@ -32,16 +42,17 @@ def export_croissant(dataset: Dataset, folder: Path) -> int:
     Raises:
         StoreError: If the folder isn't empty.
     """
-    count = export_png(dataset, folder)
-    table = dataset.table.copy()
-    kinds = table["label"].map({0: "normal", 1: "anomalous"})
-    names = [f"{_safe(str(name))}.png" for name in table["id"]]
-    table["image"] = [f"{split}/{kind}/{name}" for split, kind, name in zip(table["split"], kinds, names, strict=True)]
-    table["mask"] = [f"masks/{name}" if has else "" for name, has in zip(names, dataset.has_mask(), strict=True)]
-    path = folder / "images.csv"
-    _write_table(path, table[list(FIELDS)])
-    write_json(folder / "croissant.json", croissant(dataset, path))
-    return count
+    with _new_folder(folder) as growing:
+        _write_png(dataset, growing)
+        table = dataset.table.copy()
+        kinds, names = table["label"].map({0: "normal", 1: "anomalous"}), _file_names(table["id"])
+        paths = (f"{split}/{kind}/{name}" for split, kind, name in zip(table["split"], kinds, names, strict=True))
+        table["image"] = list(paths)
+        table["mask"] = [f"masks/{name}" if has else "" for name, has in zip(names, dataset.has_mask(), strict=True)]
+        path = growing / "images.csv"
+        _write_table(path, table[list(FIELDS)])
+        write_json(growing / "croissant.json", croissant(dataset, path))
+    return len(table)
 
 
 def export_episodes(dataset: Dataset, path: Path) -> int:
@@ -67,30 +78,46 @@ def export_png(dataset: Dataset, folder: Path) -> int:
     Raises:
         StoreError: If the folder isn't empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError(f"--out {folder} isn't an empty folder. Expected a new one for the PNG files; choose another.")
-    from PIL import Image
-
-    masked = dataset.has_mask()
-    with whole_folder(folder) as growing:
-        for index, row in enumerate(dataset.table.itertuples()):
-            name = f"{_safe(str(row.id))}.png"
-            kind = growing / str(row.split) / ("anomalous" if row.label else "normal")
-            kind.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.squeeze(dataset.images(np.array([index]))[0])).save(kind / name)
-            if masked[index]:
-                (growing / "masks").mkdir(exist_ok=True)
-                Image.fromarray(dataset.mask(index).astype(np.uint8) * 255).save(growing / "masks" / name)
+    with _new_folder(folder) as growing:
+        _write_png(dataset, growing)
     return len(dataset.table)
 
 
-def _safe(image_id: str) -> str:
-    """An id as one file name: a slash in it would lead out of the folder."""
-    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in image_id).lstrip(".") or "_"
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"--out {folder} isn't an empty folder. Expected a new one for the PNG files; choose another.")
+    with whole_folder(folder) as growing:
+        yield growing
+
+
+def _write_png(dataset: Dataset, folder: Path) -> None:
+    from PIL import Image
+
+    masked = dataset.has_mask()
+    for index, (row, name) in enumerate(zip(dataset.table.itertuples(), _file_names(dataset.table["id"]), strict=True)):
+        kind = folder / str(row.split) / ("anomalous" if row.label else "normal")
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.squeeze(dataset.images(np.array([index]))[0])).save(kind / name)
+        if masked[index]:
+            (folder / "masks").mkdir(exist_ok=True)
+            Image.fromarray(dataset.mask(index).astype(np.uint8) * 255).save(folder / "masks" / name)
+
+
+def _file_names(ids: Iterable[str]) -> list[str]:
+    """A file's name per id: a slash in one would lead out of the folder, and `a/b` isn't `a_b`, nor `A` `a`."""
+    safe = ["".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in id_) for id_ in ids]
+    stems = [(stem.lstrip(".") or "_")[:_LONGEST_STEM] for stem in safe]
+    count = Counter(stem.casefold() for stem in stems)
+    return [
+        f"{stem}.png" if count[stem.casefold()] == 1 else f"{stem}-{hashlib.sha256(id_.encode()).hexdigest()[:8]}.png"
+        for stem, id_ in zip(stems, ids, strict=True)
+    ]
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     if path.is_dir():
         raise StoreError(f"--out {path} is a folder. Expected the name of a CSV file to write.")
     with whole(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        shown = table.apply(lambda column: column.map(shown_cell) if column.dtype.kind in "OTU" else column)
+        shown.to_csv(temporary, index=False, lineterminator="\n")

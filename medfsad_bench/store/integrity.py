@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64, UInt8
 
-from medfsad_bench.errors import StoreError
 from medfsad_bench.store.dataset import open_store, read_episodes, read_table
+from medfsad_bench.store.format import dataset_names
 
 SEAL_BYTES = 512
 _SEAL = b"MEDFSAD seal 1 sha256 "
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_DEFLATE_RATIO = 1100  # deflate never packs more than 1,032 bytes into one
 _NOT_DIGESTED = frozenset({"path", "warnings"})  # where the user keeps a download is no property of the data
 
 Pixels = Callable[[int], tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "mh mw"] | None]]
@@ -61,7 +60,6 @@ def seal_line(digest: str) -> bytes:
 def content_faults(path: Path, *, digest: str | None = None) -> list[str]:
     """Faults of all but the seal; `digest` of the file's content where it is known already."""
     with open_store(path) as file:
-        _refuse_impossible(file, path)
         faults = []
         if (digest or content_digest(file)) != file.attrs["content_digest"]:
             faults.append("the content digest differs: a byte of the data was changed")
@@ -97,17 +95,6 @@ def membership_digest(table: pd.DataFrame, episodes: Sequence[Sequence[int]]) ->
     return hashlib.sha256("\n".join([*lines, "episodes", *draws]).encode()).hexdigest()
 
 
-def _refuse_impossible(file: h5py.File, path: Path) -> None:
-    """A changed byte in a shape can promise more data than there is, and reading it would never end."""
-    most = _DEFLATE_RATIO * path.stat().st_size
-    for name in _dataset_names(file):
-        if max(file[name].size * file[name].dtype.itemsize, *file[name].shape, 0) > most:
-            raise StoreError(
-                f"{path}: /{name} claims {file[name].shape} values, more than the file can hold. It was damaged; "
-                "prepare it again."
-            )
-
-
 def _membership_faults(table: pd.DataFrame, episodes: Sequence[Int64[np.ndarray, " k"]]) -> list[str]:
     sides = table.groupby("group")["split"].nunique()
     both = sorted(sides.index[sides > 1])
@@ -123,7 +110,7 @@ def _membership_faults(table: pd.DataFrame, episodes: Sequence[Int64[np.ndarray,
 
 def _content(file: h5py.File, pixels: Pixels | None) -> Iterator[bytes | memoryview]:
     """All that the content's digest covers, piece by piece."""
-    for name in sorted(_dataset_names(file)):
+    for name in sorted(dataset_names(file)):
         folder, column = name.rpartition("/")[::2]
         if column in _NOT_DIGESTED:
             continue
@@ -140,12 +127,6 @@ def _content(file: h5py.File, pixels: Pixels | None) -> Iterator[bytes | memoryv
                     yield json.dumps([value.decode() for value in block]).encode()
                 else:
                     yield np.ascontiguousarray(block).data
-
-
-def _dataset_names(file: h5py.File) -> list[str]:
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return names
 
 
 def _blocks(data: h5py.Dataset) -> Iterator[np.ndarray]:
