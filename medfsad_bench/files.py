@@ -3,7 +3,6 @@
 Tables are written so that a spreadsheet shows a cell and never runs it.
 """
 
-import errno
 import json
 import os
 import re
@@ -109,28 +108,3 @@ def cell_text(cell: str) -> str:
     ('=1+1', "'quoted'")
     """
     return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
-
-
-def unwritable(path: Path, error: Exception) -> str:
-    """What a user is told when a file or folder can't be written: why, and what helps against that."""
-    is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space" in str(error)
-    way_on = "Free disk space or choose another --out" if is_full else "Check its permissions or choose another --out"
-    return f"{path}: can't be written ({getattr(error, 'strerror', None) or error}). {way_on}"
-
-
-def _temporary(path: Path, suffix: str = "") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
-
-
-def _is_abandoned(name: str) -> bool:
-    """Whether a name is that of a temporary file whose process is no more."""
-    match = _TEMPORARY.fullmatch(name)
-    if match is None or os.name != "posix":  # elsewhere nobody can be asked without being disturbed
-        return False
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # somebody else's
-        return False
-    return False

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.files import unwritable, whole
+from medfsad_bench.files import whole
 from medfsad_bench.store.format import NUMBER_COLUMNS, SCHEMA, TEXT_COLUMNS
 from medfsad_bench.store.integrity import (
     SEAL_BYTES,
@@ -123,7 +123,7 @@ def write_store(
                     f"{path.name}: what was written doesn't verify ({'; '.join(faults)}). Prepare it again."
                 )
     except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk
-        raise StoreError(f"{unwritable(path, error)}.") from error
+        raise StoreError(f"{path}: can't be written ({error}). Free disk space or choose another --out.") from error
 
 
 def _digests(path: Path, pixels: Pixels, workers: int) -> tuple[str, str]:
