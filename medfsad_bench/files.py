@@ -108,3 +108,21 @@ def cell_text(cell: str) -> str:
     ('=1+1', "'quoted'")
     """
     return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
+
+
+def _temporary(path: Path, suffix: str = "") -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether a name is that of a temporary file whose process is no more."""
+    match = _TEMPORARY.fullmatch(name)
+    if match is None or os.name != "posix":  # elsewhere nobody can be asked without being disturbed
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # somebody else's
+        return False
+    return False

@@ -97,12 +97,15 @@ def _cell(row: Row | None, metric: Metric) -> str:
     if row is None or metric.name not in row.metrics:
         return "–"
     estimate = row.metrics[metric.name]
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}{ends}"
 
 
 def _two_lines(row: Row | None, metric: Metric) -> str:
     if row is None or metric.name not in row.metrics:
         return "–"
     estimate = row.metrics[metric.name]
-    low, high = (f"{end:.2f}".removeprefix("0") for end in (estimate.low or 0.0, estimate.high or 0.0))
+    if estimate.low is None:
+        return f"{estimate.value:.3f}\nno interval"
+    low, high = (f"{end:.2f}".removeprefix("0") for end in (estimate.low, estimate.high or 0.0))
     return f"{estimate.value:.3f}\n{low}–{high}"

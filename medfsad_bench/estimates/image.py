@@ -37,7 +37,7 @@ class ScoreMatrix:
 def image_estimates(
     matrix: ScoreMatrix, scores: pd.DataFrame, *, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-    """Image-level estimates of a run, primary and secondary, each with its interval.
+    """Image-level estimates of a run, primary and secondary, each with its interval if the groups allow one.
 
     Args:
         matrix: The scores, as `score_matrix` makes it of them.
@@ -45,7 +45,7 @@ def image_estimates(
         seed: Of the bootstrap.
 
     Raises:
-        MetricError: If a class is missing, a score isn't finite, a draw lacks queries, or groups are too few.
+        MetricError: If a class is missing, a score isn't finite, or a draw lacks queries.
     """
     primary = _estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
     secondary = {
@@ -93,13 +93,7 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
     for name in names:
         part = scores[values == name] if with_normals else scores[(values == name) | normal]
         if part["anomalous"].nunique() == 2:
-            matrix = score_matrix(part)
-            try:
-                (estimate,) = _estimates(matrix, (IMAGE_AUROC,), seed=seed).values()
-            except MetricError:
-                estimate = mean_estimate(
-                    np.array([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores])
-                )
+            (estimate,) = _estimates(score_matrix(part), (IMAGE_AUROC,), seed=seed).values()
             estimates[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimate
     return estimates
 
@@ -120,7 +114,14 @@ def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
 
 
 def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:
-    tables = replicate_all(
-        matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
-    )
+    """With intervals, or without where the groups are too few."""
+    try:
+        tables = replicate_all(
+            matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
+        )
+    except MetricError:  # what is wrong with the scores themselves is said again here
+        return {
+            metric.name: mean_estimate(np.array([metric.score(draw, matrix.anomalous) for draw in matrix.scores]))
+            for metric in metrics
+        }
     return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

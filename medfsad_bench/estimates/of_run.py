@@ -8,6 +8,7 @@ import pandas as pd
 from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.estimates.pixel import PixelDraw, pixel_estimates
 from medfsad_bench.estimates.thresholds import threshold_estimates
+from medfsad_bench.metrics.resample import why_no_interval
 
 
 def estimates_of_run(
@@ -31,11 +32,12 @@ def estimates_of_run(
 
     Returns:
         The part of a row that follows from stored scores, by the row's names: `metrics`, `secondary` (by pooling,
-        disease, lesion size, and at thresholds), `absent`, `thresholds` and `pixel_mode`.
+        disease, lesion size, and at thresholds), `absent` (by metric, and `interval` where no figure has one), `thresholds` and `pixel_mode`.
     """
     matrix = score_matrix(scores)
     metrics, secondary = image_estimates(matrix, scores, seed=seed)
-    missing, pixel_mode = dict(absent), None
+    why = why_no_interval(matrix.groups, matrix.anomalous)
+    missing, pixel_mode = dict(absent) | ({"interval": why} if why else {}), None
     if pixels:
         pixel_mode = "streamed" if pixels[0].errors else "exact"
         estimates, by_size, undefined = pixel_estimates(pixels, matrix.groups, seed=seed)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate, metric_estimate
 from medfsad_bench.estimates.lesion import lesion_estimates
 from medfsad_bench.metrics.interval import Replicates, replicates_of, shifted
 from medfsad_bench.metrics.lesion import LesionRecord, measure_lesions
@@ -121,9 +121,15 @@ def pixel_estimates(
     """
     estimates: dict[str, Estimate] = {}
     absent: dict[str, str] = {name: why for draw in draws for name, why in draw.absent.items()}
-    for name, table in replicates_of_draws(draws, groups, seed=seed).items():
-        error = max((draw.errors[name] for draw in draws if name in draw.errors), default=None)
-        estimates[name] = metric_estimate(METRICS[name], table, error=error)
+    errors = {name: max(draw.errors[name] for draw in draws if name in draw.errors) for name in draws[0].errors}
+    try:
+        for name, table in replicates_of_draws(draws, groups, seed=seed).items():
+            estimates[name] = metric_estimate(METRICS[name], table, error=errors.get(name))
+    except MetricError:  # too few groups for an interval
+        for name in draws[0].values:
+            if all(name in draw.values for draw in draws):
+                values = np.array([draw.values[name] for draw in draws])
+                estimates[name] = mean_estimate(values, error=errors.get(name))
     boxes = draws[0].histogram is None
     lesions, by_size, missing = lesion_estimates([draw.lesions for draw in draws], groups, boxes=boxes, seed=seed)
     return estimates | lesions, by_size, absent | missing

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import ScoreMatrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
-from medfsad_bench.metrics.resample import resampling
+from medfsad_bench.metrics.resample import resampling, why_no_interval
 
 LEVEL = 0.05
 PREVALENCES = (0.01, 0.1)  # a screening's and a clinic's: a test set's share of anomalous images is no prevalence
@@ -121,6 +121,9 @@ def _rates(
     name: str, matrix: ScoreMatrix, thresholds: Float64[np.ndarray, " draws"], *, seed: int
 ) -> dict[str, Estimate]:
     flagged = matrix.scores > thresholds[:, None]
+    if why_no_interval(matrix.groups, matrix.anomalous):
+        measured = (flagged[:, matrix.anomalous].mean(axis=1), 1 - flagged[:, ~matrix.anomalous].mean(axis=1))
+        return _with_predictive(name, *map(mean_estimate, measured))
     resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
     rates = []
     for hits, kind in ((flagged, matrix.anomalous), (~flagged, ~matrix.anomalous)):
@@ -130,7 +133,10 @@ def _rates(
         table = Replicates(measured, replicated, resampled.scarcer, resampled.freedom, seed)
         interval = interval_of(table, smooth=False)
         rates.append(mean_estimate(measured, (interval.low, interval.high)))
-    sensitivity, specificity = rates
+    return _with_predictive(name, *rates)
+
+
+def _with_predictive(name: str, sensitivity: Estimate, specificity: Estimate) -> dict[str, Estimate]:
     estimates = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
     for prevalence in PREVALENCES:
         for index, kind_of_value in enumerate(("ppv", "npv")):
@@ -143,11 +149,11 @@ def _rates(
 def _predictive(sensitivity: Estimate, specificity: Estimate, prevalence: float, index: int) -> Estimate | None:
     """Of the mean rates; its interval from both rates' ends, both of which it rises with: at least 90 % are inside."""
     value, low, high = (
-        predictive_value(a, b, prevalence)[index]
+        None if a is None or b is None else predictive_value(a, b, prevalence)[index]
         for a, b in (
             (sensitivity.value, specificity.value),
-            (sensitivity.low or 0.0, specificity.low or 0.0),
-            (sensitivity.high or 0.0, specificity.high or 0.0),
+            (sensitivity.low, specificity.low),
+            (sensitivity.high, specificity.high),
         )
     )
     return None if value is None else Estimate(value=value, low=low, high=high)

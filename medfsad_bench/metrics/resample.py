@@ -83,6 +83,19 @@ def resampling(
     return Resampling(np.asarray(weights[group]), scarcer, len(distinct) - len(strata), seed)
 
 
+def why_no_interval(groups: Int64[np.ndarray, " n"], anomalous: LabelArray) -> str:
+    """Why figures of these images have no interval; empty if they have.
+
+    >>> why_no_interval(np.arange(8), np.arange(8) % 2)
+    ''
+    """
+    try:
+        resampling(groups, anomalous, replicates=1, seed=0)
+    except MetricError as error:
+        return str(error)
+    return ""
+
+
 def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarray, "replicates draws"]:
     """Share of every support draw in every replicate; one draw alone always counts fully."""
     if draws == 1:
