@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.readers import read_picture, read_volume
+from medfsad_bench.readers import read_patches, read_picture, read_volume
 
 
 @cache
@@ -31,6 +31,8 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path_factory: pytest.
     try:
         if name.endswith(".nii"):
             assert np.isfinite(read_volume(path).array).all()
+        elif ".slide." in name:
+            assert all(patch.pixels.dtype == np.uint8 for patch in read_patches(path, [(0, 0, 64)]))
         else:
             assert read_picture(path).pixels.dtype == np.uint8
     except DownloadError as error:

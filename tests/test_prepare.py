@@ -66,21 +66,24 @@ def test_a_damaged_image_is_quarantined_with_a_reason_and_the_rest_goes_on(tmp_p
     write_own_folder(tmp_path / "ward", seed=3, masks=False)
     bad = tmp_path / "ward" / "normal" / "case03.png"
     bad.write_bytes(bad.read_bytes()[:100])
-    with pytest.raises(CurationError, match="case03"):
-        prepared(tmp_path / "ward", tmp_path / "out")
-    report = prepared(tmp_path / "ward", tmp_path / "out", allow=frozenset({"smaller"}))[0]
+    report = prepared(tmp_path / "ward", tmp_path / "out")[0]
     assert list(report.quarantined) == ["normal/case03"]
-    assert report.allowed == ["smaller"]
+    assert report.allowed == []
+    assert report.counts == report.wanted == {"train normal": 11, "test normal": 12, "test anomalous": 10}
     written = json.loads(next((tmp_path / "out" / "own").glob("*.report.json")).read_text("utf-8"))
     assert written["quarantined"] == report.quarantined
 
 
-def test_a_smaller_file_says_so_in_name_and_attributes(tmp_path: Path) -> None:
-    write_own_folder(tmp_path / "ward", seed=3, masks=False)
-    (tmp_path / "ward" / "normal" / "case03.png").write_bytes(b"no image")
-    report = prepared(tmp_path / "ward", tmp_path / "out", allow=frozenset({"smaller"}))[0]
-    assert "smaller" in Path(report.path).name
-    assert json.loads(Dataset(Path(report.path)).attributes["allowed"]) == ["smaller"]
+def test_a_folder_whose_images_can_not_be_read_is_spoken_of_as_the_users_own(tmp_path: Path) -> None:
+    write_own_folder(tmp_path / "ward", seed=3, masks=False, normal=3, anomalous=2)
+    for path in (tmp_path / "ward" / "anomalous").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(CurationError) as refusal:
+        prepared(tmp_path / "ward", tmp_path / "out")
+    text = str(refusal.value)
+    assert "your folder 'ward' holds 3 image(s) of 3 group(s) that are normal and 0 image(s) of 0 group(s)" in text
+    assert "2 more can't be read, first case03.png" in text
+    assert not any(words in text for words in ("medfsad datasets", "omplete the download", "--allow", "benchmark"))
 
 
 def test_a_copy_of_an_image_joins_its_group_and_never_crosses_the_split(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from medfsad_bench.curation.audit import (
 from medfsad_bench.curation.duplicates import Fingerprint, joined_groups, near_duplicates
 from medfsad_bench.curation.load import LoadPlan, load_images
 from medfsad_bench.curation.options import PrepareOptions, Watcher
+from medfsad_bench.curation.own_manifest import own_split
 from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import RawImage
-from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, ids_digest
+from medfsad_bench.manifest import OWN, Listed, Manifest, Split, committed_groups, ids_digest
 from medfsad_bench.store.composition import Composition, compositions, split_key
 
 
@@ -42,6 +43,11 @@ class Members:
     findings: list[Finding] = field(default_factory=list)
     allowed: set[str] = field(default_factory=set)  # faults that the user let through
     _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups: comparing all takes its time
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the set is a folder of the user's own, with the counts that it can fill."""
+        return self.options.benchmark == OWN
 
     @property
     def joins_near_duplicates(self) -> bool:
@@ -97,16 +103,19 @@ class Members:
             self.leave_out(quarantine(loaded))
 
     def choose(self) -> None:
-        """Apply list or rule.
+        """Apply list or rule; a user's own images are counted anew, as it shows only now which of them can be read.
 
         Raises:
             CurationError: If there are too few and `--allow smaller` isn't given.
         """
+        if self.is_own:
+            self.split = own_split(self.manifest.name, self.candidates, sided=self.split.upstream)
+            self.manifest = self.manifest.model_copy(update={"benchmarks": {OWN: self.split}})
         self.chosen = self._chosen_by_rule() if self.listed is None else self._chosen_by_list(self.listed)
 
     def choose_and_load(self) -> None:
         """Choose and read until all that are chosen could be read: each turn quarantines at least one more."""
-        if self.joins_near_duplicates:
+        if self.joins_near_duplicates or self.is_own:
             self.load(self.images)
         while True:
             self.choose()
@@ -169,6 +178,8 @@ class Members:
             for key, wanted in self.split.counts.items()
             if counts.get(key, 0) < wanted
         )
+        if self.is_own:
+            raise CurationError(self._too_few(candidates))
         self._allow_smaller(short)
         chosen, _ = choose_smaller(name, candidates, self.split)
         if not chosen:
@@ -177,6 +188,20 @@ class Members:
                 f"({short}; {len(self.quarantined)} quarantined). Complete the download."
             )
         return chosen
+
+    def _too_few(self, candidates: Sequence[Candidate]) -> str:
+        """Why a user's own folder is no set."""
+        by_class = [[c.group for c in candidates if c.anomalous == anomalous] for anomalous in (False, True)]
+        normal, anomalous = (f"{len(groups)} image(s) of {len(set(groups))} group(s)" for groups in by_class)
+        bad = self.quarantined
+        unread = f" {len(bad)} more can't be read, first {next(iter(bad.values()))}" if bad else ""
+        sides = " on the sides that it fixes" if self.split.upstream else ""
+        return (
+            f"{self.manifest.name}: your folder {self.download!r} holds {normal} that are normal and {anomalous} that "
+            f"are anomalous.{unread} Expected normal images of two groups (patients, joined with near-duplicates) or "
+            f"more, one to train and one to test on, and an anomalous image to test on{sides}. Add images, or tell "
+            "patients apart in a table with the column `patient` if the groups are wrong."
+        )
 
     def _allow_smaller(self, what: str) -> None:
         """Note that the set is smaller than its benchmark.

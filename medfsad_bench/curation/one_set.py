@@ -20,7 +20,6 @@ from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
-from medfsad_bench.curation.own_manifest import own_split
 from medfsad_bench.curation.report import SetReport, set_report, write_report
 from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, draw_supports
@@ -28,6 +27,7 @@ from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
 from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
 from medfsad_bench.layouts.raw import leads_out
+from medfsad_bench.layouts.walk import is_storable, readable, walk
 from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
 from medfsad_bench.readers import Intensity
 from medfsad_bench.store import Dataset, prepared_files
@@ -76,22 +76,19 @@ def prepare_set(
 
 
 def _members(download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> Members:
-    """The images that may take part; of a user's own folder with the counts that it can fill."""
-    own = download.layout in OWN_LAYOUTS
-    options = replace(options, benchmark=OWN) if own else options
+    """The images that may take part."""
+    options = replace(options, benchmark=OWN) if download.layout in OWN_LAYOUTS else options
     split = manifest.split(options.benchmark)
     _check_upstream(manifest, split, download)
     listed = listed_ids(manifest, split)
     images, unlabelled_ids = _labelled(download, manifest, watcher)
-    if own:
-        split = own_split(manifest.name, list(images.values()), sided=split.upstream)
-        manifest = manifest.model_copy(update={"benchmarks": {OWN: split}})
     if split.upstream:
         images = {i: image for i, image in images.items() if image.split}
     if listed is not None:
         images = {row.id: images[row.id] for row in listed if row.id in images}
     plan = _load_plan(manifest, options)
-    members = Members(manifest, split, listed, images, download.root.name, options, plan, watcher)
+    members = Members(manifest, split, listed, images, readable(download.root.name), options, plan, watcher)
+    members.note([Finding("left-out", item.where, item.what, stops=False) for item in walk(download.root).unreachable])
     members.note(unlabelled_findings(unlabelled_ids))
     members.leave_out(_outside(images.values(), download.root))
     return members
@@ -120,7 +117,7 @@ def _labelled(download: Download, manifest: Manifest, watcher: Watcher) -> tuple
         images = slices
     labelled: dict[str, RawImage] = {}
     for image in images:
-        if image.label not in (*manifest.labels.normal, *manifest.labels.anomalous):
+        if image.label not in (*manifest.labels.normal, *manifest.labels.anomalous) or not is_storable(image.id):
             continue
         if image.id in labelled:
             raise CurationError(

@@ -32,7 +32,8 @@ def estimates_of_run(
 
     Returns:
         The part of a row that follows from stored scores, by the row's names: `metrics`, `secondary` (by pooling,
-        disease, lesion size, and at thresholds), `absent` (by metric, and `interval` where no figure has one), `thresholds` and `pixel_mode`.
+        disease, lesion size, and at thresholds), `absent` (by metric, and `interval` where no figure has one),
+        `thresholds` and `pixel_mode`.
     """
     matrix = score_matrix(scores)
     metrics, secondary = image_estimates(matrix, scores, seed=seed)

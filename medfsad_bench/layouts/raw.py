@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from medfsad_bench.errors import DownloadError
+from medfsad_bench.layouts.walk import walk
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
@@ -42,19 +43,13 @@ class RawImage:
 
 
 def rasters(folder: Path) -> list[Path]:
-    """Image files directly in `folder`, sorted by name; empty if there's no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in RASTER_SUFFIXES and p.is_file())
+    """Image files directly in `folder`, sorted by name; empty if there's no such folder or nobody may look into it."""
+    return [path for path in walk(folder, depth=1).files if path.suffix.lower() in RASTER_SUFFIXES]
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below `folder`, sorted; hidden ones and links to folders are left out, so that no loop is entered."""
-    files = []
-    for parent, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in files if path.is_file() or not path.exists())  # no pipes or devices: they'd block
+    """All files below `folder`, sorted; what `walk` can't take is left out."""
+    return walk(folder).files
 
 
 def is_volume(path: Path) -> bool:
@@ -64,7 +59,7 @@ def is_volume(path: Path) -> bool:
 
 def leads_out(path: Path, root: Path) -> bool:
     """Whether a path ends outside of `root` once links are followed."""
-    return not path.resolve().is_relative_to(root.resolve())
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))  # a link to itself ends where it is
 
 
 def stem(path: Path) -> str:

@@ -24,10 +24,20 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pydicom
+import tifffile
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+)
 
 LIMIT_S, LIMIT_MIB, LARGEST = 20, 2048, 400_000
 _EXTREMES = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80")
+_PATCHES = ((0, 0, 64), (100, 80, 64))
 KINDS = ("flip", "cut", "drop", "repeat", "zero", "extreme", "splice", "insert")
 
 
@@ -81,7 +91,7 @@ def seeds(shared: Path | None) -> list[tuple[str, bytes]]:
         paths += sorted((shared / "data" / "lgg").rglob("*.tif"))[:10]
         paths += sorted((shared / "data" / "chest_nih_1024").rglob("*.png"))[:4]
     found = [(path.name, path.read_bytes()) for path in sorted(paths) if 0 < path.stat().st_size <= LARGEST]
-    return found + generated()
+    return found + generated() + large_forms()
 
 
 def generated() -> list[tuple[str, bytes]]:
@@ -108,10 +118,70 @@ def generated() -> list[tuple[str, bytes]]:
     return found
 
 
+def large_forms() -> list[tuple[str, bytes]]:
+    """Forms whose headers promise much: tiled and pyramid TIFF, whole slides, JPEG 2000, multi-frame DICOM."""
+    rng = np.random.default_rng(1)
+    pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((192, 160)))
+    found = []
+    for compression in (None, "deflate", "lzw", "jpeg"):
+        for number, values in enumerate((pixels, pixels[:, :, 0], pixels[:, :, 0].astype(np.uint16) * 250)):
+            if compression != "jpeg" or values.dtype == np.uint8:
+                found.append(("tiled.tif", _tiff([values], tile=(64, 64), compression=compression)))
+                found.append(("stack.tif", _tiff([values] * 3, compression=compression, bigtiff=number == 1)))
+    levels = [pixels, pixels[::2, ::2], pixels[::4, ::4]]
+    for options in ({"compression": "jpeg"}, {"compression": "deflate", "bigtiff": True}):
+        found.append(("pyramid.tif", _tiff(levels, tile=(32, 32), pyramid=True, **options)))
+        found.append(("normal_001.slide.tif", _tiff(levels, tile=(32, 32), pyramid=True, **options)))
+    codestreams = {}
+    for mode in ("L", "RGB", "I;16"):
+        image = Image.fromarray(pixels if mode == "RGB" else pixels[:, :, 0].astype("u2" if mode == "I;16" else "u1"))
+        for form, options in (
+            ("jp2", {}),
+            ("j2k", {"no_jp2": True}),
+            ("jp2", {"irreversible": True, "tile_size": (64, 64)}),
+        ):
+            buffer = BytesIO()
+            image.save(buffer, "JPEG2000", **options)
+            found.append((f"a.{form}", buffer.getvalue()))
+            codestreams[mode, form] = buffer.getvalue()
+    for mode, bits in (("L", 8), ("I;16", 16)):
+        found.append(("frames.dcm", _multi_frame(160, 192, bits, [codestreams[mode, "j2k"]] * 4, JPEG2000Lossless)))
+        raw = pixels[:, :, 0].astype(f"<u{bits // 8}").tobytes() * 4
+        found.append(("frames.dcm", _multi_frame(160, 192, bits, raw, ExplicitVRLittleEndian)))
+    return found
+
+
+def _tiff(pages: list[np.ndarray], *, bigtiff: bool = False, pyramid: bool = False, **options: Any) -> bytes:
+    buffer = BytesIO()
+    with tifffile.TiffWriter(buffer, bigtiff=bigtiff) as file:
+        for level, page in enumerate(pages):
+            below = {"subifds": len(pages) - 1} if pyramid and level == 0 else {"subfiletype": 1} if pyramid else {}
+            file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack", **below, **options)
+    return buffer.getvalue()
+
+
+def _multi_frame(rows: int, columns: int, bits: int, frames: bytes | list[bytes], syntax: UID) -> bytes:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = (
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    )
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID("1.2.3")
+    dataset.PatientID, dataset.Rows, dataset.Columns, dataset.NumberOfFrames = "p", rows, columns, 4
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelData = encapsulate(frames) if isinstance(frames, list) else frames
+    dataset["PixelData"].VR = "OB" if isinstance(frames, list) else "OW"
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
 def child(folder: Path, seed: int, first: int, count: int, shared: Path | None) -> None:
     """Read inputs and write a line before and after each."""
     from medfsad_bench.errors import DownloadError
-    from medfsad_bench.readers import read_picture, read_volume
+    from medfsad_bench.readers import read_patches, read_picture, read_volume
 
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     files = seeds(shared)
@@ -125,8 +195,11 @@ def child(folder: Path, seed: int, first: int, count: int, shared: Path | None) 
         try:
             if ".nii" in name:
                 assert read_volume(path).array.dtype == np.float32
+            elif ".slide." in name:
+                assert all(patch.pixels.dtype == np.uint8 for patch in read_patches(path, _PATCHES))
             else:
-                assert read_picture(path).pixels.dtype == np.uint8
+                frame = int(rng.integers(4)) if name == "frames.dcm" else 0
+                assert read_picture(path, frame=frame).pixels.dtype == np.uint8
             outcome = "image"
         except DownloadError as error:
             outcome = "refused" if "\n" not in str(error) else "refused in several lines"
