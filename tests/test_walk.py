@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Silent, write_own_folder
@@ -79,7 +80,7 @@ def test_a_folder_that_nobody_may_look_into_is_a_line(ward: Path, tmp_path: Path
         if path.is_relative_to(tmp_path.parents[2]) and path.owner() == "root":
             path.chmod(0o755)
     out.chmod(0o777)
-    rights = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_root else {}
+    rights: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_root else {}
     done = subprocess.run(
         [sys.executable, "-c", code, str(ward), str(out)],
         capture_output=True,
@@ -87,7 +88,7 @@ def test_a_folder_that_nobody_may_look_into_is_a_line(ward: Path, tmp_path: Path
         check=False,
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": str(out)},
-        **rights,  # type: ignore[arg-type]
+        **rights,
     )
     if as_root and not done.stdout and "Permission denied" in done.stderr:
         pytest.skip("this Python can't be run by another user")

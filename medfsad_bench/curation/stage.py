@@ -7,6 +7,7 @@ A bad image is a line in the report; a bad set stops, unless `--allow` names the
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from medfsad_bench.curation.duplicates import Fingerprint
@@ -42,27 +43,19 @@ def prepare(
         CurationError: If a set isn't what its manifest promises.
         ManifestError: If a benchmark takes a split that the download doesn't hold.
     """
-    if options.dry_run:
-        return _prepared(folder, options, datasets, watcher)
-    with sole_writer(options.out, folder, watcher):
-        return _prepared(folder, options, datasets, watcher)
-
-
-def _prepared(
-    folder: Path, options: PrepareOptions, datasets: Sequence[str], watcher: Watcher
-) -> tuple[list[SetReport], list[LeftAlone]]:
     unpacked_folders: list[Path] = []
     downloads, left_alone = _downloads(folder, options, watcher, unpacked_folders)
     sets = [(download, manifest) for download in downloads for manifest in _manifests(download, options.benchmark)]
     _check_wanted(folder, options.benchmark, datasets, downloads, {manifest.name for _, manifest in sets})
     prints_by_set: dict[str, Mapping[str, Fingerprint]] = {}
-    reports = [
-        prepare_set(download, manifest, options, watcher, prints_by_set)
-        for download, manifest in sets
-        if not datasets or manifest.name in datasets
-    ]
-    for path in unpacked_folders:
-        shutil.rmtree(path, ignore_errors=True)
+    with nullcontext() if options.dry_run else sole_writer(options.out, folder, watcher):
+        reports = [
+            prepare_set(download, manifest, options, watcher, prints_by_set)
+            for download, manifest in sets
+            if not datasets or manifest.name in datasets
+        ]
+        for path in unpacked_folders:
+            shutil.rmtree(path, ignore_errors=True)
     return reports, left_alone
 
 

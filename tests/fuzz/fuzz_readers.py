@@ -129,17 +129,18 @@ def large_forms() -> list[tuple[str, bytes]]:
                 found.append(("tiled.tif", _tiff([values], tile=(64, 64), compression=compression)))
                 found.append(("stack.tif", _tiff([values] * 3, compression=compression, bigtiff=number == 1)))
     levels = [pixels, pixels[::2, ::2], pixels[::4, ::4]]
-    for options in ({"compression": "jpeg"}, {"compression": "deflate", "bigtiff": True}):
-        found.append(("pyramid.tif", _tiff(levels, tile=(32, 32), pyramid=True, **options)))
-        found.append(("normal_001.slide.tif", _tiff(levels, tile=(32, 32), pyramid=True, **options)))
+    for compression, bigtiff in (("jpeg", False), ("deflate", True)):
+        content = _tiff(levels, tile=(32, 32), pyramid=True, compression=compression, bigtiff=bigtiff)
+        found += [("pyramid.tif", content), ("normal_001.slide.tif", content)]
     codestreams = {}
+    forms: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("jp2", {}),
+        ("j2k", {"no_jp2": True}),
+        ("jp2", {"irreversible": True, "tile_size": (64, 64)}),
+    )
     for mode in ("L", "RGB", "I;16"):
         image = Image.fromarray(pixels if mode == "RGB" else pixels[:, :, 0].astype("u2" if mode == "I;16" else "u1"))
-        for form, options in (
-            ("jp2", {}),
-            ("j2k", {"no_jp2": True}),
-            ("jp2", {"irreversible": True, "tile_size": (64, 64)}),
-        ):
+        for form, options in forms:
             buffer = BytesIO()
             image.save(buffer, "JPEG2000", **options)
             found.append((f"a.{form}", buffer.getvalue()))
@@ -155,8 +156,9 @@ def _tiff(pages: list[np.ndarray], *, bigtiff: bool = False, pyramid: bool = Fal
     buffer = BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=bigtiff) as file:
         for level, page in enumerate(pages):
-            below = {"subifds": len(pages) - 1} if pyramid and level == 0 else {"subfiletype": 1} if pyramid else {}
-            file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack", **below, **options)
+            if pyramid:
+                options |= {"subifds": len(pages) - 1} if level == 0 else {"subifds": None, "subfiletype": 1}
+            file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack", **options)
     return buffer.getvalue()
 
 
