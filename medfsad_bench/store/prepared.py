@@ -24,7 +24,11 @@ def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
     """
     if not data.is_dir():
         raise StoreError(f"{data} is no folder. Expected prepared files (*.h5) there; `medfsad prepare` writes them.")
-    folders = [data] if prepared_files(data) else sorted(f for f in data.iterdir() if prepared_files(f))
+    try:
+        inside = sorted(data.iterdir())
+    except OSError as error:
+        raise StoreError(f"{data} can't be listed ({error.strerror}). Check its permissions.") from error
+    folders = [data] if prepared_files(data) else [folder for folder in inside if prepared_files(folder)]
     folders = [f for f in folders if benchmark in (None, f.name) or f == data]
     if benchmark is None and len(folders) > 1:
         folders = [f for f in folders if f.name != OWN]
