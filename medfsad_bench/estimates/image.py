@@ -1,6 +1,5 @@
 """Image-level estimates of a run, from its scores alone: overall, by pooling, by disease, lesion size or any column."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate, metric_estimate
 from medfsad_bench.estimates.lesion import size_names
 from medfsad_bench.metrics.interval import replicate_all
-from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
+from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS
 
 POOLINGS = {"score_mean": "pooled_mean", "score_top1": "pooled_top1"}  # secondary, from the same maps
 LESION_SHARES = (0.01, 0.05)  # of an image's area: where a small lesion ends, and where a large one begins
@@ -47,13 +46,21 @@ def image_estimates(
     Raises:
         MetricError: If a class is missing, a score isn't finite, a draw lacks queries, or groups are too few.
     """
-    primary = _estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
-    secondary = {
-        f"{IMAGE_AUROC.name}_{pooling}": estimate
-        for column, pooling in POOLINGS.items()
-        if column in scores.columns
-        for estimate in _estimates(score_matrix(scores, column), (IMAGE_AUROC,), seed=seed).values()
-    }
+    tables = replicate_all(
+        matrix.scores,
+        matrix.anomalous,
+        matrix.groups,
+        metrics=tuple(IMAGE_METRICS.values()),
+        replicates=REPLICATES,
+        seed=seed,
+    )
+    primary = {name: metric_estimate(IMAGE_METRICS[name], table) for name, table in tables.items()}
+    secondary = {}
+    for column, pooling in POOLINGS.items():
+        if column in scores.columns:
+            pooled = score_matrix(scores, column).scores
+            tables = replicate_all(pooled, matrix.anomalous, matrix.groups, metrics=(IMAGE_AUROC,), seed=seed)
+            secondary[f"{IMAGE_AUROC.name}_{pooling}"] = metric_estimate(IMAGE_AUROC, tables[IMAGE_AUROC.name])
     secondary |= estimates_by(scores, "disease", seed=seed, single_value=False)
     if "lesion_share" in scores.columns:
         shares = scores["lesion_share"].to_numpy(float)
@@ -95,7 +102,10 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
         if part["anomalous"].nunique() == 2:
             matrix = score_matrix(part)
             try:
-                (estimate,) = _estimates(matrix, (IMAGE_AUROC,), seed=seed).values()
+                tables = replicate_all(
+                    matrix.scores, matrix.anomalous, matrix.groups, metrics=(IMAGE_AUROC,), seed=seed
+                )
+                estimate = metric_estimate(IMAGE_AUROC, tables[IMAGE_AUROC.name])
             except MetricError:
                 estimate = mean_estimate(
                     np.array([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores])
@@ -117,10 +127,3 @@ def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
     queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
     groups = np.unique(queries["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
     return ScoreMatrix(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
-
-
-def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:
-    tables = replicate_all(
-        matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
-    )
-    return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
