@@ -148,7 +148,7 @@ def test_lesion_shares_break_auroc_down(own_data: Path, tmp_path: Path) -> None:
     cell = cell_of(TOY, own_data, tmp_path)
     row, _ = Runner("cpu").run(cell)
     rows = cell.target.indices("test")
-    shares = PixelTruth(cell.target, rows).lesion_shares()
+    shares = PixelTruth(cell.target, rows).lesion_shares
     assert shares == pytest.approx([cell.target.mask(int(index)).mean() for index in rows])
     names = [name for name in row.secondary if name.startswith("image_auroc[lesion ")]
     assert names == ["image_auroc[lesion 1 to 5 %]"], "every disc has 253 of 7,680 pixels"

@@ -83,8 +83,8 @@ def test_scores_without_a_method_say_what_was_not_checked() -> None:
 
 
 def test_a_group_on_both_sides_is_found() -> None:
-    assert check_supports(["a", "b"], scores_of()) == {"supports": PASSED}
-    assert "1 group(s) are both" in check_supports(["a", "7"], scores_of())["supports"]
+    assert check_supports(["a", "b"], set(scores_of()["group"])) == {"supports": PASSED}
+    assert "1 group(s) are both" in check_supports(["a", "7"], set(scores_of()["group"]))["supports"]
 
 
 def test_training_on_the_target_fails_and_having_seen_it_is_flagged() -> None:

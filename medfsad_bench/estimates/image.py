@@ -1,7 +1,7 @@
 """Image-level estimates of a run, from its scores alone: overall, by pooling, by disease, lesion size or any column."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -48,12 +48,12 @@ def image_estimates(
         MetricError: If a class is missing, a score isn't finite, or a draw lacks queries.
     """
     primary = _estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
-    secondary = {
-        f"{IMAGE_AUROC.name}_{pooling}": estimate
-        for column, pooling in POOLINGS.items()
-        if column in scores.columns
-        for estimate in _estimates(score_matrix(scores, column), (IMAGE_AUROC,), seed=seed).values()
-    }
+    secondary = {}
+    for column, pooling in POOLINGS.items():
+        if column in scores.columns:
+            pooled = replace(matrix, scores=score_matrix(scores, column).scores)
+            estimates = _estimates(pooled, (IMAGE_AUROC,), seed=seed)
+            secondary[f"{IMAGE_AUROC.name}_{pooling}"] = estimates[IMAGE_AUROC.name]
     secondary |= estimates_by(scores, "disease", seed=seed, single_value=False)
     if "lesion_share" in scores.columns:
         shares = scores["lesion_share"].to_numpy(float)

@@ -18,10 +18,11 @@ import pandas as pd
 from jaxtyping import Float, Float64
 from pydantic import BaseModel, ConfigDict
 
+from medfsad_bench.errors import MetricError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.image import ScoreMatrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
-from medfsad_bench.metrics.resample import resampling, why_no_interval
+from medfsad_bench.metrics.resample import resampling
 
 LEVEL = 0.05
 PREVALENCES = (0.01, 0.1)  # a screening's and a clinic's: a test set's share of anomalous images is no prevalence
@@ -78,20 +79,39 @@ def threshold_estimates(
         why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
         return {}, {}, {"operating_support": why, "operating_sources": why}
     level = max(LEVEL, 1 / (count + 1))
-    limits = np.array([conformal_threshold(part, level=level) for part in left_out])
-    estimates = _rates("operating_support", matrix, limits, seed=seed)
+    limits = {"operating_support": np.array([conformal_threshold(part, level=level) for part in left_out])}
     method = "conformal quantile of the supports' leave-one-out scores"
     thresholds = {"support": Threshold(method=method, level=level, images=count)}
     pivots = _pivots(calibration[calibration["set"] != target])
     reach = conformal_threshold(pivots, level=LEVEL)
-    if not np.isfinite(reach):
+    absent = {}
+    if np.isfinite(reach):
+        limits["operating_sources"] = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
+        method = "conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores"
+        thresholds["sources"] = Threshold(method=method, level=LEVEL, images=len(pivots))
+    else:
         why = f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
-        return estimates, thresholds, {"operating_sources": why}
-    limits = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
-    estimates |= _rates("operating_sources", matrix, limits, seed=seed)
-    method = "conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores"
-    thresholds["sources"] = Threshold(method=method, level=LEVEL, images=len(pivots))
-    return estimates, thresholds, {}
+        absent["operating_sources"] = why
+    try:
+        resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
+    except MetricError:  # too few groups for an interval
+        resampled = None
+    estimates: dict[str, Estimate] = {}
+    for name, of_draws in limits.items():
+        flagged = matrix.scores > of_draws[:, None]
+        rates = []
+        for correct, of_class in ((flagged, matrix.anomalous), (~flagged, ~matrix.anomalous)):
+            measured = correct[:, of_class].mean(axis=1)
+            if resampled is None:
+                rates.append(mean_estimate(measured))
+                continue
+            weight = resampled.weights[of_class].astype(np.float64)
+            replicated = (correct[:, of_class].astype(np.float64) @ weight / weight.sum(axis=0)).T
+            table = Replicates(measured, replicated, resampled.scarcer, resampled.freedom, seed)
+            interval = interval_of(table, smooth=False)
+            rates.append(mean_estimate(measured, (interval.low, interval.high)))
+        estimates |= _stated(name, *rates)
+    return estimates, thresholds, absent
 
 
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
@@ -117,26 +137,8 @@ def _pivots(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _rates(
-    name: str, matrix: ScoreMatrix, thresholds: Float64[np.ndarray, " draws"], *, seed: int
-) -> dict[str, Estimate]:
-    flagged = matrix.scores > thresholds[:, None]
-    if why_no_interval(matrix.groups, matrix.anomalous):
-        measured = (flagged[:, matrix.anomalous].mean(axis=1), 1 - flagged[:, ~matrix.anomalous].mean(axis=1))
-        return _with_predictive(name, *map(mean_estimate, measured))
-    resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
-    rates = []
-    for hits, kind in ((flagged, matrix.anomalous), (~flagged, ~matrix.anomalous)):
-        weight = resampled.weights[kind].astype(np.float64)
-        replicated = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
-        measured = hits[:, kind].mean(axis=1)
-        table = Replicates(measured, replicated, resampled.scarcer, resampled.freedom, seed)
-        interval = interval_of(table, smooth=False)
-        rates.append(mean_estimate(measured, (interval.low, interval.high)))
-    return _with_predictive(name, *rates)
-
-
-def _with_predictive(name: str, sensitivity: Estimate, specificity: Estimate) -> dict[str, Estimate]:
+def _stated(name: str, sensitivity: Estimate, specificity: Estimate) -> dict[str, Estimate]:
+    """Sensitivity and specificity of one threshold, and what they mean at a prevalence."""
     estimates = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
     for prevalence in PREVALENCES:
         for index, kind_of_value in enumerate(("ppv", "npv")):

@@ -96,6 +96,6 @@ def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[
     checks = {
         **check_scores(scores, queries=count, draws=facts["draws"], seed=seed),
         **(check_reruns(measured.reruns, scores) if facts["protocol"] == "strict" else NOT_STRICT),
-        **check_supports(groups, scores),
+        **check_supports(groups, set(scores["group"])),
     }
     return {**estimates, "checks": checks}

@@ -11,7 +11,7 @@
 The outcome of a check is "passed", "not checked: why", "flagged: why", or the fault in one line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -99,11 +99,11 @@ def check_reruns(reruns: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     return outcomes
 
 
-def check_supports(support_groups: Sequence[str], scores: pd.DataFrame) -> dict[str, str]:
+def check_supports(support_groups: Sequence[str], query_groups: Collection[str]) -> dict[str, str]:
     """Whether supports and queries share a group."""
     if not len(support_groups):
         return {"supports": "not checked: the supports aren't recorded"}
-    shared = sorted(set(map(str, support_groups)) & set(scores["group"].astype(str)))
+    shared = sorted(set(map(str, support_groups)) & set(map(str, query_groups)))
     return {"supports": f"{len(shared)} group(s) are both support and query, first {shared[0]!r}" if shared else PASSED}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from medfsad_bench.estimates.pixel import PixelDraw, measure_pixels, measure_streamed
 from medfsad_bench.manifest import PIXEL_TRUTH
@@ -23,6 +23,7 @@ class PixelTruth:
     Attributes:
         absent: Why there are no pixel estimates; empty if there are.
         streamed: Whether pixels are counted in bounded memory.
+        lesion_shares: Part of an image's area that its lesions (or boxes) cover; float64 (n,), empty if `absent`.
     """
 
     def __init__(self, dataset: Dataset, rows: Int64[np.ndarray, " n"]) -> None:
@@ -37,10 +38,7 @@ class PixelTruth:
         self.streamed = int(sizes.prod(axis=1).sum()) >= STREAMED_FROM_PX
         masks = _Repeated(lambda: (dataset.mask(int(row)) for row in rows))
         self._masks: Iterable[Bool[np.ndarray, "_ _"]] = masks if self.absent or self.streamed else list(masks)
-
-    def lesion_shares(self) -> Float64[np.ndarray, " n"]:
-        """Part of a test image's area that its lesions (or boxes) cover."""
-        return np.array([float(mask.mean()) for mask in self._masks])
+        self.lesion_shares = np.array([mask.mean() for mask in self._masks] if not self.absent else [], np.float64)
 
     def measure(self, maps: Float32[np.ndarray, "n s s"]) -> PixelDraw:
         """Values of one draw's smoothed maps."""

@@ -65,9 +65,8 @@ def score_strict(run: OpenCell, folder: RunFolder) -> Scored:
         folder.log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
         draws.append(draw)
     if not truth.absent:
-        shares = truth.lesion_shares()
         for draw in draws:
-            draw.columns["lesion_share"] = shares
+            draw.columns["lesion_share"] = truth.lesion_shares
     no_maps = "" if any(draw.pixel for draw in draws) else f"{run.cell.info.name} gives no maps"
     return Scored(trained, draws, queries, truth.absent or no_maps)
 
