@@ -23,7 +23,8 @@ _LISTED = 8  # labels that a note lists
 _BYTE = 255.0
 _OVERSHOOT = 0.25  # of the full scale, by which cubic interpolation leaves the range
 _MID = 1 / 8, 7 / 8  # of the full scale: below it is nearly background, above it nearly lesion
-_MOST_MID = 0.9  # share of what isn't background that may lie between; a picture has more
+_MOST_MID = 0.8  # share of what isn't background that may lie between; a picture has more
+_ONE_COLOUR = 1 / 4  # of the full scale, by which a channel may differ within a lesion of one colour
 _PATCHES = 0.5  # share of pixels in 2 × 2 blocks of one value from which values are labels
 
 
@@ -50,18 +51,21 @@ def anomalous(name: str, stored: StoredMask) -> tuple[Bool[np.ndarray, "*shape"]
     """
     values, colours = _numbers(stored)
     present = _present(values)
-    if not np.any(present == 0) and len(present) > 1:
-        raise _refused(name, present, "none of them 0, so that the background can't be told")
     if stored.full_scale is not None:
         return values >= stored.full_scale / 2, (_soft_note(stored.full_scale),)
-    if len(present) <= 2:
+    if len(present) == 1 or (len(present) == 2 and 0 in present):
         return values != 0, ()
     shades = stored.values.max(axis=-1) if colours else values
     if stored.lossy:
         return _lossy(name, shades)
     if values.dtype.kind != "f" and _are_labels(values, present, numbered=not colours):
+        if 0 not in present:
+            raise _refused(name, present, "none of them 0, so that the background can't be told")
         return values != 0, (_labels_note(present, colours),)
-    return _soft(name, shades)
+    pixels, scale = _soft(name, shades)
+    if colours and np.ptp(stored.values[pixels].astype(float), axis=0).max(initial=0) > scale * _ONE_COLOUR:
+        raise _refused(name, _present(shades), "colours as a picture has them")
+    return pixels, (_soft_note(scale),)
 
 
 def _numbers(stored: StoredMask) -> tuple[np.ndarray, dict[int, str]]:
@@ -120,19 +124,26 @@ def _lossy(name: str, values: np.ndarray) -> tuple[Bool[np.ndarray, "*shape"], t
     between = (values > low) & (values < high)
     if not lesion.any() or (between.sum() > lesion.sum() / 4 and _in_patches(values // 8, between) >= _PATCHES):
         raise _refused(name, _present(values), "coded lossily, so that labels can't be told from artefacts")
+    if _is_picture(values, _BYTE):
+        raise _refused(name, _present(values), "shades as a picture has them")
     return lesion, ("lossily coded mask cut at half of its range",)
 
 
-def _soft(name: str, values: np.ndarray) -> tuple[Bool[np.ndarray, "*shape"], tuple[str, ...]]:
+def _soft(name: str, values: np.ndarray) -> tuple[Bool[np.ndarray, "*shape"], float]:
+    """Which values are at least half of the full scale, and that scale."""
     lowest, highest = float(values.min()), float(values.max())
     scale = _full_scale(highest, fractions=values.dtype.kind == "f")
     if scale is None or lowest < -_OVERSHOOT * scale:
         raise _refused(name, _present(values), "neither labels nor shades up to a full scale")
+    if scale > 1 and _is_picture(values, scale):
+        raise _refused(name, _present(values), "shades as a picture has them")
+    return values >= scale / 2, scale
+
+
+def _is_picture(values: np.ndarray, scale: float) -> bool:
     low, high = (scale * share for share in _MID)
     between = np.count_nonzero((values > low) & (values < high))
-    if scale > 1 and between > _MOST_MID * np.count_nonzero(values > low):
-        raise _refused(name, _present(values), "shades as a picture has them")
-    return values >= scale / 2, (_soft_note(scale),)
+    return bool(between > _MOST_MID * np.count_nonzero(values > low))
 
 
 def _soft_note(scale: float) -> str:

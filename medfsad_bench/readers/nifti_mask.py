@@ -23,7 +23,7 @@ class VolumeMask:
 
     voxels: Bool[np.ndarray, "x y z"]
     warnings: tuple[str, ...] = ()
-    contradiction: str = ""  # of a mask that has the image's shape and another affine: both affines
+    contradiction: str = ""  # of a mask with the image's shape and another affine: both of these
 
 
 def read_volume_masks(paths: Sequence[Path], like: Volume, *, one_to_one: bool = False) -> VolumeMask:
@@ -32,7 +32,7 @@ def read_volume_masks(paths: Sequence[Path], like: Volume, *, one_to_one: bool =
     Args:
         paths: One file or several.
         like: The image.
-        one_to_one: Whether a mask of the image's shape is taken voxel by voxel, whatever its affine says.
+        one_to_one: Whether a mask of the image's shape is taken voxel by voxel where its affine says otherwise.
 
     Raises:
         DownloadError: As `read_volume_mask`.
@@ -55,25 +55,23 @@ def read_volume_mask(path: Path, like: Volume, *, one_to_one: bool = False) -> V
     stored = read_stored_volume(path)
     labels, notes = _labels(path.name, stored.values)
     notes = (*stored.notes, *notes)
-    own_shape, affine = labels.shape == like.stored_shape, stored.affine
-    if own_shape and one_to_one and not _same_grid(affine, like.stored_affine, labels.shape):
-        notes += ("mask taken voxel by voxel, against its affine",)
-        affine = like.stored_affine
+    affine, contradiction = stored.affine, ""
     turned, turned_affine = in_ras(path.name, labels, affine)
     if turned.shape == like.array.shape and _same_grid(turned_affine, like.affine, turned.shape):
         return VolumeMask(turned, notes)
-    resampled, more = _resampled(path.name, turned, turned_affine, like)
-    contradiction = ""
-    if resampled is None and not own_shape:
+    if labels.shape == like.stored_shape:
+        contradiction = (
+            f"the mask {path.name} has its image's shape, but the affine {_in_one_line(affine)}; the image's is "
+            f"{_in_one_line(like.stored_affine)}. --allow mask-grid takes voxels one to one"
+        )
+        if one_to_one:
+            turned, _ = in_ras(path.name, labels, like.stored_affine)
+            return VolumeMask(turned, (*notes, "mask taken voxel by voxel, against its affine"), contradiction)
+    resampled, more = _resampled(turned, turned_affine, like)
+    if resampled is None and not contradiction:
         raise DownloadError(
             f"{path.name}: the mask doesn't overlap with {like.name}. Expected the same patient and space; download "
             "both again."
-        )
-    if own_shape:
-        contradiction = (
-            f"{path.name} has the shape of {like.name}, but its affine is {_in_one_line(affine)} where the image's is "
-            f"{_in_one_line(like.stored_affine)}; if its voxels lie on the image's one to one, --allow mask-grid takes "
-            "them so"
         )
     voxels = np.zeros(like.array.shape, bool) if resampled is None else resampled
     return VolumeMask(voxels, notes + more, contradiction)
@@ -129,7 +127,7 @@ def _in_one_line(affine: Float64[np.ndarray, "4 4"]) -> str:
 
 
 def _resampled(
-    name: str, mask: Bool[np.ndarray, "x y z"], affine: Float64[np.ndarray, "4 4"], like: Volume
+    mask: Bool[np.ndarray, "mx my mz"], affine: Float64[np.ndarray, "4 4"], like: Volume
 ) -> tuple[Bool[np.ndarray, "x y z"] | None, tuple[str, ...]]:
     """The mask on the image's grid, None where they don't overlap, and notes."""
     import SimpleITK as sitk

@@ -198,20 +198,19 @@ def resize_square(pixels: Any, size_px: int) -> Any:
 
 
 _NO_TISSUE_HU = -1100.0  # air has -1000
-_PADDING_SHARE, _BLURRED_SHARE = 0.001, 0.05
+_RIM = 1.0  # of the padding, that may lie around it with values between padding and tissue
 
 
-def _without_padding(values: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], tuple[str, ...]]:
+def _without_padding(values: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " kept"], tuple[str, ...]]:
     """The values without those that scanners write outside of the field of view: -2000, -3024, -32768 and the like.
 
-    Padding is taken for such where the lowest value lies below what any tissue has, is held by a thousandth of the
-    voxels, and nearly nothing else lies there (interpolation blurs its rim).
+    Values below what any tissue has are padding, or dead, where most of them are the lowest value; the rest may be the
+    rim that interpolation blurs. Elsewhere (phase maps) they are values like others.
     """
     if values.size == 0 or (lowest := float(values.min())) >= _NO_TISSUE_HU:
         return values, ()
-    share = float(np.mean(values == lowest))
+    padding = np.count_nonzero(values == lowest)
     kept = values[values >= _NO_TISSUE_HU]
-    blurred = 1 - share - kept.size / values.size
-    if share < _PADDING_SHARE or blurred > _BLURRED_SHARE * (1 - share):
+    if values.size - kept.size - padding > _RIM * padding:
         return values, ()
     return kept, (f"padding outside of the field of view left out of the percentiles ({lowest:g})",)

@@ -16,6 +16,7 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two are BigTIFF
 _PILLOW_BITS = (1, 2, 4, 8)
 _LOSSY = (6, 7, 33003, 33005, 34712, 34892, 50001)  # JPEG, JPEG 2000, WebP
 _ORIENTATION = 274
+_SWAPPED = 5  # from here on rows are columns, which Pillow mixes up where it maps the file into memory
 _ALPHA = (1, 2)  # of ExtraSamples: premultiplied or not
 
 
@@ -56,16 +57,17 @@ def look_at(path: Path) -> TiffLook:
     with decoding(path.name, "the TIFF directory is damaged"), tifffile.TiffFile(path) as tif:
         series = tif.series[0]
         page = series.keyframe
+        orientation = int(page.tags.valueof(_ORIENTATION, 1))
         plain = (
             page.bitspersample in _PILLOW_BITS
             and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
             and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+            and (orientation < _SWAPPED or page.compression != tifffile.COMPRESSION.NONE)
         )
         others = sum(len(other.pages) for other in tif.series[1:] if not _is_preview(other))
         notes = (f"pages of another size or type left out ({others})",) if others else ()
         lossy = page.compression in _LOSSY
         pages = tuple(int(frame.index) for frame in series.pages if frame is not None)
-        orientation = int(page.tags.valueof(_ORIENTATION, 1))
         return TiffLook(len(series.pages), pages, plain, lossy, orientation, notes)
 
 
