@@ -207,3 +207,64 @@ def test_tags_that_bear_personal_data_are_named_and_never_quoted(tmp_path: Path)
 def test_a_window_of_the_manifest_goes_before_the_file_s(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", WindowCenter="1", WindowWidth="2")
     assert grey(path, intensity=Intensity("window", 0, 400))[0] == [0, 64, 128, 191]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_below_a_higher_high_bit_are_shifted(tmp_path: Path, bits: int, *, signed: bool) -> None:
+    """Retired PS3.5 8.1.1: BitsStored ends at HighBit. Reference: the same values right-justified."""
+    span = 2**bits
+    values = (
+        np.linspace(-span // 2, span // 2 - 1, 24).astype(np.int16)
+        if signed
+        else (np.linspace(0, span - 1, 24).astype(np.uint16))
+    )
+    values = values.reshape(4, 6)
+    plain = write(tmp_path / "plain.dcm", values, bits=bits)
+    for high in range(bits - 1, 16):
+        shift = high + 1 - bits
+        rubbish = (1 << shift) - 1  # what lies below the lowest bit
+        moved = ((values.astype(np.int64) << shift) | rubbish).astype(np.uint16).view(values.dtype)
+        path = write(tmp_path / "moved.dcm", moved, bits=bits, HighBit=high)
+        assert grey(path) == grey(plain), high
+
+
+def test_a_slope_of_zero_is_ignored_with_its_intercept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RescaleSlope="0", RescaleIntercept="7", WindowCenter="500", WindowWidth="1000")
+    picture = read_picture(path)
+    assert picture.pixels.tolist() == grey(write(tmp_path / "b.dcm", WindowCenter="500", WindowWidth="1000"))
+    assert picture.warnings == ("rescale slope of 0 ignored, and the intercept with it",)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "noted"),
+    [
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME2", "IDENTITY", False),
+    ],
+)
+def test_a_presentation_shape_that_contradicts_is_noted_and_not_followed(
+    tmp_path: Path, photometric: str, shape: str, *, noted: bool
+) -> None:
+    path = write(tmp_path / "a.dcm", PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    picture = read_picture(path)
+    assert picture.pixels.tolist() == grey(write(tmp_path / "b.dcm", PhotometricInterpretation=photometric))
+    assert bool(picture.warnings) == noted
+
+
+@pytest.mark.parametrize(("stored", "allocated"), [(12, 16), (16, 16)])
+def test_few_used_bits_are_noted_where_the_header_leaves_them_open(tmp_path: Path, stored: int, allocated: int) -> None:
+    picture = read_picture(write(tmp_path / "a.dcm", VALUES // (1 if stored == 16 else 8), bits=stored))
+    assert bool(picture.warnings) == (stored == allocated)
+    windowed = read_picture(write(tmp_path / "b.dcm", bits=16, WindowCenter="2048", WindowWidth="4096"))
+    assert windowed.warnings == ()
+
+
+def test_padding_stays_out_of_the_percentiles(tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[1, 3] = 4000
+    path = write(tmp_path / "a.dcm", values, PixelPaddingValue=4000)
+    picture = read_picture(path, intensity=Intensity("percentiles", 0, 100))
+    assert picture.window == "percentiles = 100/3000"

@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from test_dicom import VALUES, write
 
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.readers import Intensity, Picture
@@ -103,6 +104,24 @@ def test_pydicoms_own_files_look_as_dcmtk_shows_them(tmp_path: Path) -> None:
     compared, wrong = _compare_with_dcmtk(_pydicom_files(), tmp_path)
     assert wrong == []
     assert compared >= 40
+
+
+@pytest.mark.skipif(shutil.which("dcmj2pnm") is None, reason="needs DCMTK's dcmj2pnm (apt-get install dcmtk)")
+def test_odd_headers_look_as_dcmtk_shows_them(tmp_path: Path) -> None:
+    window = {"WindowCenter": "500", "WindowWidth": "1000"}
+    paths = [
+        write(tmp_path / "high.dcm", VALUES << 4, HighBit=15),
+        write(tmp_path / "high_windowed.dcm", (VALUES << 2) | 3, HighBit=13, **window),
+        write(tmp_path / "high_signed.dcm", ((VALUES.astype(np.int16) - 2048) << 4), HighBit=15, **window),
+        write(tmp_path / "eight_of_sixteen.dcm", (VALUES >> 4) << 8, bits=8, HighBit=15),
+        write(tmp_path / "slope.dcm", RescaleSlope="0", RescaleIntercept="7", **window),
+        write(tmp_path / "slope_alone.dcm", RescaleSlope="0", RescaleIntercept="0"),
+        write(tmp_path / "width.dcm", WindowCenter="500", WindowWidth="0"),
+        write(tmp_path / "negative_width.dcm", WindowCenter="500", WindowWidth="-5"),
+    ]
+    compared, wrong = _compare_with_dcmtk(paths, tmp_path)
+    assert wrong == []
+    assert compared == len(paths)
 
 
 @pytest.mark.shared

@@ -95,9 +95,7 @@ def pool_of(name: str, shared: Path) -> list[Candidate]:
     (download,) = [d for d in recognise(shared / "data")[0] if d.layout == manifest.layout]
     images = download.images
     if manifest.slices is not None:
-        patients = sorted({image.patient for image in images})
-        by_patient = ([image for image in images if image.patient == patient] for patient in patients)
-        images = [image for of_one in by_patient for image in expand_slices(of_one, manifest.slices)]
+        images = expand_slices(images, manifest.slices, on_done=lambda _: None).images
     groups, labels = committed_groups(manifest), manifest.labels
     return [
         Candidate(image.id, groups.get(image.id, image.patient), image.label in labels.anomalous, image.split)

@@ -137,7 +137,7 @@ def test_a_mask_is_whatever_is_not_zero(tmp_path: Path, mode: str) -> None:
     truth = np.zeros((5, 4), bool)
     truth[1:3, 2] = True
     image = Image.fromarray(truth.astype(np.uint16)) if mode == "I;16" else Image.fromarray(truth).convert(mode)
-    assert np.array_equal(read_mask(save(tmp_path / "a.png", image)), truth)
+    assert np.array_equal(read_mask(save(tmp_path / "a.png", image)).pixels, truth)
 
 
 def test_resizing_is_anti_aliased_from_the_original_in_one_step(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from medfsad_bench.cli.console import out, print_json, progress_bars, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Json, Workers
+from medfsad_bench.curation.options import IntensityChoice
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
@@ -27,7 +28,15 @@ def prepare(
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Fault to let through: smaller, near-duplicates, other-files, shared-images; repeatable."),
+        typer.Option(
+            help="Fault to let through: smaller, near-duplicates, other-files, shared-images, mask-grid; repeatable."
+        ),
+    ] = None,
+    intensity: Annotated[
+        IntensityChoice | None,
+        typer.Option(
+            help="Own files of 16 bits and no window: by all bits, by those in use in the set, or percentiles."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     json_: Json = False,
@@ -41,7 +50,7 @@ def prepare(
         raise ManifestError(f"Benchmark {benchmark!r} is unknown; there are {', '.join(benchmark_names())}.")
     if unknown := sorted(set(allow or []) - set(FAULTS)):
         raise DownloadError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
-    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
+    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run, intensity)
     with progress_bars() as bars:
         reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars)
     if json_:

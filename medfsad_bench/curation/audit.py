@@ -32,6 +32,11 @@ class Finding:
     ids: tuple[str, ...] = ()  # the images, for the sheet of offenders
 
 
+def first_of(ids: Sequence[str]) -> str:
+    """The first of several images and how many more there are, for a line."""
+    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"
+
+
 def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
     """Images that can't take part, with the reason."""
     bad = {}
@@ -99,7 +104,7 @@ def patient_findings(
         if len(members) > 1 and len({split[i] for i in members.values()}) > 1:
             ids = tuple(sorted(members.values()))
             what = f"{len(ids)} groups on both sides of the split have one PatientID in their headers"
-            findings.append(Finding("one-patient", _first_of(ids), what, stops=False, ids=ids[:4]))
+            findings.append(Finding("one-patient", first_of(ids), what, stops=False, ids=ids[:4]))
     return findings
 
 
@@ -123,7 +128,7 @@ def image_findings(
         what = (
             f"{len(ids)} of {len(chosen)} headers: {tag}. Prepared files hold no header; burned-in text stays visible"
         )
-        findings.append(Finding("personal-data", _first_of(ids), what, stops=False, ids=tuple(ids[:4])))
+        findings.append(Finding("personal-data", first_of(ids), what, stops=False, ids=tuple(ids[:4])))
     return findings
 
 
@@ -142,7 +147,7 @@ def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:
     """Images to which the download gives no label."""
     if not ids:
         return []
-    return [Finding("no-label", _first_of(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
+    return [Finding("no-label", first_of(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
 
 
 def _same_file(chosen: Sequence[Candidate], loaded: Mapping[str, Loaded]) -> set[tuple[int, int]]:
@@ -172,7 +177,3 @@ def _image_faults(item: Loaded, candidate: Candidate, usual_px: float, mask_kind
         yield "full-mask", f"its mask covers {item.mask_area:.0%} of the image"
     if item.mask_area > 0 and not candidate.anomalous:
         yield "label-contradicts-mask", "labelled normal, but its mask marks pixels"
-
-
-def _first_of(ids: Sequence[str]) -> str:
-    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"

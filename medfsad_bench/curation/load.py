@@ -19,21 +19,24 @@ from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.slides import read_polygons
 from medfsad_bench.readers import (
     Intensity,
+    Mask,
     Picture,
     axial_mask,
     axial_picture,
     display_range,
     polygon_mask,
-    read_mask,
+    read_masks,
     read_patches,
     read_picture,
     read_volume,
-    read_volume_mask,
+    read_volume_masks,
     resize_square,
+    turned,
 )
 
-Mask = Bool[np.ndarray, "h w"]
-_WithMask = tuple[RawImage, Picture, Mask | None]
+_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientations
+_Marked = Bool[np.ndarray, "h w"]
+_WithMask = tuple[RawImage, Picture, _Marked | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class LoadPlan:
     keep_masks: bool
     channel: int | None = None  # of pictures that hold several sequences as colours
     crop: str = "none"  # or "fundus"
+    one_to_one: bool = False  # masks of their volume's shape are taken voxel by voxel, whatever their affine says
 
 
 def load_images(
@@ -76,7 +80,8 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
         sha256 = _file_digest(images[0])
         earlier = {image.id: staged(plan.staging, image.id, sha256) for image in images}
         missing = [image for image in images if earlier[image.id] is None]
-        finished = [_finish(image, picture, mask, sha256, plan) for image, picture, mask in _pictures(missing, plan)]
+        pictures = _pictures(missing, plan, several=len(images) > 1)
+        finished = [_finish(image, picture, mask, sha256, plan) for image, picture, mask in pictures]
         return [item for item in earlier.values() if item is not None] + finished
     except DownloadError as error:
         return [Loaded(image.id, problem=str(error)) for image in images]
@@ -94,13 +99,13 @@ def _file_digest(image: RawImage) -> str:
     return digest.hexdigest()
 
 
-def _pictures(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
-    """Pictures and masks of the images of one file, which are all of one kind."""
+def _pictures(images: list[RawImage], plan: LoadPlan, *, several: bool) -> Iterator[_WithMask]:
+    """Pictures and masks of the images of one file, which are all of one kind; `several` where these are its frames."""
     if images and images[0].region is not None:
         return _patches(images, plan)
     if images and images[0].slice_index is not None:
         return _slices(images, plan)
-    return ((image, *_picture(image, plan)) for image in images)
+    return ((image, *_picture(image, plan, several=several)) for image in images)
 
 
 def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
@@ -115,40 +120,58 @@ def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
 def _slices(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
     volume = read_volume(images[0].path)
     range_ = display_range(volume, plan.intensity)
-    truth = read_volume_mask(images[0].mask, volume) if images[0].mask and plan.keep_masks else None
+    truth = None
+    if (path := images[0].mask) is not None and plan.keep_masks:
+        truth = read_volume_masks([path], volume, one_to_one=plan.one_to_one)
     for image in images:
         index = image.slice_index or 0
         picture = axial_picture(volume, index, intensity=plan.intensity, range_=range_)
-        yield image, picture, axial_mask(truth, index) if truth is not None else None
+        if truth is None:
+            yield image, picture, None
+        else:
+            yield image, _noted(picture, truth.warnings), axial_mask(truth.voxels, index)
 
 
-def _picture(image: RawImage, plan: LoadPlan) -> tuple[Picture, Mask | None]:
-    picture = read_picture(image.path, intensity=plan.intensity, frame=image.frame)
+def _picture(image: RawImage, plan: LoadPlan, *, several: bool) -> tuple[Picture, _Marked | None]:
+    picture = read_picture(image.path, intensity=plan.intensity, frame=image.frame if several else None)
     if plan.channel is not None and picture.pixels.ndim == 3:
         picture = replace(picture, pixels=np.ascontiguousarray(picture.pixels[:, :, plan.channel]))
-    mask = _mask(image, picture.pixels.shape[:2]) if plan.keep_masks else None
+    marked = None
+    if plan.keep_masks and image.boxes:
+        marked = _filled_boxes(image, picture.pixels.shape[:2])
+    elif plan.keep_masks and image.mask is not None:
+        mask = _mask([image.mask], image, picture)
+        picture, marked = _noted(picture, mask.warnings), mask.pixels
     square = field_of_view(picture.pixels) if plan.crop == "fundus" else None
     if square is None:
-        return picture, mask
+        return picture, marked
     cut = replace(picture, pixels=cut_square(picture.pixels, square))
-    return cut, cut_square(mask, square) if mask is not None else None
+    return cut, cut_square(marked, square) if marked is not None else None
 
 
-def _mask(image: RawImage, shape: tuple[int, ...]) -> Mask | None:
-    if image.boxes:
-        return _filled_boxes(image, shape)
-    if image.mask is None:
-        return None
-    mask = read_mask(image.mask)
-    if mask.shape != shape:
+def _mask(paths: Sequence[Path], image: RawImage, picture: Picture) -> Mask:
+    """The masks of an image, united, the way up that the picture is."""
+    mask = read_masks(paths, frame=image.frame, frames=picture.frames)
+    shape = picture.pixels.shape[:2]
+    if picture.orientation != 1 and mask.pixels.shape == shape:
+        note = "image turned upright as EXIF says: whether its mask was drawn before can't be known; compare them"
+        return replace(mask, warnings=(*mask.warnings, note))
+    if mask.pixels.shape != shape and mask.pixels.shape == shape[::-1] and picture.orientation in _QUARTER_TURNS:
+        note = "mask turned with its image, as EXIF says and its size shows"
+        return Mask(turned(mask.pixels, picture.orientation), (*mask.warnings, note))
+    if mask.pixels.shape != shape:
         raise DownloadError(
-            f"{image.mask.name}: the mask is {mask.shape[1]} × {mask.shape[0]} px, its image "
+            f"{paths[0].name}: the mask is {mask.pixels.shape[1]} × {mask.pixels.shape[0]} px, its image "
             f"{shape[1]} × {shape[0]}. Expected the same size; download both again."
         )
     return mask
 
 
-def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> Mask:
+def _noted(picture: Picture, notes: tuple[str, ...]) -> Picture:
+    return replace(picture, warnings=picture.warnings + notes) if notes else picture
+
+
+def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> _Marked:
     mask = np.zeros(shape, bool)
     height, width = shape
     for box in image.boxes:
@@ -163,7 +186,7 @@ def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> Mask:
     return mask
 
 
-def _finish(image: RawImage, picture: Picture, mask: Mask | None, sha256: str, plan: LoadPlan) -> Loaded:
+def _finish(image: RawImage, picture: Picture, mask: _Marked | None, sha256: str, plan: LoadPlan) -> Loaded:
     """Resize, measure and stage."""
     pixels = resize_square(picture.pixels, plan.size_px)
     histogram = np.bincount((pixels if pixels.ndim == 2 else pixels[:, :, 1]).ravel(), minlength=256)

@@ -19,6 +19,7 @@ from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.own_manifest import own_split
 from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts
 from medfsad_bench.curation.staging import Loaded
+from medfsad_bench.curation.warnings import warning_findings
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.manifest import OWN, Listed, Manifest, Split, committed_groups, ids_digest
@@ -82,7 +83,7 @@ class Members:
     @property
     def spare(self) -> int:
         """Candidates that are on neither side."""
-        return len(self.images) - len(self.quarantined) - len(self.chosen)
+        return len(self.images.keys() - self.quarantined.keys()) - len(self.chosen)
 
     @property
     def prints(self) -> dict[str, Fingerprint]:
@@ -137,6 +138,7 @@ class Members:
         self.note(patient_findings(candidates, self.chosen, self.loaded))
         self.note(image_findings(candidates, self.chosen, self.loaded, self.manifest.mask_kind))
         self.note(listed_findings(self.listed or [], self.loaded))
+        self.note(warning_findings(sorted(self.chosen), self.loaded))
 
     def let_through(self) -> list[str]:
         """Note the faults that the user allowed; returns those that stop the set, in which case none is noted."""

@@ -3,6 +3,7 @@
 labels, slices → members (list or rule, groups) → read → audit → write
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -17,11 +18,12 @@ import pandas as pd
 from medfsad_bench import __version__
 from medfsad_bench.curation.audit import Finding, shared_findings, unlabelled_findings
 from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
+from medfsad_bench.curation.intensity import own_intensity
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.report import SetReport, set_report, write_report
-from medfsad_bench.curation.slices import expand_slices
+from medfsad_bench.curation.slices import Slices, expand_slices
 from medfsad_bench.curation.split import Candidate, draw_supports
 from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
@@ -59,29 +61,35 @@ def prepare_set(
         ManifestError: If the benchmark takes a split that the download doesn't hold.
     """
     members = _members(download, manifest, options, watcher)
+    _stop_if_refused(members)
     if options.dry_run:
         members.choose()
-        return set_report(members)
+        return set_report(members, members.findings)
     members.choose_and_load()
     members.audit()
     members.note(_shared_with_others(members, prints_by_set))
-    stopped = _folder(members) / f"{manifest.name}.stopped.json"
-    if refused := members.let_through():
-        write_report(set_report(members, members.findings), members, stopped, stopped.with_suffix(".png"))
-        raise CurationError(_refusal(members, refused, stopped))
-    stopped.unlink(missing_ok=True)
-    stopped.with_suffix(".png").unlink(missing_ok=True)
+    _stop_if_refused(members)
     prints_by_set[manifest.name] = members.prints
     return _write(members)
 
 
 def _members(download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> Members:
     """The images that may take part."""
-    options = replace(options, benchmark=OWN) if download.layout in OWN_LAYOUTS else options
+    own = download.layout in OWN_LAYOUTS
+    options = replace(options, benchmark=OWN) if own else options
+    if options.intensity and not own:
+        raise CurationError(
+            f"{manifest.name}: --intensity is for folders of your own; the manifest fixes how a set of the benchmark "
+            "is shown. Leave it out, or name your own folder alone with --source."
+        )
     split = manifest.split(options.benchmark)
     _check_upstream(manifest, split, download)
     listed = listed_ids(manifest, split)
-    images, unlabelled_ids = _labelled(download, manifest, watcher)
+    images, slices = _labelled(download, manifest, options, watcher)
+    intensity_findings: list[Finding] = []
+    if own:
+        intensity, intensity_findings = own_intensity(manifest, list(images.values()), options.intensity)
+        manifest = manifest.model_copy(update={"intensity": intensity})
     if split.upstream:
         images = {i: image for i, image in images.items() if image.split}
     if listed is not None:
@@ -89,8 +97,9 @@ def _members(download: Download, manifest: Manifest, options: PrepareOptions, wa
     plan = _load_plan(manifest, options)
     members = Members(manifest, split, listed, images, readable(download.root.name), options, plan, watcher)
     members.note([Finding("left-out", item.where, item.what, stops=False) for item in walk(download.root).unreachable])
-    members.note(unlabelled_findings(unlabelled_ids))
-    members.leave_out(_outside(images.values(), download.root))
+    members.note(unlabelled_findings([image.id for image in download.images if image.label == "unlabelled"]))
+    members.note([*slices.findings, *intensity_findings])
+    members.leave_out(slices.problems | _outside(images.values(), download.root))
     return members
 
 
@@ -103,20 +112,18 @@ def _check_upstream(manifest: Manifest, split: Split, download: Download) -> Non
         )
 
 
-def _labelled(download: Download, manifest: Manifest, watcher: Watcher) -> tuple[dict[str, RawImage], list[str]]:
-    """Images with a label of the manifest, by id, and the ids of those without any."""
-    images = download.images
-    unlabelled_ids = [image.id for image in images if image.label == "unlabelled"]
+def _labelled(
+    download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher
+) -> tuple[dict[str, RawImage], Slices]:
+    """Images with a label of the manifest, by id, and what became of volumes."""
+    slices = Slices(download.images)
     if manifest.slices is not None:
-        patients = sorted({image.patient for image in images})
-        watcher.start(f"{manifest.name}: choosing slices", len(patients))
-        slices = []
-        for patient in patients:
-            slices += expand_slices([image for image in images if image.patient == patient], manifest.slices)
-            watcher.advance(1)
-        images = slices
+        watcher.start(f"{manifest.name}: choosing slices", len({image.patient for image in download.images}))
+        slices = expand_slices(
+            download.images, manifest.slices, one_to_one=_one_to_one(options), on_done=watcher.advance
+        )
     labelled: dict[str, RawImage] = {}
-    for image in images:
+    for image in slices.images:
         if image.label not in (*manifest.labels.normal, *manifest.labels.anomalous) or not is_storable(image.id):
             continue
         if image.id in labelled:
@@ -125,12 +132,17 @@ def _labelled(download: Download, manifest: Manifest, watcher: Watcher) -> tuple
                 f"{image.path.name}). Expected unique names; unpack the download again into an empty folder."
             )
         labelled[image.id] = image
-    return labelled, unlabelled_ids
+    return labelled, slices
+
+
+def _one_to_one(options: PrepareOptions) -> bool:
+    return "mask-grid" in options.allow
 
 
 def _load_plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
     rule = manifest.intensity
-    key = f"{options.benchmark}-{manifest.name}-{manifest.version}-{options.size_px}px-{__version__}"
+    how = hashlib.sha256(f"{rule.model_dump_json()} {_one_to_one(options)}".encode()).hexdigest()[:8]
+    key = f"{options.benchmark}-{manifest.name}-{manifest.version}-{options.size_px}px-{__version__}-{how}"
     return LoadPlan(
         intensity=Intensity(rule.mapping, rule.low, rule.high),
         size_px=options.size_px,
@@ -138,6 +150,7 @@ def _load_plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
         keep_masks=manifest.mask_kind != "none",
         channel=rule.channel,
         crop=rule.crop,
+        one_to_one=_one_to_one(options),
     )
 
 
@@ -176,6 +189,22 @@ def _shared_with_others(
 
 def _folder(members: Members) -> Path:
     return members.options.out / members.options.benchmark
+
+
+def _stop_if_refused(members: Members) -> None:
+    """Stop at faults that the user didn't allow, with a report of all that is known by now.
+
+    Raises:
+        CurationError: If there is one.
+    """
+    stopped = _folder(members) / f"{members.manifest.name}.stopped.json"
+    if refused := members.let_through():
+        if not members.options.dry_run:
+            write_report(set_report(members, members.findings), members, stopped, stopped.with_suffix(".png"))
+        raise CurationError(_refusal(members, refused, stopped))
+    if not members.options.dry_run:
+        stopped.unlink(missing_ok=True)
+        stopped.with_suffix(".png").unlink(missing_ok=True)
 
 
 def _refusal(members: Members, refused: Sequence[str], path: Path) -> str:

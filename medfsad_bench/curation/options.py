@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-FAULTS = ("smaller", "near-duplicates", "other-files", "shared-images")
+FAULTS = ("smaller", "near-duplicates", "other-files", "shared-images", "mask-grid")
+
+IntensityChoice = Literal["full", "used", "percentiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class PrepareOptions:
     workers: int = 1
     allow: frozenset[str] = frozenset()
     dry_run: bool = False
+    intensity: IntensityChoice | None = None  # for own folders, where the files leave it open
 
 
 @runtime_checkable

@@ -1,50 +1,88 @@
 """From volumes to slices: which slices of a patient take part, and which of them hold tumour."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from medfsad_bench.curation.audit import Finding
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.manifest import SliceRule
-from medfsad_bench.readers import Intensity, read_mask, read_picture, read_volume, read_volume_mask
+from medfsad_bench.readers import Intensity, read_masks, read_picture, read_volume, read_volume_masks
 
 _DARK = 20  # of 255: above the noise of the air around the head in 8-bit slices
 
 _Slice = tuple[RawImage, int, int, int]  # number in the stack from the bottom up; pixels of brain and of tumour
 
 
-def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]:
-    """Slices of one patient that take part, labelled `normal` or `tumour`, sorted by id.
+@dataclass(slots=True)
+class Slices:
+    """The slices of a set that take part, and what was found on the way."""
+
+    images: list[RawImage] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)  # why a volume or slice can't be read, by its id
+    findings: list[Finding] = field(default_factory=list)
+
+
+def expand_slices(
+    images: Sequence[RawImage], rule: SliceRule, *, one_to_one: bool = False, on_done: Callable[[int], None]
+) -> Slices:
+    """Slices that take part, labelled `normal` or `tumour`, sorted by patient and id.
+
+    A volume or slice that can't be read is a problem of its own, and the rest goes on.
 
     Args:
-        images: The patient's; label `volume` (NIfTI) or `slice` (one raster file per slice), others are left out.
+        images: Label `volume` (NIfTI) or `slice` (one raster file per slice); others are left out.
         rule: The manifest's.
-
-    Raises:
-        DownloadError: If a file can't be read.
+        one_to_one: Whether a mask of its volume's shape is taken voxel by voxel, whatever its affine says.
+        on_done: Called with the number of patients finished since the last call.
     """
-    slices: list[_Slice] = []
+    slices = Slices()
+    of_patients: dict[str, list[RawImage]] = defaultdict(list)
     for image in images:
-        if image.label == "volume":
-            slices += _slices_of_volume(image, rule.step)
-        elif image.label == "slice":
-            slices.append(_slice(image))
-    return sorted(_chosen(slices, rule), key=lambda image: image.id)
+        of_patients[image.patient].append(image)
+    for _, of_patient in sorted(of_patients.items()):
+        measured: list[_Slice] = []
+        for image in of_patient:
+            try:
+                if image.label == "volume":
+                    measured += _slices_of_volume(image, rule.step, slices, one_to_one=one_to_one)
+                elif image.label == "slice":
+                    measured.append(_slice(image))
+            except DownloadError as error:
+                slices.problems[image.id] = str(error)
+            except OSError as error:
+                slices.problems[image.id] = f"{image.path.name}: can't be read ({error})"
+        slices.images += sorted(_chosen(measured, rule), key=lambda image: image.id)
+        on_done(1)
+    return slices
 
 
-def _slices_of_volume(image: RawImage, step: int) -> Iterator[_Slice]:
+def _slices_of_volume(image: RawImage, step: int, slices: Slices, *, one_to_one: bool) -> list[_Slice]:
     volume = read_volume(image.path)
-    tumour = read_volume_mask(image.mask, volume) if image.mask else np.zeros(volume.array.shape, bool)
-    for index in range(0, volume.array.shape[2], step):
-        of_slice = replace(image, id=f"{image.id}_{index:03d}", slice_index=index, frame=0)
-        yield of_slice, index, int((volume.array[:, :, index] > 0).sum()), int(tumour[:, :, index].sum())
+    tumour = np.zeros(volume.array.shape, bool)
+    if image.mask is not None:
+        mask = read_volume_masks([image.mask], volume, one_to_one=one_to_one)
+        tumour = mask.voxels
+        if mask.contradiction:
+            slices.findings.append(Finding("mask-grid", image.id, mask.contradiction, stops=True))
+    return [
+        (
+            replace(image, id=f"{image.id}_{index:03d}", slice_index=index, frame=0),
+            index,
+            int((volume.array[:, :, index] > 0).sum()),
+            int(tumour[:, :, index].sum()),
+        )
+        for index in range(0, volume.array.shape[2], step)
+    ]
 
 
 def _slice(image: RawImage) -> _Slice:
     pixels = np.atleast_3d(read_picture(image.path, intensity=Intensity()).pixels)
-    tumour = int(read_mask(image.mask).sum()) if image.mask else 0
+    tumour = int(read_masks([image.mask]).pixels.sum()) if image.mask else 0
     number = int(re.split(r"\D+", image.path.stem)[-1])
     return image, number, int((pixels.mean(axis=2) > _DARK).sum()), tumour
 

@@ -13,19 +13,37 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    JPEG2000MC,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.readers.dicom_grey import LookUpTable, functional_group, shown_grey
+from medfsad_bench.readers.dicom_grey import (
+    LookUpTable,
+    functional_group,
+    is_unwindowed,
+    physical_values,
+    shown_grey,
+    stored_values,
+)
 from medfsad_bench.readers.dicom_privacy import privacy_notes
 from medfsad_bench.readers.picture import Intensity, Picture, check_size, decoding, grey_if_equal, one_line, to_8_bits
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K)
 _SQUARE = 1e-3  # relative difference of the two spacings below which pixels count as square
 
 
-def read_dicom(path: Path, *, intensity: Intensity, frame: int = 0) -> Picture:
-    """Read one frame as a person sees it.
+def read_dicom(path: Path, *, intensity: Intensity, frame: int | None = None) -> Picture:
+    """Read one frame as a person sees it; without a number the first, which is noted where there are several.
 
     Grey: see `shown_grey`. Colour: YBR and palettes converted to RGB, more than 8 bits scaled by BitsStored. Overlays
     aren't drawn. Pixels that aren't square are noted and left as they are: a square picture is squashed anyway.
@@ -35,8 +53,50 @@ def read_dicom(path: Path, *, intensity: Intensity, frame: int = 0) -> Picture:
     """
     with _quiet(), decoding(path.name, "rescale, window or palette don't fit the pixels"):
         dataset = _open(path)
+        raw = _decode(path, dataset, frame or 0)
+        picture = _picture(path, dataset, raw, intensity, frame or 0)
+        if picture.frames > 1 and frame is None:
+            return replace(picture, warnings=(*picture.warnings, f"first of several frames taken ({picture.frames})"))
+        return picture
+
+
+def read_stored(path: Path, *, frame: int) -> tuple[Dataset, np.ndarray, bool]:
+    """Header, stored values of one frame, (h, w) or RGB (h, w, 3), and whether they were coded lossily.
+
+    Raises:
+        DownloadError: As `read_dicom`.
+    """
+    with _quiet(), decoding(path.name, "the header doesn't fit the pixels"):
+        dataset = _open(path)
         raw = _decode(path, dataset, frame)
-        return _picture(path, dataset, raw, intensity, frame)
+        lossy = dataset.file_meta.TransferSyntaxUID in _LOSSY or dataset.get("LossyImageCompression") == "01"
+        return dataset, raw if raw.ndim == 3 else stored_values(dataset, raw), lossy
+
+
+def dicom_extremes(path: Path) -> tuple[float, float] | None:
+    """The least and the greatest physical value of a file whose bits say nothing of its range; None of any other.
+
+    That is: grey, as many bits stored as allocated, 16 or more, and neither window nor VOI LUT.
+
+    Raises:
+        DownloadError: As `read_dicom`.
+    """
+    if not is_unwindowed(read_header(path)):
+        return None
+    with _quiet(), decoding(path.name, "the header doesn't fit the pixels"):
+        dataset = _open(path)
+        frames = [
+            physical_values(dataset, _decode(path, dataset, frame), frame) for frame in range(header_frames(dataset))
+        ]
+        return float(min(values.min() for values in frames)), float(max(values.max() for values in frames))
+
+
+def header_frames(dataset: Dataset) -> int:
+    """How many frames a file holds."""
+    try:
+        return max(1, int(dataset.get("NumberOfFrames", 1) or 1))
+    except (TypeError, ValueError):
+        return 1
 
 
 def read_header(path: Path) -> Dataset:
@@ -62,6 +122,7 @@ def _picture(path: Path, dataset: Dataset, raw: np.ndarray, intensity: Intensity
         transfer_syntax=_syntax_name(dataset),
         patient=str(dataset.get("PatientID", "") or ""),
         warnings=shown.warnings + _aspect_notes(dataset, spacing),
+        frames=header_frames(dataset),
         privacy=privacy_notes(dataset),
     )
 
@@ -111,7 +172,10 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
     try:
         _check_frame(path, dataset, frame)
         _complete_meta(dataset)
-        return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(dataset)))
+        # What is stored left of the lowest bits is brought down by `stored_values`, not cut off.
+        packed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        plugin = _plugin(dataset)
+        return np.asarray(pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=packed))
     except (DownloadError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise whatever they like; those in Rust panic with a BaseException
@@ -122,7 +186,7 @@ def _decode(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
 
 
 def _check_frame(path: Path, dataset: Dataset, frame: int) -> None:
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    frames = header_frames(dataset)
     if not 0 <= frame < frames:
         raise DownloadError(f"{path.name}: frame {frame} asked for, the file holds {frames}. Choose one of these.")
     check_size(path.name, int(dataset.get("Columns", 0) or 0), int(dataset.get("Rows", 0) or 0))

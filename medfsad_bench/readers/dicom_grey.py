@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydicom import Dataset
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.readers.picture import Intensity, Picture, stated_range, to_8_bits
+from medfsad_bench.readers.picture import Intensity, Picture, stated_range, to_8_bits, unused_bits_note
 
 _TABLE = 2**16  # values beyond which a table costs more than it saves
 
@@ -20,7 +20,8 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
     """What a viewer shows of one frame of stored grey values, and what mapped them.
 
     Rescaled (Rescale Slope and Intercept or Modality LUT, of the frame where it has its own), windowed by the first VOI
-    LUT or window (or by the manifest's), MONOCHROME1 inverted, padding black.
+    LUT or window (or by the manifest's), MONOCHROME1 inverted, padding black. A slope of 0 and a window without width
+    are ignored, as DCMTK does. Where PresentationLUTShape contradicts PhotometricInterpretation, the latter holds.
 
     Args:
         name: The file's, for messages.
@@ -32,12 +33,17 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
     Raises:
         DownloadError: If floating-point values have no window, or LUT and window contradict the pixels.
     """
-    stored = _stored(dataset, raw)
+    stored = stored_values(dataset, raw)
     entries, index = _table(stored)
-    physical = _Modality(dataset, frame).of(entries)
+    modality = _Modality(dataset, frame)
+    physical = modality.of(entries)
     # Percentiles are taken over the pixels, not over the values that occur.
     of_pixels = physical if index is None or intensity.mapping != "percentiles" else physical[index]
+    if intensity.mapping == "percentiles" and (ends := _padding(dataset)):
+        of_pixels = of_pixels[(stored < ends[0]) | (stored > ends[1])]
     values, low, high, window, notes = _windowed(name, dataset, physical, of_pixels, intensity, frame)
+    if window.startswith("full range") and is_unwindowed(dataset):
+        notes += unused_bits_note(physical, (low, high))
     pixels = to_8_bits(values, low, high)
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
         pixels = 255 - pixels
@@ -46,7 +52,20 @@ def shown_grey(name: str, dataset: Dataset, raw: np.ndarray, intensity: Intensit
     if index is not None:
         same = stored.dtype == np.uint8 and np.array_equal(pixels, entries)
         pixels = stored if same else np.take(pixels, index)
-    return Picture(pixels, window=window, warnings=notes)
+    return Picture(pixels, window=window, warnings=modality.notes + notes + _shape_notes(dataset))
+
+
+def physical_values(dataset: Dataset, raw: np.ndarray, frame: int) -> Float[np.ndarray, "h w"]:
+    """Values after the modality transformation."""
+    return _Modality(dataset, frame).of(stored_values(dataset, raw))
+
+
+def is_unwindowed(dataset: Dataset) -> bool:
+    """Whether grey pixels have no window, and as many bits stored as allocated, of which few may be in use."""
+    grey = str(dataset.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
+    bits = int(dataset.get("BitsStored", 0) or 0)
+    windowed = bool(dataset.get("VOILUTSequence")) or _window(dataset, 0)[0] is not None
+    return grey and bits >= 16 and bits == dataset.get("BitsAllocated") and not windowed
 
 
 def functional_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
@@ -59,14 +78,23 @@ def functional_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | N
     return None
 
 
-def _stored(dataset: Dataset, raw: np.ndarray) -> np.ndarray:
-    """Values of BitsStored below HighBit: the bits above may hold overlays or rubbish (PS3.5 8.1.1)."""
+def stored_values(dataset: Dataset, raw: np.ndarray) -> np.ndarray:
+    """The BitsStored bits that end at HighBit; above them may be overlays or rubbish (retired PS3.5 8.1.1).
+
+    Args:
+        dataset: The header.
+        raw: Words as they are in the file, or what a decoder made of compressed ones.
+    """
     if raw.dtype.kind == "f":
         return raw
     allocated, bits = raw.dtype.itemsize * 8, int(dataset.get("BitsStored", 0) or 0)
-    if not 0 < bits < allocated or _within(raw, bits):
+    below = int(dataset.get("HighBit", bits - 1) or 0) + 1 - bits  # unused bits below the stored ones
+    meta = getattr(dataset, "file_meta", None)
+    native = meta is None or not meta.TransferSyntaxUID.is_compressed
+    shifted = native and below > 0 and bits + below <= allocated
+    if not 0 < bits < allocated or (not shifted and _within(raw, bits)):
         return raw
-    left = np.left_shift(raw, allocated - bits)
+    left = np.left_shift(raw, allocated - bits - (below if shifted else 0))
     return np.right_shift(left, allocated - bits)  # arithmetic where signed
 
 
@@ -102,28 +130,45 @@ def _windowed(
     name: str, dataset: Dataset, values: np.ndarray, of_pixels: np.ndarray, intensity: Intensity, frame: int
 ) -> _Windowed:
     if intensity.mapping != "display":
-        low, high = stated_range(name, of_pixels, intensity)
+        low, high, notes = stated_range(name, of_pixels, intensity)
         sign = " =" if intensity.mapping == "percentiles" else ""
-        return values, low, high, f"{intensity.mapping}{sign} {low:g}/{high:g}", ()
+        return values, low, high, f"{intensity.mapping}{sign} {low:g}/{high:g}", notes
     if tables := dataset.get("VOILUTSequence"):
         lut, notes = LookUpTable(tables[0]), _first_of(len(tables), "LUTs")
         return lut.of(values), 0.0, float(2**lut.bits - 1), f"VOI LUT of {lut.bits} bits", notes
-    holder = functional_group(dataset, frame, "FrameVOILUTSequence") or dataset
-    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
-    notes = ()
-    if centres and widths:
-        centre, width, function = centres[0], widths[0], str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
-        if width >= (1 if function == "LINEAR" else 1e-9):
-            shown = _voi(name, values, centre, width, function)
-            return *shown, f"{function} {centre:g}/{width:g}", _first_of(len(centres), "windows")
-        notes = (f"window of width {width:g} ignored: PS3.3 C.11.2.1.2 allows none below 1",)
+    window, notes = _window(dataset, frame)
+    if window is not None:
+        centre, width, function = window
+        return *_voi(name, values, centre, width, function), f"{function} {centre:g}/{width:g}", notes
     if values.dtype.kind == "f" and "PixelData" not in dataset:
         raise DownloadError(
             f"{name}: floating-point pixels without a window. Expected a window in the header, or a manifest with "
             "mapping = 'window' or 'percentiles'."
         )
+    if intensity.low is not None and intensity.high is not None and is_unwindowed(dataset):
+        return values, intensity.low, intensity.high, f"range in use {intensity.low:g}/{intensity.high:g}", notes
     low, high = _stored_range(dataset, frame)
     return values, low, high, f"full range {low:g}/{high:g}", notes
+
+
+def _window(dataset: Dataset, frame: int) -> tuple[tuple[float, float, str] | None, tuple[str, ...]]:
+    """Centre, width and function of the first window, None where there is none of use, and notes."""
+    holder = functional_group(dataset, frame, "FrameVOILUTSequence") or dataset
+    centres, widths = _numbers(holder.get("WindowCenter")), _numbers(holder.get("WindowWidth"))
+    if not centres or not widths:
+        return None, ()
+    centre, width, function = centres[0], widths[0], str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR")
+    if width < (1 if function == "LINEAR" else 1e-9):
+        return None, (f"window without width ignored: PS3.3 C.11.2.1.2 allows none below 1 ({width:g})",)
+    return (centre, width, function), _first_of(len(centres), "windows")
+
+
+def _shape_notes(dataset: Dataset) -> tuple[str, ...]:
+    """PS3.3 C.11.6: MONOCHROME1 goes with INVERSE, MONOCHROME2 with IDENTITY; where not, viewers differ."""
+    kind, shape = str(dataset.get("PhotometricInterpretation", "")), str(dataset.get("PresentationLUTShape", "") or "")
+    if (kind, shape) not in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        return ()
+    return (f"PresentationLUTShape contradicts PhotometricInterpretation, which was followed ({shape}, {kind})",)
 
 
 def _first_of(count: int, what: str) -> tuple[str, ...]:
@@ -170,7 +215,9 @@ class _Modality:
         self.lut = LookUpTable(tables[0]) if tables else None
         holder = functional_group(dataset, frame, "PixelValueTransformationSequence") or dataset
         slope, intercept = _numbers(holder.get("RescaleSlope")), _numbers(holder.get("RescaleIntercept"))
-        self._line = (slope[0], intercept[0]) if slope and intercept else (1.0, 0.0)
+        self._line = (slope[0], intercept[0]) if slope and intercept and slope[0] != 0 else (1.0, 0.0)
+        ignored = self.lut is None and bool(slope) and slope[0] == 0
+        self.notes = ("rescale slope of 0 ignored, and the intercept with it",) if ignored else ()
 
     def of(self, stored: np.ndarray) -> Float[np.ndarray, "*shape"]:
         if self.lut is not None:
