@@ -2,11 +2,18 @@
 
 import json
 import os
+import platform
+import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+# Of files and folders alike: a hidden name, the machine and the process that writes, the suffix if there is one.
+_TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,7})\.tmp(\.\w+)?")
 
 
 @contextmanager
@@ -14,7 +21,8 @@ def whole(path: Path) -> Iterator[Path]:
     """Lend a temporary path beside `path`; when the block ends well, the file that was written there takes its name.
 
     Otherwise what was written is removed and what stood at `path` stays. The temporary file is hidden, keeps the
-    suffix, and bears the process id, so that two writers of one name don't disturb each other. Folders are made.
+    suffix, and bears machine and process, so that two writers of one name don't disturb each other, and what a killed
+    one left is swept by the next process that writes into the folder. Folders are made.
 
     Args:
         path: Of the finished file.
@@ -23,7 +31,8 @@ def whole(path: Path) -> Iterator[Path]:
         OSError: If it can't be written there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    _sweep(path.parent)
+    temporary = path.with_name(f".{path.stem}.{_writer()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -35,7 +44,7 @@ def whole(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Lend a new hidden folder beside `path`; when the block ends well, it takes that name.
 
-    Otherwise it's removed. What a killed process left of it is removed by the next that writes the same folder.
+    Otherwise it's removed. What a killed process left is swept as that of `whole` is.
 
     Args:
         path: Of the finished folder; there may be an empty one.
@@ -43,9 +52,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If it can't be written there, or `path` holds something.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    temporary = path.with_name(f".{path.name}.{_writer()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         yield temporary
         if path.is_dir():
@@ -64,3 +75,37 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all; numbers that JSON doesn't know are refused."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _writer() -> str:
+    """Machine and process, for a temporary name: whoever shares the folder can tell whose it is."""
+    return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}"
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files and folders that dead processes of this machine left in a folder.
+
+    Once per process and folder: a folder of many files is listed but once, and whoever was killed has another process
+    go on for it. What lives, and what another machine writes, stays.
+    """
+    machine = _writer().partition("-")[0]
+    with suppress(OSError):  # what can't be listed or is somebody else's is no reason not to write
+        for path in folder.iterdir():
+            name = _TEMPORARY.fullmatch(path.name)
+            if name is None or name["machine"] != machine or _lives(int(name["process"])):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # there, and somebody else's
+        return True
+    return True
