@@ -64,10 +64,15 @@ def test_what_dead_processes_left_is_swept_and_what_living_ones_write_stays(tmp_
 def test_a_process_does_not_remove_the_unfinished_folder_of_another_that_writes_the_same_name(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from medfsad_bench.files import whole_folder\n"
     code += "with whole_folder(Path(sys.argv[1])) as folder: (folder / 'second.txt').touch()"
-    with pytest.raises(OSError, match="not empty"), whole_folder(tmp_path / "a") as unfinished:
-        (unfinished / "first.txt").touch()
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True)
-        assert (unfinished / "first.txt").exists()
+
+    def both_write() -> None:
+        with whole_folder(tmp_path / "a") as unfinished:
+            (unfinished / "first.txt").touch()
+            subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True)
+            assert (unfinished / "first.txt").exists()
+
+    with pytest.raises(OSError, match="not empty"):
+        both_write()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "second.txt"]
 
 
