@@ -5,14 +5,18 @@ Tables are written so that a spreadsheet shows a cell and never runs it.
 
 import json
 import os
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(?:\.[^.]*)?")  # with the number of the process that writes it
+# Of files and folders alike: a hidden name, the machine and the process that writes, the suffix if there is one.
+_TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,7})\.tmp(\.\w+)?")
 
 
 @contextmanager
@@ -20,7 +24,8 @@ def whole(path: Path) -> Iterator[Path]:
     """Lend a temporary path beside `path`; when the block ends well, the file that was written there takes its name.
 
     Otherwise what was written is removed and what stood at `path` stays. The temporary file is hidden, keeps the
-    suffix, and bears the process id, so that two writers of one name don't disturb each other. Folders are made.
+    suffix, and bears machine and process, so that two writers of one name don't disturb each other, and what a killed
+    one left is swept by the next process that writes into the folder. Folders are made.
 
     Args:
         path: Of the finished file.
@@ -29,7 +34,8 @@ def whole(path: Path) -> Iterator[Path]:
         OSError: If it can't be written there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path.with_name(path.stem), path.suffix)
+    _sweep(path.parent)
+    temporary = path.with_name(f".{path.stem}.{_writer()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -41,8 +47,7 @@ def whole(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Lend a new hidden folder beside `path`; when the block ends well, it takes that name.
 
-    Otherwise it's removed. What a killed process left of it is removed by the next that writes the same folder; that
-    of a living one is its own.
+    Otherwise it's removed. What a killed process left is swept as that of `whole` is.
 
     Args:
         path: Of the finished folder; there may be an empty one.
@@ -50,11 +55,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If it can't be written there, or `path` holds something.
     """
-    temporary = _temporary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.iterdir():
-        if left == temporary or (left.name.startswith(f".{path.name}.") and _is_abandoned(left.name)):
-            shutil.rmtree(left, ignore_errors=True)
+    _sweep(path.parent)
+    temporary = path.with_name(f".{path.name}.{_writer()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
@@ -110,19 +114,41 @@ def cell_text(cell: str) -> str:
     return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
 
 
-def _temporary(path: Path, suffix: str = "") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
+def _writer() -> str:
+    """Machine and process, for a temporary name: whoever shares the folder can tell whose it is."""
+    return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}"
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what dead processes left in a folder, but not below it.
+
+    Once per process and folder: a folder of many files is listed but once, and whoever was killed has another process
+    go on for it. What lives, and what another machine writes, stays.
+    """
+    with suppress(OSError):  # what can't be listed or is somebody else's is no reason not to write
+        for path in folder.iterdir():
+            if not _is_abandoned(path.name):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_abandoned(name: str) -> bool:
-    """Whether a name is that of a temporary file whose process is no more."""
+    """Whether a name is that of a temporary file or folder of a process of this machine that is no more."""
     match = _TEMPORARY.fullmatch(name)
     if match is None or os.name != "posix":  # elsewhere nobody can be asked without being disturbed
         return False
+    return match["machine"] == _writer().partition("-")[0] and not _lives(int(match["process"]))
+
+
+def _lives(process: int) -> bool:
     try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # somebody else's
+        os.kill(process, 0)
+    except ProcessLookupError:
         return False
-    return False
+    except OSError:  # there, and somebody else's
+        return True
+    return True

@@ -115,7 +115,10 @@ def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(tmp
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    dead, living = process.pid, os.getppid()
+    with whole(tmp_path / "any") as temporary:
+        temporary.touch()
+    machine = temporary.name.split(".")[-2].partition("-")[0]
+    dead, living = f"{machine}-{process.pid}", f"{machine}-{os.getppid()}"
     for pid in (dead, living):
         for name in (
             f"own/.ward.{pid}.tmp.h5",

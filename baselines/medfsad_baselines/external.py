@@ -10,14 +10,17 @@ scores come back:
 
 A process (`command`) gets one message per line on stdin and answers with one line on stdout; stderr is its own. An
 endpoint (`url`) gets each message as the body of a POST. An answer {"error": "…"} stops the run with that text. A
-message without an answer within `timeout_s` is sent again, `retries` times, a process being started anew; so an answer
-has to depend on the message alone, and `support` has to outlive the process (an embedding, say).
+message that isn't read and answered within `timeout_s` is sent again, `retries` times, a process being started anew; so
+an answer has to depend on the message alone, and `support` has to outlive the process (an embedding, say). Answers end
+at 64 MiB. A score is a finite number that a double holds. Redirects aren't followed.
 
 The version that answers is part of the result: it has to be stated as `model_version`, and is compared each time.
 """
 
 import base64
 import io
+import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,10 +30,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from medfsad_baselines.parts.json_client import HttpClient, JsonClient, ProcessClient
+from medfsad_baselines.parts.json_client import HttpClient, JsonClient, ProcessClient, printable, shown
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
+
+_LONGEST_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Config:
         url: Of an HTTP endpoint.
         command: Of a process, split as a shell would; exactly one of the two.
         model_version: What `info` has to answer as `version`.
-        timeout_s: Longest wait for one answer.
+        timeout_s: Longest wait until a question is read and answered, at most a day.
         retries: How often a question without an answer is repeated.
     """
 
@@ -52,8 +57,8 @@ class Config:
     retries: int = 2
 
     def __post_init__(self) -> None:
-        if self.timeout_s <= 0 or self.retries < 0:
-            raise ValueError("timeout_s has to be above 0 and retries at least 0")
+        if not 0 < self.timeout_s <= _LONGEST_S or self.retries < 0:
+            raise ValueError(f"timeout_s has to be above 0 and at most {_LONGEST_S}, retries at least 0")
 
 
 class External(Method):
@@ -71,13 +76,13 @@ class External(Method):
         answer = client.ask({"op": "adapt", "seed": context.seed, "images": images})
         kept_support = answer.get("support")
         if kept_support is None:
-            raise MethodError(f"{self.name}: the answer to 'adapt' is {_shown(answer)}; expected {{'support': …}}.")
+            raise MethodError(f"{self.name}: the answer to 'adapt' is {shown(answer)}; expected {{'support': …}}.")
 
         def score(images: Images) -> Scores:
             # One image per message: a model elsewhere can't make a score depend on the other images of a batch.
             messages = ({"op": "score", "support": kept_support, "images": [as_png(image)]} for image in images)
             scores = [self._score(client.ask(message)) for message in messages]
-            return Scores(image=torch.tensor(scores, device=images.device))
+            return Scores(image=torch.tensor(scores, dtype=torch.float64, device=images.device))
 
         return score
 
@@ -88,17 +93,22 @@ class External(Method):
             stated = str(answer.get("version", ""))
             if not stated or stated != self.config.model_version:
                 raise MethodError(
-                    f"{self.name}: the model says it is {answer.get('model')!r}, version {stated!r}; expected version "
-                    f"{self.config.model_version!r}. Name the version that answers, as it is part of the result: "
-                    f"--set model_version={stated or 'VERSION'}."
+                    f"{self.name}: the model says it is {shown(answer.get('model'))}, version {shown(stated)}; "
+                    f"expected version {self.config.model_version!r}. Name the version that answers, as it is part of "
+                    f"the result: --set model_version={printable(stated) or 'VERSION'}."
                 )
         return self._client
 
     def _score(self, answer: dict[str, Any]) -> float:
         scores = answer.get("scores")
-        if not isinstance(scores, list) or len(scores) != 1 or not isinstance(scores[0], int | float):
-            raise MethodError(f"{self.name}: the answer to 'score' is {_shown(answer)}; expected one number per image.")
-        return float(scores[0])
+        if isinstance(scores, list) and len(scores) == 1 and type(scores[0]) in (int, float):  # True is an int, too
+            with suppress(OverflowError):
+                if math.isfinite(scores[0]):
+                    return float(scores[0])
+        raise MethodError(
+            f"{self.name}: the answer to 'score' is {shown(answer)}; expected one number per image, finite and no "
+            "larger than a double holds."
+        )
 
 
 def as_png(image: Float[Tensor, "3 h w"]) -> str:
@@ -120,10 +130,6 @@ def _new_client(name: str, config: Config) -> JsonClient:
     return ProcessClient(name, config.command, timeout_s=config.timeout_s, retries=config.retries)
 
 
-def _shown(answer: dict[str, Any]) -> str:
-    return repr(answer)[:200]
-
-
 def member(name: str) -> MethodInfo:
     """The record of `external:<name>`."""
     return replace(
@@ -142,7 +148,7 @@ def _family(config: object) -> Method:
 
 INFO = MethodInfo(
     name="external",
-    version="1.0.0",
+    version="1.1.0",
     config=Config,
     build=_family,
     summary="A detector behind a process or an HTTP endpoint, as in external:my_model",

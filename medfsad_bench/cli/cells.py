@@ -72,6 +72,7 @@ def title_of(cell: "Cell") -> str:
 
 def run_cells(plan: "Sequence[Cell]", device: str) -> "list[Row]":
     """Run cells one after the other, with one line for each on stderr; returns their rows."""
+    from medfsad_bench.results.run_folder import RunFolder
     from medfsad_bench.runner.runner import Runner
 
     runner = Runner(device)
@@ -85,6 +86,9 @@ def run_cells(plan: "Sequence[Cell]", device: str) -> "list[Row]":
             bars.finish()
             auroc = row.metrics["image_auroc"]
             err.print(f"{title}: AUROC {auroc.value:.3f}{' (done before)' if done_before else ''}")
+            if cell.options.save_maps and not RunFolder(cell.options.runs / cell.run_id).has_maps(0):
+                why = "name another --runs to have them" if done_before else "the method or the protocol gives none"
+                err.print(f"{title}: no anomaly maps were kept: {why}")
             rows.append(row)
     return rows
 

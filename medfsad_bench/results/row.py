@@ -67,6 +67,7 @@ class Row(BaseModel):
     score_ms_per_image: float | None = None
     peak_memory_mb: float | None = None
     device: str | None = None
+    threads: tuple[int, ...] = ()  # of the CPU that scored; several where a run was taken up with another number
     package_version: str
     date: str
     warnings: tuple[str, ...] = ()
@@ -89,10 +90,12 @@ class Row(BaseModel):
         return {check: outcome for check, outcome in self.checks.items() if not outcome.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
-        """As written to JSON; a row of clean supports doesn't speak of contaminated ones, nor an old one of groups."""
+        """As written to JSON; no contaminated supports where there are none; an old row has no groups, no threads."""
         content = self.model_dump(mode="json", by_alias=True)
         if not self.effective_groups:
             del content["effective_groups"]
+        if not self.threads:
+            del content["threads"]
         if not self.contaminated_supports:
             del content["contaminated_supports"]
         return content

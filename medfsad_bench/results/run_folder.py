@@ -9,33 +9,43 @@
                     reruns.parquet     some queries scored once more, in other order and company
                     pixels.npz         what pixel and lesion estimates are recomputed from, without maps
                     support.npz        how much each support image counted, where a method tells
-                    maps.h5            smoothed maps, if they were asked for
+                    maps.h5            smoothed maps, if they were asked for; in maps/ while the run is made
                     row.json           the row
 
 A run is finished when its row is there. Files appear whole or not at all; a run is locked while it is made.
 """
 
 import json
+import os
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.files import whole, write_json
 from medfsad_bench.results.row import Row, parse_row
+from medfsad_bench.results.storage import (
+    TORN,
+    has_maps,
+    join_maps,
+    locked,
+    read_arrays,
+    read_maps,
+    write_arrays,
+    write_maps,
+    writing,
+)
 from medfsad_bench.results.tables import DrawScores
-from medfsad_bench.store.format import open_hdf5
 
 _ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
 _SCORES, _CALIBRATION, _RERUNS = "scores.parquet", "calibration.parquet", "reruns.parquet"
@@ -75,16 +85,22 @@ class RunFolder:
         """Whether the row is there."""
         return (self.path / _ROW).is_file()
 
-    def lock(self) -> FileLock:
-        """A lock against other processes that make the same run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / ".lock")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes that make the same run waiting.
+
+        Raises:
+            ResultsError: If the folder can't be made or written to.
+        """
+        with locked(self.path):
+            yield
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> None:
         """Say what the run is, and where it is made."""
-        write_json(self.path / _CONFIG, config)
-        if environment is not None:
-            write_json(self.path / _ENVIRONMENT, environment)
+        with writing(self.path):
+            write_json(self.path / _CONFIG, config)
+            if environment is not None:
+                write_json(self.path / _ENVIRONMENT, environment)
 
     def config(self) -> dict[str, Any]:
         """What determines the result.
@@ -100,28 +116,43 @@ class RunFolder:
     def log(self, event: str, **facts: Any) -> None:
         """Append one line per event."""
         line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
-        with (self.path / _LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with writing(self.path), (self.path / _LOG).open("a+b") as file:
+            if file.tell() and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
+                file.write(b"\n")  # the line before was cut short by a full disk
+            file.write(json.dumps(line).encode() + b"\n")
 
     def keep(self, stage: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Leave on disk what is finished of `draws` or `epochs`, so that a broken run goes on with the next one."""
-        _write_arrays(self.path / stage / f"{number:04d}.npz", arrays)
+        with writing(self.path):
+            write_arrays(self.path / stage / f"{number:04d}.npz", arrays)
 
     def kept(self, stage: str) -> dict[int, dict[str, np.ndarray]]:
-        """What was kept of each of the `draws` or `epochs`, in their order."""
-        return {int(path.stem): _read_arrays(path) for path in sorted((self.path / stage).glob("[0-9]*.npz"))}
+        """What was kept of each of the `draws` or `epochs`, in their order; without those that a crash tore."""
+        kept = {}
+        for path in sorted((self.path / stage).glob("[0-9]*.npz")):
+            with suppress(*TORN):
+                kept[int(path.stem)] = read_arrays(path)
+        return kept
+
+    def restart_if_torn(self, stage: str, weights: Path) -> None:
+        """Remove a stage, and the folder of the weights that it was made with, if a crash tore a part of it.
+
+        For epochs of a training: the weights of one that is over are gone, so that it can't be made anew by itself.
+        """
+        names = list((self.path / stage).glob("[0-9]*.npz"))
+        if len(self.kept(stage)) < len(names):
+            self.log("restart", torn=stage)
+            shutil.rmtree(weights, ignore_errors=True)  # first: a whole stage without weights is what a new run has
+            shutil.rmtree(self.path / stage, ignore_errors=True)
 
     def save_maps(self, number: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:
         """Keep the smoothed maps of a draw; `rows` are those of the queries."""
-        if (self.path / _MAPS).is_file():
-            open_hdf5(self.path / _MAPS).close()  # refused where writing would follow a link out of the run
-        with h5py.File(self.path / _MAPS, "a") as file:
-            if f"draw{number:02d}" in file:
-                del file[f"draw{number:02d}"]
-            chunk = (1, *maps.shape[1:])
-            file.create_dataset(f"draw{number:02d}", data=maps, chunks=chunk, compression="gzip", shuffle=True)
-            if "rows" not in file:
-                file.create_dataset("rows", data=rows)
+        with writing(self.path):
+            write_maps(self._maps_of(number), number, maps, rows)
+
+    def has_maps(self, number: int) -> bool:
+        """Whether the maps of a draw were kept."""
+        return has_maps(self._maps_of(number), number)
 
     def maps(self, number: int, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m s s"]:
         """Smoothed maps of some queries in a draw.
@@ -130,9 +161,7 @@ class RunFolder:
             ResultsError: If none were kept.
         """
         try:
-            with open_hdf5(self.path / _MAPS) as file:
-                position = {int(row): index for index, row in enumerate(file["rows"][:])}
-                return np.stack([file[f"draw{number:02d}"][position[int(row)]] for row in rows])
+            return read_maps(self._maps_of(number), number, rows)
         except (OSError, KeyError) as error:
             raise ResultsError(
                 f"{self.path}: no anomaly maps were kept there. Run the cell again in another --runs folder with "
@@ -140,23 +169,22 @@ class RunFolder:
             ) from error
 
     def write(self, measured: Measurements, draws: list[DrawScores]) -> None:
-        """Write all measurements, and what else is known of the draws; the single draws aren't needed any more."""
-        for name, table in (
-            (_SCORES, measured.scores),
-            (_CALIBRATION, measured.calibration),
-            (_RERUNS, measured.reruns),
-        ):
-            with whole(self.path / name) as temporary:
-                table.to_parquet(temporary, index=False)
-        weights = [draw.support for draw in draws if draw.support is not None]
-        if weights:
-            rows = measured.scores.loc[measured.scores["draw"] == 0, "index"].to_numpy(np.int64)
-            _write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": rows})
-        if measured.pixels:
-            records = [(f"{number:02d}", draw.arrays()) for number, draw in enumerate(measured.pixels)]
-            arrays = {f"{draw}/{name}": values for draw, record in records for name, values in record.items()}
-            _write_arrays(self.path / _PIXELS, arrays)
-        shutil.rmtree(self.path / "draws", ignore_errors=True)
+        """Write all measurements, and what else is known of the draws."""
+        with writing(self.path):
+            tables = {_SCORES: measured.scores, _CALIBRATION: measured.calibration, _RERUNS: measured.reruns}
+            for name, table in tables.items():
+                with whole(self.path / name) as temporary:
+                    table.to_parquet(temporary, index=False)
+            weights = [draw.support for draw in draws if draw.support is not None]
+            if weights:
+                rows = measured.scores.loc[measured.scores["draw"] == 0, "index"].to_numpy(np.int64)
+                write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": rows})
+            if measured.pixels:
+                records = [(f"{number:02d}", draw.arrays()) for number, draw in enumerate(measured.pixels)]
+                arrays = {f"{draw}/{name}": values for draw, record in records for name, values in record.items()}
+                write_arrays(self.path / _PIXELS, arrays)
+            if all(self.has_maps(number) for number in range(len(draws))):
+                join_maps(self.path / _MAPS, [self._maps_of(number) for number in range(len(draws))])
 
     def measurements(self) -> Measurements:
         """Everything that `write` wrote of them.
@@ -191,7 +219,7 @@ class RunFolder:
         if not path.is_file():
             return ()
         try:
-            for key, values in _read_arrays(path).items():
+            for key, values in read_arrays(path).items():
                 draw, name = key.split("/")
                 records[draw][name] = values
             return tuple(PixelDraw.of_arrays(records[draw]) for draw in sorted(records))
@@ -208,12 +236,19 @@ class RunFolder:
         path = self.path / _SUPPORT
         if not path.is_file():
             return {}
-        arrays = _read_arrays(path)
+        arrays = read_arrays(path)
         return dict(zip(arrays["rows"].tolist(), arrays["weights"][number], strict=True))
 
     def write_row(self, row: Row) -> None:
-        """Write the row, which finishes the run."""
-        write_json(self.path / _ROW, row.dump())
+        """Write the row, which finishes the run: its single draws aren't needed any more."""
+        with writing(self.path):
+            write_json(self.path / _ROW, row.dump())
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove from a finished run what only an unfinished one needs."""
+        shutil.rmtree(self.path / "draws", ignore_errors=True)
+        shutil.rmtree(self.path / "maps", ignore_errors=True)
 
     def row(self) -> Row:
         """The row.
@@ -224,6 +259,10 @@ class RunFolder:
         if not self.finished:
             raise ResultsError(f"{self.path}: no {_ROW} there. Expected the folder of a finished run.")
         return parse_row((self.path / _ROW).read_text("utf-8"), where=str(self.path / _ROW))
+
+    def _maps_of(self, number: int) -> Path:
+        part = self.path / "maps" / f"draw{number:02d}.h5"
+        return part if part.is_file() or not self.finished else self.path / _MAPS
 
 
 def finished_runs(runs: Path) -> list[RunFolder]:
@@ -260,13 +299,3 @@ def _read_table(path: Path, needed: set[str]) -> pd.DataFrame:
     if missing := sorted(needed - set(table.columns)):
         raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
     return table
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with whole(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}

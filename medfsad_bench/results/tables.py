@@ -22,6 +22,7 @@ class DrawScores:
         pixel: What the maps are worth against the localisation truth, where there is one.
         adapt_s: Time to adapt to the support.
         score_s: Time to score all queries, the runner's smoothing not counted.
+        threads: Of the CPU that computed; 0 where that isn't known.
     """
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
@@ -30,10 +31,16 @@ class DrawScores:
     pixel: PixelDraw | None = None
     adapt_s: float = 0.0
     score_s: float = 0.0
+    threads: int = 0
+
+    @property
+    def of_maps(self) -> bool:
+        """Whether the method gave maps, however many of them are still at hand."""
+        return "score_mean" in self.columns
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As arrays by name, the maps left out."""
-        arrays = {"adapt_s": np.array(self.adapt_s), "score_s": np.array(self.score_s)}
+        arrays = {name: np.array(getattr(self, name)) for name in ("adapt_s", "score_s", "threads")}
         arrays |= {f"score/{name}": values for name, values in self.columns.items()}
         arrays |= {f"pixel/{name}": values for name, values in self.pixel.arrays().items()} if self.pixel else {}
         return arrays | ({} if self.support is None else {"support": self.support})
@@ -51,6 +58,7 @@ class DrawScores:
             pixel=PixelDraw.of_arrays(parts["pixel"]) if parts["pixel"] else None,
             adapt_s=float(parts[""]["adapt_s"]),
             score_s=float(parts[""]["score_s"]),
+            threads=int(parts[""].get("threads", 0)),
         )
 
 

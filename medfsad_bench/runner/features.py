@@ -1,20 +1,20 @@
 """Frozen feature networks, and their features kept by the pixels' digest, so that each image passes once a backbone."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 
 import timm
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
+from medfsad_bench.runner.blocks import Block, Key, gathered
+from medfsad_bench.runner.digests import digests_of
 from medfsad_bench.runner.weights import bare_network, load_weights, stage_count, timm_name
 
 _CHUNK = 8  # images per pass, always padded to it: a convolution's last bits depend on the batch's size
@@ -61,9 +61,9 @@ def load_backbone(backbone: Backbone, device: torch.device) -> Features:
 class FeatureCache:
     """What frozen networks make of images, within one memory budget.
 
-    Single images are kept by the digest of their pixels, least recently used go first; sources are kept whole, so that
-    a training batch is one gather, and their images are found by digest, too. A source that doesn't fit is computed
-    anew, batch by batch.
+    Images are kept by the digest of their pixels, in the blocks in which they were computed; blocks that were used
+    least recently go first. Sources are blocks that stay, so that a training batch is one gather. A source that doesn't
+    fit is computed anew, batch by batch.
 
     Methods that ask for different stages of one network share its passes, if the stages are announced.
 
@@ -75,10 +75,10 @@ class FeatureCache:
         self._device = device
         self._budget = budget_bytes
         self._chunk = _CHUNK if device.type == "cpu" else _CUDA_CHUNK
-        self._kept: OrderedDict[tuple[Hashable, bytes], tuple[Tensor, ...]] = OrderedDict()
+        self._blocks: OrderedDict[int, Block] = OrderedDict()  # by number; those that may go
         self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
-        self._placed: dict[tuple[Hashable, bytes], tuple[tuple[Tensor, ...], int]] = {}  # images of whole sources
-        self._digested: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._placed: dict[Key, tuple[Block, int]] = {}  # in which block, at which row
+        self._numbers = count()
         self._bytes = 0
         self._networks: dict[Backbone, Features] = {}
         self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
@@ -124,9 +124,9 @@ class FeatureCache:
         self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]], *, chunk: int | None = None
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest; of `chunk` images at a time."""
-        keys = [(key, digest) for digest in self._digests(images)]
-        results = {image_key: value for image_key in keys if (value := self._held(image_key))}
-        missing = {image_key: index for index, image_key in enumerate(keys) if image_key not in results}
+        keys = [(key, digest) for digest in digests_of(images)]
+        places = self._held(keys)
+        missing = {image_key: index for index, image_key in enumerate(keys) if image_key not in places}
         order = list(missing)
         size = chunk or self._chunk
         for start in range(0, len(order), size):
@@ -134,31 +134,27 @@ class FeatureCache:
             batch = images[[missing[image_key] for image_key in fresh]]
             with torch.no_grad():
                 parts = compute(torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)]))
-            for index, image_key in enumerate(fresh):
-                results[image_key] = tuple(part[index].clone() for part in parts)
-                self._keep(image_key, results[image_key])
-        stages = zip(*(results[image_key] for image_key in keys), strict=True)
-        return tuple(torch.stack(stage) for stage in stages)
+            places |= self._keep(fresh, [part[: len(fresh)].clone() for part in parts])
+        return gathered([places[image_key] for image_key in keys])
 
     def paired(
         self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
     ) -> Shaped[Tensor, "n k *shape"]:
         """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
-        rows, columns = self._digests(images), self._digests(others)
+        rows, columns = digests_of(images), digests_of(others)
         keys = [(key, row + column) for row, column in product(rows, columns)]
-        results = {pair_key: value for pair_key in keys if (value := self._held(pair_key))}
+        places = self._held(keys)
         missing = {
             column: position
             for position, column in enumerate(columns)
-            if any((key, row + column) not in results for row in rows)
+            if any((key, row + column) not in places for row in rows)
         }
         if missing:
             with torch.no_grad():
                 fresh = compute(others[list(missing.values())])
-            for (row, column), value in zip(product(rows, missing), fresh.flatten(0, 1), strict=True):
-                results[key, row + column] = (value.clone(),)
-                self._keep((key, row + column), results[key, row + column])
-        return torch.stack([results[pair_key][0] for pair_key in keys]).unflatten(0, (len(rows), len(columns)))
+            pairs = [(key, row + column) for row, column in product(rows, missing)]
+            places |= self._keep(pairs, [fresh.flatten(0, 1).clone()])
+        return gathered([places[pair_key] for pair_key in keys])[0].unflatten(0, (len(rows), len(columns)))
 
     def _served(self, backbone: Backbone) -> Backbone:
         """What is passed for `backbone`: the first of its network's that has all its stages."""
@@ -174,6 +170,7 @@ class FeatureCache:
     ) -> tuple[Tensor, ...] | None:
         """Features of all images of a source, or None if they don't fit beside those of the other sources."""
         whole: tuple[Tensor, ...] = ()
+        keys: list[Key] = []
         others = sum(_size(stages) for stages in self._sources.values() if stages)
         for start in range(0, len(source), self._chunk):
             indices = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
@@ -186,38 +183,26 @@ class FeatureCache:
                 self._bytes += _size(whole)
             for stage, part in zip(whole, parts, strict=True):
                 stage[indices] = part
-            for row, digest in zip(indices.tolist(), self._digests(images), strict=True):
-                key = (backbone, digest)
-                self._bytes -= _size(self._kept.pop(key, ()))
-                self._placed[key] = (whole, row)
+            keys += [(backbone, digest) for digest in digests_of(images)]
             on_done(start + len(indices), len(source))
+        block = Block(whole, keys, next(self._numbers))
+        self._placed.update((image_key, (block, row)) for row, image_key in enumerate(keys))
         self._shrink()
         return whole
 
-    def _digests(self, images: Images) -> list[bytes]:
-        """One per image. A batch is asked for several times over, so its digests stay as long as it does, unchanged."""
-        version, digests = self._digested.get(images, (-1, []))
-        if version != images._version:
-            pixels = [image.contiguous().cpu().numpy() for image in images]
-            digests = [hashlib.sha256(image.tobytes()).digest() for image in pixels]
-            self._digested[images] = (images._version, digests)
-        return digests
-
-    def _held(self, key: tuple[Hashable, bytes]) -> tuple[Tensor, ...] | None:
-        if key in self._placed:
-            whole, row = self._placed[key]
-            return tuple(stage[row] for stage in whole)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+    def _held(self, keys: Iterable[Key]) -> dict[Key, tuple[Block, int]]:
+        """Where the values are that are at hand, which counts as a use of their blocks."""
+        places = {image_key: place for image_key in keys if (place := self._placed.get(image_key))}
+        for number in {block.number for block, _ in places.values()} & self._blocks.keys():
+            self._blocks.move_to_end(number)
+        return places
 
     def _passed(self, backbone: Backbone, images: Images) -> tuple[Tensor, ...]:
         """All stages of a backbone, each image's once."""
         chunk = self._chunk
         if self._device.type == "cpu":
             chunk = max(2, min(chunk, _CHUNK_PX // (backbone.size_px or images.shape[-1]) ** 2))
-        kept = {digest for digest in self._digests(images) if self._held((backbone, digest))}
-        self.images_computed += len(set(self._digests(images)) - kept)
+        self.images_computed += sum((backbone, digest) not in self._placed for digest in set(digests_of(images)))
         return self.cached(backbone, images, lambda fresh: self._pass(backbone, fresh), chunk=chunk)
 
     def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:
@@ -232,14 +217,23 @@ class FeatureCache:
             ) from error
         return [stage.half() for stage in stages] if backbone.half else stages
 
-    def _keep(self, key: tuple[Hashable, bytes], value: tuple[Tensor, ...]) -> None:
-        self._kept[key] = value
-        self._bytes += _size(value)
+    def _keep(self, keys: Sequence[Key], values: Sequence[Tensor]) -> dict[Key, tuple[Block, int]]:
+        """Take in a block, one row per key; returns where they are, even if there is no room for it."""
+        block = Block(tuple(values), keys, next(self._numbers))
+        places = {image_key: (block, row) for row, image_key in enumerate(keys)}
+        self._placed |= places
+        self._blocks[block.number] = block
+        self._bytes += _size(block.values)
         self._shrink()
+        return places
 
     def _shrink(self) -> None:
-        while self._bytes > self._budget and self._kept:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        while self._bytes > self._budget and self._blocks:
+            _, block = self._blocks.popitem(last=False)
+            self._bytes -= _size(block.values)
+            for image_key in block.keys:
+                if self._placed.get(image_key, (None,))[0] is block:  # and not computed anew since, in other company
+                    del self._placed[image_key]
 
 
 def _counted(backbone: Backbone) -> Backbone:

@@ -97,6 +97,7 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
         def evaluate(number: int) -> None:
             folder.keep("epochs", number, _epoch(run))
 
+        folder.restart_if_torn("epochs", folder.path / "training")
         train(run, folder=folder.path / "training", on_epoch=evaluate)
         if not folder.kept("epochs"):
             evaluate(0)

@@ -46,6 +46,7 @@ def score_published(run: OpenCell, folder: RunFolder) -> Scored:
         folder.keep("epochs", epoch, draw.arrays())
         folder.log("epoch", number=epoch, test_auroc=auroc_score(scores, anomalous))
 
+    folder.restart_if_torn("epochs", folder.path / "training")
     trained = train(run, folder=folder.path / "training", on_epoch=evaluate)
     has_epochs = cell.trains and cell.options.checkpoint is None and getattr(cell.config, "epochs", None) != 0
     if not has_epochs and not folder.kept("epochs"):

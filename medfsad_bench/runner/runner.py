@@ -48,10 +48,12 @@ class Runner:
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""
         folder = RunFolder(cell.options.runs / cell.run_id)
-        with folder.lock():
-            if folder.finished:
-                return folder.row(), True
-            return self._make(cell, folder), False
+        if not folder.finished:
+            with folder.lock():
+                if not folder.finished:
+                    return self._make(cell, folder), False
+        folder.tidy()
+        return folder.row(), True
 
     def _make(self, cell: Cell, folder: RunFolder) -> Row:
         folder.begin({"run_id": cell.run_id, **cell.identity}, environment(self.device))
@@ -81,6 +83,7 @@ class Runner:
             score_ms_per_image=1e3 * float(np.median([draw.score_s for draw in scored.draws])) / len(scored.rows),
             peak_memory_mb=_peak_memory_mb(self.device),
             device=str(self.device),
+            threads=tuple(sorted({draw.threads for draw in scored.draws})),
             warnings=(trained.warning,) if trained.warning else (),
         )
         folder.write_row(row)

@@ -13,7 +13,7 @@ from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Scorer, Scores
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
-from medfsad_bench.runner.images import shown_images
+from medfsad_bench.runner.images import shown, shown_images
 from medfsad_bench.runner.maps import pooled, smooth_maps
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.pixels import PixelTruth
@@ -48,8 +48,10 @@ def score_strict(run: OpenCell, folder: RunFolder) -> Scored:
     kept = folder.kept("draws")
     draws = []
     for number in range(options.draws):
-        if number in kept:
-            draws.append(DrawScores.of_arrays(kept[number]))
+        draw = DrawScores.of_arrays(kept[number]) if number in kept else DrawScores()
+        maps_lack = options.save_maps and draw.of_maps and not folder.has_maps(number)
+        if number in kept and not maps_lack:
+            draws.append(draw)
             continue
 
         def advance(done: int, before: int = number * len(queries)) -> None:
@@ -128,7 +130,7 @@ def score_batches(
     Raises:
         MethodError: If the method returns other than one finite score per image.
     """
-    result, parts, done = DrawScores(), [], 0
+    result, parts, done = DrawScores(threads=torch.get_num_threads()), [], 0
     device = run.context.device
     support = shown_images(run.cell.target, run.cell.episodes.support(draw), device)
     if without is not None:
@@ -137,7 +139,7 @@ def score_batches(
     scorer = run.bound(draw).adapt(support, run.context)
     result.adapt_s = _now(device) - started
     for positions in batches:
-        images = run.queries[positions.to(device)].float() / 255
+        images = shown(run.queries, positions)
         started = _now(device)
         scores = scorer(images)
         result.score_s += _now(device) - started

@@ -7,12 +7,12 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from medfsad_bench.errors import WeightsError
 from medfsad_bench.files import whole, write_json
 from medfsad_bench.info import SOURCE_ANOMALIES
 from medfsad_bench.method import Method
+from medfsad_bench.results.storage import locked, writing
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.sources import DeviceSource, LabelledDeviceSource
@@ -62,9 +63,8 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
         warning = "" if recorded else "the checkpoint doesn't say what it was trained on: it may have seen the target"
         return Trained(0.0, reused=True, shots=None, warning=warning)
     folder = folder or cell.options.runs / "checkpoints" / cell.training_id
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        record = _record(folder)
+    with locked(folder):
+        record = _kept(folder)
         if record.get("state"):
             method.load_state(_load(folder / record["state"]))
         if record.get("finished"):
@@ -112,6 +112,14 @@ def load_checkpoint(method: Method, path: Path, *, target: str) -> bool:
     return True
 
 
+def _kept(folder: Path) -> dict[str, Any]:
+    """The record of a training that can be taken up; nothing if a crash tore its weights, so that it begins anew."""
+    record = _record(folder)
+    with suppress(OSError, SafetensorError), safe_open(folder / record.get("state", ""), framework="pt"):
+        return record
+    return {}
+
+
 def _record(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / "training.json").read_text("utf-8")))
@@ -133,9 +141,13 @@ def _save(folder: Path, method: Method, cell: Cell, seconds: float, *, finished:
     previous = _record(folder).get("state")
     name = "state-b.safetensors" if previous == "state-a.safetensors" else "state-a.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in method.state().items()}
-    with whole(folder / name) as temporary:
-        save_file(state, temporary)
-    record = {"state": name, "finished": finished, "seconds": seconds, "training": cell.training}
-    write_json(folder / "training.json", record)
+    with writing(folder):
+        with whole(folder / name) as temporary:
+            try:
+                save_file(state, temporary)
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+        record = {"state": name, "finished": finished, "seconds": seconds, "training": cell.training}
+        write_json(folder / "training.json", record)
     if previous and previous != name:
         (folder / previous).unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""How parts of a run get onto a disk and back: whole, one process at a time, told in a paragraph where it fails."""
+
+import errno
+import io
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Float32, Int64
+
+from medfsad_bench.errors import ResultsError, StoreError
+from medfsad_bench.files import whole
+from medfsad_bench.store.format import open_hdf5
+
+TORN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # what reading such arrays raises
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tell in one paragraph that a disk is full, a folder read-only or no folder at all.
+
+    Args:
+        folder: What is written to in the block.
+
+    Raises:
+        ResultsError: For any `OSError` in the block, and any `RuntimeError`, HDF5's other word for a full disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ResultsError(
+            f"{folder}: can't be written ({reason}). Expected a folder that takes files, on a disk with room: make "
+            "room, or name another --runs. What was finished is kept; the same command goes on from there."
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other processes out of it; those that ask for it wait.
+
+    Raises:
+        ResultsError: If it can't be made or written to.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name, whole or not at all."""
+    packed = io.BytesIO()  # a ZIP file that a full disk cuts short complains once more when it is thrown away
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+    with whole(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays by name, as `write_arrays` wrote them; a damaged file raises one of `TORN`."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:  # it leaves a damaged file open
+        return {name: file[name] for name in file.files}
+
+
+def write_maps(path: Path, draw: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:
+    """Write the maps of one draw, whole or not at all; `rows` are those of the queries."""
+    with whole(path) as temporary, _hdf5_in_memory(temporary) as file:
+        chunk = (1, *maps.shape[1:])
+        file.create_dataset(_dataset_of(draw), data=maps, chunks=chunk, compression="gzip", shuffle=True)
+        file.create_dataset("rows", data=rows)
+
+
+def join_maps(path: Path, parts: Sequence[Path]) -> None:
+    """Make one file of the maps of all draws, whole or not at all.
+
+    Args:
+        path: Of the file.
+        parts: Files of the draws, in their order, as `write_maps` wrote them.
+
+    Raises:
+        OSError: If the disk hasn't room for it, which is asked first: HDF5 may crash a process that finds out later.
+    """
+    needed = sum(part.stat().st_size for part in parts)
+    if shutil.disk_usage(path.parent).free < 1.1 * needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with whole(path) as temporary, h5py.File(temporary, "w") as file:
+        for draw, part in enumerate(parts):
+            with open_hdf5(part) as maps:
+                for name in [_dataset_of(draw), *([] if draw else ["rows"])]:
+                    maps.copy(name, file)
+
+
+def has_maps(path: Path, draw: int) -> bool:
+    """Whether a file is there, whole, and holds the maps of a draw."""
+    try:
+        with open_hdf5(path) as file:
+            return _dataset_of(draw) in file
+    except (OSError, StoreError):
+        return False
+
+
+def read_maps(path: Path, draw: int, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m s s"]:
+    """Maps of some queries in a draw.
+
+    Raises:
+        OSError, KeyError: If they aren't there.
+    """
+    with open_hdf5(path) as file:
+        position = {int(row): index for index, row in enumerate(file["rows"][:])}
+        return np.stack([file[_dataset_of(draw)][position[int(row)]] for row in rows])
+
+
+@contextmanager
+def _hdf5_in_memory(path: Path) -> Iterator[h5py.File]:
+    """Lend an HDF5 file that is written to `path` at the end, in one go.
+
+    HDF5 itself may crash the process later on if the disk is full when it closes a file.
+    """
+    with h5py.File(path, "w", driver="core", backing_store=False, block_size=2**24) as file:
+        yield file
+        file.flush()
+        path.write_bytes(file.id.get_file_image())
+
+
+def _dataset_of(draw: int) -> str:
+    return f"draw{draw:02d}"
