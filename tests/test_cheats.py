@@ -144,7 +144,7 @@ def test_an_honest_method_passes_check_and_run(own_data: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_check_refuses(cheat: type[Honest]) -> None:
-    with pytest.raises(MethodError, match="Contract broken: (scores depend|the same call gives other scores)"):
+    with pytest.raises(MethodError, match=r"Contract broken: (scores depend|the same call gives other scores)"):
         check_method(cheat(ToyConfig()))
 
 
