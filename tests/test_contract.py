@@ -60,7 +60,7 @@ def test_a_clean_method_passes() -> None:
         (across_the_batch, "order of the queries|batch"),
         (scaled_by_the_batch, "batch"),
         (writing_into_the_input, "wrote into its input"),
-        (with_global_noise, "order of the queries"),
+        (with_global_noise, "random numbers that aren't the run's"),
         (not_finite, "isn't finite"),
         (constant, "all scores of draw 0 are equal"),
     ],

@@ -1,7 +1,7 @@
 """What a run measures beside its queries: normals that thresholds are set from, and queries scored once more.
 
 The cost is bounded and doesn't grow with the test set: per draw at most 16 supports left out, per other set one draw of
-the same size and 12 normals, and some 110 scores of 12 queries and their company, from three calls of `adapt`.
+the same size and 12 normals, and some 130 scores of 12 queries and their company, from three calls of `adapt`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ LEFT_OUT = 16  # supports per draw
 SOURCE_NORMALS = 12  # per other set; the next ones of its first draw, so no group twice
 QUERIES = 12
 PERTURBATION = 1e-6  # of pixels in [0, 1]: sixteen times the rounding of a number just below 1
-_DUPLICATES, _MORE, _PERTURBATIONS = 4, 8, 2
+_DUPLICATES, _FEW, _MORE, _PERTURBATIONS = 4, 5, 8, 2
 
 
 def calibration_table(run: OpenCell) -> pd.DataFrame:
@@ -52,8 +52,9 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
 def rerun_table(run: OpenCell) -> pd.DataFrame:
     """Some queries scored again for `results.protocol_checks`: rerun, draw, index, score.
 
-    All begin with an empty cache of their own. Draw 0 is scored reversed, in a batch larger than any of the run,
-    one by one, beside duplicates, and with pixels moved by a rounding error; the last draw by a method built anew.
+    All begin with an empty cache of their own. Draw 0 is scored reversed, in batches of a few and of more than the
+    run ever shows, one by one, beside duplicates, and with pixels moved by a rounding error; the last draw by a method
+    that was built anew.
     """
     if run.cell.options.protocol != "strict":
         return pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
@@ -61,17 +62,19 @@ def rerun_table(run: OpenCell) -> pd.DataFrame:
     rng = np.random.default_rng([options.seed, 30])
     order = rng.permutation(run.cell.episodes.queries)
     sample = order[:QUERIES]
-    companies = {
-        "order": sample[::-1],
-        "batch": np.resize(order, options.batch_size + _MORE),
-        "duplicates": np.concatenate([sample, sample[:_DUPLICATES]]),
+    more_than_ever = np.resize(order, options.batch_size + _MORE)
+    batches = {
+        "order": [sample[::-1]],
+        "batch": [more_than_ever, *np.split(sample, range(_FEW, len(sample), _FEW))],
+        "duplicates": [np.concatenate([sample, sample[:_DUPLICATES]])],
     }
     together, one_by_one = run.context.apart(), run.context.apart(one_by_one=True)
     scorer, lone_scorer = _scorer(run, 0, together), _scorer(run, 0, one_by_one)
     tables = []
-    for rerun, rows in companies.items():
-        together.forget()
-        tables.append(_table(rerun, 0, rows, image_scores(scorer, _shown(run, rows))))
+    for rerun, of_rows in batches.items():
+        for rows in of_rows:
+            together.forget()
+            tables.append(_table(rerun, 0, rows, image_scores(scorer, _shown(run, rows))))
     images = _shown(run, sample)
     tables.append(_table("alone", 0, sample, _each_alone(lone_scorer, images)))
     for seed in range(_PERTURBATIONS):

@@ -73,13 +73,13 @@ def contract(
         "input": ("images and supports stay as they are", _input),
         "repeat": ("the same call gives the same scores", _repeat),
         "order": ("the order of the queries doesn't matter", _order),
-        "batch": ("neither do the other images of a batch, nor how many they are", _batch),
-        "alone": ("an image alone has the same score, with every cached value computed alone", _alone),
-        "duplicates": ("neither do duplicates among the queries", _duplicates),
+        "batch": ("nor do the other images of a batch, and their number", _batch),
+        "alone": ("alone an image has the same score, its cached values too", _alone),
+        "duplicates": ("nor do duplicates among the queries", _duplicates),
         "later adapt": ("a later adapt leaves an earlier scorer as it was", _later_adapt),
-        "memory": ("the same support gives the same scores, whatever came before", _memory),
+        "memory": ("the same support gives the same scores, now and later", _memory),
         "support order": ("the order of the support doesn't matter", _support_order),
-        "scores": ("scores differ from image to image, and labels can't be read in them", _usable),
+        "scores": ("scores differ, and random labels give an AUROC of 0.5", _usable),
     }
     if support_order_matters:
         del trials["support order"]
@@ -143,7 +143,7 @@ def _repeat(subject: _Subject) -> str:
         with _seeded():
             scorer = subject.adapted(subject.support, subject.context)
             seeded.append(subject.given(scorer, subject.queries))
-    if all(np.array_equal(seeded[0][kind], seeded[1][kind]) for kind in seeded[0]):
+    if subject.differ(again) and all(np.array_equal(seeded[0][kind], seeded[1][kind]) for kind in seeded[0]):
         return (
             "the method draws random numbers that aren't the run's: with the global generators of torch, NumPy and "
             f"Python seeded alike, the same call gives the same scores, and otherwise it doesn't. {SEEDED}"
