@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from medfsad_bench.registry import Broken
     from medfsad_bench.testing import Clause
 
-_SHORT = {"epochs": 1, "steps": 2}
-
 
 def methods(
     name: Annotated[str | None, typer.Argument(help="Show one method in full.")] = None, json_: Json = False
@@ -53,14 +51,14 @@ def check(
     from medfsad_bench.runner.context import LocalContext
     from medfsad_bench.runner.plan import learns_from_sources
     from medfsad_bench.runner.runner import choose_device
-    from medfsad_bench.testing import contract, training_contract
+    from medfsad_bench.testing import contract, shortened, training_contract
 
     info = method_info(method)
     config = configure(info, preset=preset, settings=settings_of(settings, backbone, weights))
     context = LocalContext(choose_device(device))
     clauses: list[Clause] = []
     if learns_from_sources(info, config):
-        clauses, built = training_contract(lambda: info.build(_shortened(config)), context=context)
+        clauses, built = training_contract(lambda: info.build(shortened(config)), context=context)
     else:
         built = info.build(config)
     clauses += contract(built, context=context)
@@ -86,16 +84,6 @@ def check(
             out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked", markup=False)
     if broken:
         raise typer.Exit(1)
-
-
-def _shortened(config: Any) -> Any:
-    """The same settings with one epoch and two steps, as far as they are named as usual."""
-    shorter = {
-        field.name: most
-        for field, most in ((field, _SHORT.get(field.name)) for field in dataclasses.fields(config))
-        if most is not None and (getattr(config, field.name) is None or getattr(config, field.name) > most)
-    }
-    return dataclasses.replace(config, **shorter)
 
 
 def _clause_cells(clause: "Clause") -> tuple[str, str, str]:

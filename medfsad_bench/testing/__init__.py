@@ -9,6 +9,6 @@ in `leaderboard/THREATS.md`.
 from medfsad_bench.testing.clauses import Clause
 from medfsad_bench.testing.contract import check_method, contract
 from medfsad_bench.testing.phantoms import phantom_images
-from medfsad_bench.testing.training import training_contract
+from medfsad_bench.testing.training import shortened, training_contract
 
-__all__ = ["Clause", "check_method", "contract", "phantom_images", "training_contract"]
+__all__ = ["Clause", "check_method", "contract", "phantom_images", "shortened", "training_contract"]

@@ -1,6 +1,8 @@
 """The contract of pretrain, state and load_state, on phantoms."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,16 @@ from medfsad_bench.runner.scoring import pooled_scores
 from medfsad_bench.testing.clauses import SEEDED, Clause, all_tried
 from medfsad_bench.testing.phantoms import PhantomSource, phantom_images
 
+_SHORT = {"epochs": 1, "steps": 2}
+
+
+def shortened(config: Any) -> Any:
+    """The same settings with one epoch and two steps, as far as they are named as usual."""
+    names = [field.name for field in dataclasses.fields(config) if field.name in _SHORT]
+    present = {name: getattr(config, name) for name in names}
+    longer = {name: _SHORT[name] for name, value in present.items() if value is None or value > _SHORT[name]}
+    return dataclasses.replace(config, **longer)
+
 
 def training_contract(
     build: Callable[[], Method], *, context: LocalContext | None = None, size_px: int = 64
@@ -23,7 +35,7 @@ def training_contract(
     """Train a method on phantoms, and try every clause about what it learns.
 
     Args:
-        build: Makes the method anew, untrained; set it to train but a little.
+        build: Makes the method anew, untrained; see `shortened`.
         context: What it is lent; a CPU context with seed 0 by default.
         size_px: Edge of the phantoms.
 
