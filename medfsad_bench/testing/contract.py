@@ -114,7 +114,7 @@ class _Subject:
         if not self.allowed:
             responses = self.given(self.scorer, perturbed(self.queries, seed=0))
             for kind, values in self.first.items():
-                moved = np.abs(responses[kind] - values).ravel()
+                moved = np.abs(responses.get(kind, values) - values).ravel()
                 self.allowed[kind] = allowed_difference(values.ravel(), moved)
         if given.keys() != self.first.keys():
             return True
