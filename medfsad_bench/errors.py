@@ -3,6 +3,9 @@
 A message says what was found, where, what was expected and what to do, in this order, with the value quoted.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class MedfsadError(Exception):
     """A mistake that the user can mend. The command line prints it as one paragraph and exits with 2."""
@@ -38,3 +41,15 @@ class MetricError(MedfsadError):
 
 class ResultsError(MedfsadError):
     """A run, a row or a file of results is damaged, unfinished or contradicts another."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """What to add to a message about an unknown name: the choice that is spelt most alike, if any is.
+
+    >>> nearest("patchcoer", ["patchcore", "padim"])
+    " Did you mean 'patchcore'?"
+    >>> nearest("kidney", ["lgg", "rsna"])
+    ''
+    """
+    matches = difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -48,6 +48,8 @@ class MethodInfo:
         deviations: Where it leaves the paper, each with its reason.
         member: For a family of methods: from what stands behind the colon in `family:member` to that method's record,
             whose name is the whole. The family itself can't be run.
+        file_px: Per preset the size of the prepared files that it is meant for, where another one changes what the
+            paper does: images are then resized a second time, and `medfsad run` says so.
     """
 
     name: str
@@ -63,6 +65,7 @@ class MethodInfo:
     trains: bool = False
     deviations: tuple[str, ...] = ()
     member: "Callable[[str], MethodInfo] | None" = None
+    file_px: Mapping[str, int] = field(default_factory=dict)
 
     def knows(self, kind: str) -> bool:
         """Whether `knowledge` names this kind."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from medfsad_bench.errors import MethodError
+from medfsad_bench.errors import MethodError, nearest
 from medfsad_bench.info import MethodInfo
 
 GROUP = "medfsad.methods"
@@ -58,8 +58,8 @@ def method_info(name: str) -> MethodInfo:
     info = all_methods().get(family)
     if info is None:
         raise MethodError(
-            f"Method {family!r} is not installed; there are {', '.join(sorted(all_methods()))}. "
-            "`medfsad methods` says what each does."
+            f"Method {family!r} is not installed.{nearest(family, all_methods())} There are "
+            f"{', '.join(sorted(all_methods()))}; `medfsad methods` says what each does."
         )
     if isinstance(info, Broken):
         raise MethodError(f"Method {family!r} can't be imported: {info.reason}. Mend or reinstall its package.")
@@ -87,14 +87,17 @@ def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str,
         MethodError: If a field is unknown or a value isn't of its type.
     """
     if preset not in PRESETS and preset not in info.presets:
-        names = ", ".join(dict.fromkeys((*PRESETS, *info.presets)))
-        raise MethodError(f"Method {info.name!r} has no preset {preset!r}; there are {names}.")
+        names = dict.fromkeys((*PRESETS, *info.presets))
+        raise MethodError(
+            f"Method {info.name!r} has no preset {preset!r}.{nearest(preset, names)} There are {', '.join(names)}."
+        )
     fields = {field.name: field for field in dataclasses.fields(info.config)}
     values = {**info.presets.get(preset, {})}
     for name, value in (settings or {}).items():
         if name not in fields:
             raise MethodError(
-                f"Method {info.name!r} has no setting {name!r}; there are {', '.join(sorted(fields)) or 'none'}."
+                f"Method {info.name!r} has no setting {name!r}.{nearest(name, fields)} There are "
+                f"{', '.join(sorted(fields)) or 'none'}."
             )
         values[name] = _typed(info.name, name, value, fields[name].type)
     try:

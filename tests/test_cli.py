@@ -138,7 +138,7 @@ def test_every_command_has_its_wrong_uses_tried() -> None:
 
 def test_an_unknown_method_is_answered_with_the_nearest_names(medfsad: Medfsad) -> None:
     _, _, err = medfsad("run", "patchcoer")
-    assert "patchcore" in err
+    assert "Did you mean 'patchcore'?" in " ".join(err.split())
 
 
 def test_the_path_from_folder_to_board(medfsad: Medfsad, own_source: Path, tmp_path: Path) -> None:
@@ -324,7 +324,10 @@ def test_methods_takes_one_line_of_80_columns_per_method_and_shows_one_in_full(
 
 
 def test_check_answers_with_the_contract(medfsad: Medfsad) -> None:
-    assert medfsad("check", "chance") == (0, "chance: keeps the contract\n", "")
+    code, out, err = medfsad("check", "chance")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "chance: keeps the contract"
+    assert len([line for line in out.splitlines() if line.startswith("kept")]) == 11
 
 
 def test_doctor_lists_prepared_files_but_none_that_is_being_written(medfsad: Medfsad, tmp_path: Path) -> None:

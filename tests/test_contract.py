@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 from medfsad_bench.registry import Broken, all_methods, configure, method_info
-from medfsad_bench.testing import check_method
+from medfsad_bench.runner.plan import learns_from_sources
+from medfsad_bench.testing import check_method, shortened, training_contract
 
 METHODS = [name for name, info in all_methods().items() if not isinstance(info, Broken) and not info.member]
 
@@ -60,7 +61,7 @@ def test_a_clean_method_passes() -> None:
         (across_the_batch, "order of the queries|batch"),
         (scaled_by_the_batch, "batch"),
         (writing_into_the_input, "wrote into its input"),
-        (with_global_noise, "order of the queries"),
+        (with_global_noise, "random numbers that aren't the run's"),
         (not_finite, "isn't finite"),
         (constant, "all scores of draw 0 are equal"),
     ],
@@ -87,3 +88,16 @@ def test_every_installed_method_keeps_the_contract(name: str) -> None:
     if preset == "tiny":
         pytest.importorskip("open_clip", reason="CLIP's network comes with the extra [clip]")
     check_method(info.build(configure(info, preset=preset)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in METHODS if method_info(name).trains])
+def test_every_installed_method_that_trains_can_be_kept_and_taken_up_again(name: str) -> None:
+    info = method_info(name)
+    if "tiny" in info.presets:
+        pytest.importorskip("open_clip", reason="CLIP's network comes with the extra [clip]")
+    config = configure(info, preset="tiny" if "tiny" in info.presets else "quick")
+    if not learns_from_sources(info, config):
+        pytest.skip("its preset trains on the support alone")
+    clauses, _ = training_contract(lambda: info.build(shortened(config)))
+    assert [clause for clause in clauses if clause.fault or clause.untried] == []

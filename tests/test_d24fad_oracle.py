@@ -111,24 +111,41 @@ def test_the_scorer_gives_the_references_raw_map_and_each_map_smoothed_by_itself
     np.testing.assert_allclose(stack, oracle.expected["map_smooth_as_published"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.shared
-@pytest.mark.slow
-def test_four_training_steps_are_the_references(oracle: Oracle) -> None:
+def training_rows(oracle: Oracle, dtype: torch.dtype, *, steps: int) -> np.ndarray:
+    """Self-distillation, distillation and total before each of some Adam steps, (steps, 3)."""
     method = D24FAD(oracle.config)
     method.load_reference(oracle.checkpoint)
-    networks = method._networks
-    assert networks is not None
+    assert method._networks is not None
+    networks = method._networks.to(dtype).train()
     optimiser = torch.optim.Adam(networks.parameters(), lr=1e-4, betas=(0.5, 0.999))
-    networks.train()
-    teacher = oracle.teacher(oracle.train_query)
-    support = oracle.teacher(oracle.train_support.transpose(0, 1).flatten(0, 1))[3]  # all firsts, then all seconds
+    teacher = [stage.to(dtype) for stage in oracle.teacher(oracle.train_query)]
+    firsts_then_seconds = oracle.train_support.transpose(0, 1).flatten(0, 1)
+    support = oracle.teacher(firsts_then_seconds)[3].to(dtype)
     rows = []
-    for _ in range(4):
+    for step in range(steps):
         losses = training_losses(networks, teacher, support, oracle.config)
         rows.append([part.item() for part in losses])
-        optimiser.zero_grad()
-        losses.total.backward()
-        optimiser.step()
-    expected = oracle.expected["train_losses"]
-    np.testing.assert_allclose(rows[0], expected[0], rtol=1e-3)
-    np.testing.assert_allclose(rows[1:], expected[1:], rtol=1e-2)
+        if step < steps - 1:
+            optimiser.zero_grad()
+            losses.total.backward()
+            optimiser.step()
+    return np.array(rows)
+
+
+@pytest.mark.shared
+def test_the_first_training_step_is_the_references(oracle: Oracle) -> None:
+    (row,) = training_rows(oracle, torch.float32, steps=1)
+    np.testing.assert_allclose(row, oracle.expected["train_losses"][0], rtol=1e-4)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_four_training_steps_in_float64_are_the_references_as_far_as_its_float32_goes(oracle: Oracle) -> None:
+    """In float64 the losses are the same with any number of threads; the reference's are of float32.
+
+    Adam divides by the gradient's size, so it turns the last bits of tiny gradients into whole steps: after one step
+    float32 is 2e-4 (one thread) to 3e-3 (two threads) off the float64 losses, after two up to 1 %.
+    """
+    rows, expected = training_rows(oracle, torch.float64, steps=4), oracle.expected["train_losses"]
+    np.testing.assert_allclose(rows[:2], expected[:2], rtol=1e-3)
+    np.testing.assert_allclose(rows[2:], expected[2:], rtol=2e-2)

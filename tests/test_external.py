@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medfsad_baselines.external import as_png
+from medfsad_baselines.external import External, _client_of, as_png
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Method
 from medfsad_bench.registry import configure, method_info
@@ -109,6 +109,14 @@ def test_an_endpoint_keeps_the_contract_and_its_scores_come_through(server: Serv
     means = (images * 255).round().mean((1, 2, 3)).double()
     assert scores is not None
     assert scores.double() == pytest.approx((means[2:] - means[:2].mean()).abs(), abs=1e-3)
+
+
+def test_a_process_is_started_once_for_detectors_that_ask_the_same() -> None:
+    command = f"{sys.executable} -c 'import sys; [print(1) for line in sys.stdin]'"
+    detectors = [external(command=command, retries=retries) for retries in (0, 0, 1)]
+    first, second, other = (_client_of("toy", each.config) for each in detectors if isinstance(each, External))
+    assert first is second
+    assert first is not other
 
 
 def test_a_server_error_is_asked_again_and_a_refusal_is_not(server: Server) -> None:

@@ -17,11 +17,11 @@ PACKAGE = ROOT / "medfsad_bench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ALL_MODULES = sorted([*MODULES, *(ROOT / "baselines").rglob("*.py"), *(ROOT / "methods").rglob("*.py")])
 
-AUTHORS = {"method", "info", "registry", "testing", "scaffold", "learning"}
+AUTHORS = {"method", "info", "registry", "scaffold", "learning"}
 GROUND = {"__init__", "errors", "files", "resources", "manifest"}
 FOLDERS = {
     *("readers", "layouts", "curation", "store", "episodes", "runner"),
-    *("metrics", "estimates", "results", "board", "cli", "demo", "templates"),
+    *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates"),
 }
 RUN_FILES = {
     *("config.json", "environment.json", "log.jsonl", "row.json"),

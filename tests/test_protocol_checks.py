@@ -17,6 +17,7 @@ from medfsad_bench.errors import ResultsError
 from medfsad_bench.method import Scorer, Scores
 from medfsad_bench.results.protocol_checks import (
     PASSED,
+    RERUNS,
     check_episodes,
     check_reruns,
     check_scores,
@@ -63,13 +64,11 @@ def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.Mon
     assert "0.600, expected 0.5" in check_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
 
 
-@pytest.mark.parametrize("rerun", ["order", "batch", "duplicates"])
+@pytest.mark.parametrize("rerun", RERUNS)
 def test_a_score_that_moved_is_found(rerun: str) -> None:
     scores = scores_of()
     first = scores[scores["draw"] == 0][:8]
-    reruns = pd.concat(
-        [first[["draw", "index", "score"]].assign(rerun=name) for name in ("order", "batch", "duplicates")]
-    )
+    reruns = pd.concat([first[["draw", "index", "score"]].assign(rerun=name) for name in RERUNS])
     assert set(check_reruns(reruns, scores).values()) == {PASSED}
     moved = reruns.assign(score=reruns["score"] + 0.1 * ((reruns["rerun"] == rerun) & (reruns["index"] == 5)))
     found = check_reruns(moved, scores)
@@ -172,4 +171,5 @@ def test_supports_are_scored_by_a_detector_of_the_others(own_data: Path, tmp_pat
     ]
     assert own["score"].tolist() == pytest.approx(by_hand, rel=1e-5)
     assert set(kept["set"]) == {"ward_a", "ward_b"}
-    assert len(RunFolder(tmp_path / row.run_id).reruns()) == 12 + 4 + 16
+    reruns = RunFolder(tmp_path / row.run_id).reruns()["rerun"].value_counts().to_dict()
+    assert reruns == {"order": 12, "batch": 52, "duplicates": 16, "alone": 12, "perturbed": 24, "memory": 12}

@@ -22,7 +22,7 @@ from medfsad_bench.results.rescore import rescored
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.influence import leave_one_out
-from medfsad_bench.runner.protocols import LINES, compare_protocols
+from medfsad_bench.runner.protocols import LINES, PUBLISHED, STRICT, Habits, _highest, compare_protocols
 from medfsad_bench.runner.published import BATCH, published_scores, reference_size, smoothed_across
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.testing import check_method
@@ -140,6 +140,27 @@ def test_each_habit_alone_lies_between_published_and_strict(own_data: Path, tmp_
     first = RunFolder(tmp_path / strict_cell.run_id).scores().query("draw == 0")
     alone = auroc_score(first["score"].to_numpy(), first["anomalous"].to_numpy(bool))
     assert compared.figures["strict, but one draw"].value == pytest.approx(alone, abs=0.01)
+
+
+def test_each_line_changes_one_habit_of_its_family() -> None:
+    for name, habits in LINES.items():
+        family = PUBLISHED if name.startswith("published") else STRICT
+        changed = [a != b for a, b in zip(dataclasses.astuple(habits), dataclasses.astuple(family), strict=True)]
+        assert sum(changed) == (", but " in name), name
+    assert len(LINES) == len(set(LINES.values())) == 2 * (1 + len(dataclasses.fields(Habits)))
+
+
+def test_smoothing_across_and_the_maps_size_are_two_habits() -> None:
+    """At the images' size both smoothings have the same σ on an image; at 128 px they are the published loop's."""
+    maps = torch.from_numpy(np.random.default_rng(3).random((37, 32, 32), np.float32))
+    at_128 = reference_size(maps)
+    np.testing.assert_allclose(_highest(maps, 128, across=True), smoothed_across(at_128).max((1, 2)), rtol=1e-4)
+    each = [gaussian_filter(single, sigma=4).max() for single in at_128]
+    np.testing.assert_allclose(_highest(maps, 128, across=False), each, rtol=1e-4)
+    alike = torch.ones(16, 1, 1) * maps[:1]
+    for size_px in (64, 128):
+        of_copies = [_highest(alike, size_px, across=across) for across in (False, True)]
+        np.testing.assert_allclose(of_copies[0], of_copies[1], rtol=1e-5, err_msg="copies have nothing to mix")
 
 
 def test_class_order_smoothing_lifts_a_weak_detector() -> None:

@@ -52,7 +52,10 @@ def test_a_setting_is_read_as_its_type(name: str, text: str, value: object) -> N
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"epoch": "5"}, "no setting 'epoch'; there are cached, epochs"), ({"epochs": "many"}, "epochs='many'")],
+    [
+        ({"epoch": "5"}, "no setting 'epoch'. Did you mean 'epochs'\\? There are cached, epochs"),
+        ({"epochs": "many"}, "epochs='many'"),
+    ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, str], message: str) -> None:
     with pytest.raises(MethodError, match=message):
@@ -65,7 +68,7 @@ def test_every_record_of_ours_fits_a_line_of_the_list_of_methods() -> None:
 
 
 def test_an_unknown_preset_is_named() -> None:
-    with pytest.raises(MethodError, match="no preset 'fast'; there are paper, quick"):
+    with pytest.raises(MethodError, match=r"no preset 'fast'\. There are paper, quick"):
         configure(TOY, preset="fast")
 
 
@@ -81,7 +84,7 @@ def test_a_method_that_fails_to_import_neither_hides_nor_breaks(monkeypatch: pyt
         assert isinstance(found["broken"], Broken)
         with pytest.raises(MethodError, match="can't be imported: ModuleNotFoundError"):
             method_info("broken")
-        with pytest.raises(MethodError, match="not installed; there are broken, toy"):
+        with pytest.raises(MethodError, match=r"not installed\. There are broken, toy"):
             method_info("other")
     finally:
         all_methods.cache_clear()

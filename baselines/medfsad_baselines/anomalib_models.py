@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medfsad_baselines.parts.patches import FeatureConfig
-from medfsad_bench.errors import MethodError, WeightsError
+from medfsad_bench.errors import MethodError, WeightsError, nearest
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -195,7 +195,9 @@ def member(model: str) -> MethodInfo:
 
     names = {name.replace("_", ""): name for name in list_models()}  # it has names such as `anomaly_d_i_n_o`
     if model.replace("_", "") not in names:
-        raise MethodError(f"anomalib has no model {model!r}; there are {', '.join(sorted(names))}.")
+        raise MethodError(
+            f"anomalib has no model {model!r}.{nearest(model, names)} There are {', '.join(sorted(names))}."
+        )
     internal = names[model.replace("_", "")]
     return replace(
         INFO,

@@ -23,6 +23,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
 _LONGEST_S = 86_400
+_CLIENTS: WeakValueDictionary[tuple[str, "Config"], JsonClient] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class External(Method):
 
     def _connected(self) -> JsonClient:
         if self._client is None:
-            self._client = _new_client(self.name, self.config)
+            self._client = _client_of(self.name, self.config)
             answer = self._client.ask({"op": "info"})
             stated = str(answer.get("version", ""))
             if not stated or stated != self.config.model_version:
@@ -117,6 +119,13 @@ def as_png(image: Float[Tensor, "3 h w"]) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _client_of(name: str, config: Config) -> JsonClient:
+    """One for all detectors that ask the same: a model may be too large to be started twice for the protocol checks."""
+    client = _CLIENTS.get((name, config)) or _new_client(name, config)
+    _CLIENTS[name, config] = client
+    return client
 
 
 def _new_client(name: str, config: Config) -> JsonClient:

@@ -14,7 +14,7 @@ from rich.table import Column
 
 from medfsad_bench.cli.console import out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Data, Json
-from medfsad_bench.errors import ManifestError
+from medfsad_bench.errors import ManifestError, nearest
 
 
 def datasets(
@@ -27,7 +27,9 @@ def datasets(
 
     manifests = all_manifests()
     if name is not None and name not in manifests:
-        raise ManifestError(f"Data set {name!r} is unknown; there are {', '.join(manifests)}.")
+        raise ManifestError(
+            f"Data set {name!r} is unknown.{nearest(name, manifests)} There are {', '.join(manifests)}."
+        )
     chosen = [manifests[name]] if name else list(manifests.values())
     made_of = {
         manifest.name: {

@@ -1,18 +1,22 @@
 """From the words of a command to cells, and from cells to rows: what all commands that run methods share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.cli.console import err, interval_text, progress_bars, table_of, unfolded
-from medfsad_bench.errors import StoreError
+from medfsad_bench.errors import StoreError, nearest
 
 if TYPE_CHECKING:
+    from medfsad_bench.info import MethodInfo
     from medfsad_bench.results.row import Row
     from medfsad_bench.runner.plan import Cell, RunOptions
+    from medfsad_bench.store import Dataset
 
 
 def planned(
@@ -30,23 +34,44 @@ def planned(
         StoreError: If a target isn't prepared, or no cell exists.
     """
     from medfsad_bench.manifest import version_note
-    from medfsad_bench.registry import method_info
+    from medfsad_bench.registry import configure, method_info
     from medfsad_bench.runner.plan import cells
     from medfsad_bench.store.prepared import own_sets, prepared_sets
 
     infos = [method_info(name) for name in methods]
+    for info in infos:  # a wrong setting of the last one is told before the first one's weights are loaded
+        configure(info, preset=options.preset, settings=options.settings)
     sets = prepared_sets(data, benchmark)
     by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
     names = set(targets or ["all"])
     if unknown := sorted(names - set(by_name) - {"all"}):
-        raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
+        raise StoreError(
+            f"--target {unknown[0]!r} is not prepared in {data}.{nearest(unknown[0], by_name)} There are "
+            f"{', '.join(sorted(by_name))}."
+        )
     for dataset in sets:
         if note := version_note(dataset.attributes):
             err.print(f"{dataset.path.name}: {note}", markup=False)
     chosen = sets if "all" in names else [by_name[name] for name in targets or []]
+    for note in _second_resizings(infos, chosen, options.preset):
+        err.print(f"[yellow]{note}")
     return existing(
         [cell for target in chosen for info in infos for cell in cells(info, [target], sets, shots or [4], options)]
     )
+
+
+def _second_resizings(infos: "Sequence[MethodInfo]", targets: "Sequence[Dataset]", preset: str) -> Iterator[str]:
+    """What to say of a preset that is meant for files of another size than the targets'."""
+    for info in infos:
+        wanted = info.file_px.get(preset)
+        others = [
+            f"{target.name} ({size} px)" for target in targets if (size := target.attributes["size_px"]) != wanted
+        ]
+        if wanted and others:
+            yield (
+                f"{info.name}: the preset {preset} is meant for files of `medfsad prepare --size {wanted}`. With "
+                f"{', '.join(others)} images are resized a second time, so scores aren't the preset's."
+            )
 
 
 def existing(plan: "Sequence[Cell]") -> "list[Cell]":
@@ -89,8 +114,16 @@ def run_cells(plan: "Sequence[Cell]", device: str) -> "list[Row]":
             if cell.options.save_maps and not RunFolder(cell.options.runs / cell.run_id).has_maps(0):
                 why = "name another --runs to have them" if done_before else "the method or the protocol gives none"
                 err.print(f"{title}: no anomaly maps were kept: {why}")
+            for check, fault in row.failed_checks.items():
+                err.print(f"[bold red]{title}: fails the check {check}, so it never ranks: {escape(fault)}")
             rows.append(row)
     return rows
+
+
+def stop_if_failed(rows: "Sequence[Row]") -> None:
+    """Exit 1 if a row fails a protocol check; `run_cells` has said which and why."""
+    if any(row.failed_checks for row in rows):
+        raise typer.Exit(1)
 
 
 def rows_table(rows: "Sequence[Row]") -> Table:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -20,8 +21,7 @@ err = Console(stderr=True, highlight=False)
 
 def fail(message: str) -> NoReturn:
     """Print one paragraph and exit with 2."""
-    err.print("[bold red]Error:[/] ", end="")
-    err.print(" ".join(message.split()), markup=False)
+    err.print(f"[bold red]Error:[/] {escape(' '.join(message.split()))}")
     sys.exit(2)
 
 

@@ -2,18 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from medfsad_bench.cli.console import out, print_json, table_of, unfolded
-from medfsad_bench.cli.options import Json, Method, Preset
-from medfsad_bench.errors import MethodError
+from medfsad_bench.cli.console import folded, out, print_json, table_of, unfolded
+from medfsad_bench.cli.options import Backbone, Device, Json, Method, Preset, Settings, Weights, settings_of
 from medfsad_bench.info import MethodInfo
 
 if TYPE_CHECKING:
     from medfsad_bench.registry import Broken
+    from medfsad_bench.testing import Clause
 
 
 def methods(
@@ -34,22 +36,62 @@ def methods(
         _print_method(name, _facts(infos[name]))
 
 
-def check(method: Method, preset: Preset = "quick") -> None:
-    """Test a method against the interface's contract. Exit 1 if it breaks a clause."""
+def check(
+    method: Method,
+    preset: Preset = "quick",
+    backbone: Backbone = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    settings: Settings = None,
+    json_: Json = False,
+) -> None:
+    """Test a method against the interface's contract, clause by clause, on phantoms. Exit 1 if it breaks one."""
     from medfsad_bench.manifest import all_manifests
     from medfsad_bench.registry import configure, method_info
-    from medfsad_bench.testing import check_method
+    from medfsad_bench.runner.context import LocalContext
+    from medfsad_bench.runner.plan import learns_from_sources
+    from medfsad_bench.runner.runner import choose_device
+    from medfsad_bench.testing import contract, shortened, training_contract
 
     info = method_info(method)
-    config = configure(info, preset=preset)
-    try:
-        check_method(info.build(config))
-    except MethodError as error:
-        out.print(f"{method}: {error}", markup=False)
-        raise typer.Exit(1) from error
-    out.print(f"{method}: keeps the contract")
-    for target in sorted(set(info.has_seen) & set(all_manifests())):
-        out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked")
+    config = configure(info, preset=preset, settings=settings_of(settings, backbone, weights))
+    context = LocalContext(choose_device(device))
+    clauses: list[Clause] = []
+    if learns_from_sources(info, config):
+        clauses, built = training_contract(lambda: info.build(shortened(config)), context=context)
+    else:
+        built = info.build(config)
+    clauses += contract(built, context=context)
+    broken = [clause.name for clause in clauses if clause.fault]
+    seen = sorted(set(info.has_seen) & set(all_manifests()))
+    if json_:
+        print_json(
+            {
+                "method": method,
+                "version": info.version,
+                "preset": preset,
+                "kept": not broken,
+                "clauses": [asdict(clause) for clause in clauses],
+                "has_seen": seen,
+            }
+        )
+    else:
+        columns = (*unfolded("", "clause"), *folded("what has to hold, and what was found"))
+        out.print(table_of(columns, map(_clause_cells, clauses), box=None, padding=(0, 1, 0, 0)))
+        verdict = f"breaks the contract: {', '.join(broken)}" if broken else "keeps the contract"
+        out.print(f"{method}: {verdict}", style="bold red" if broken else "", markup=False)
+        for target in seen:
+            out.print(f"{method}: has seen {target}, so its rows there are flagged and never ranked", markup=False)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _clause_cells(clause: "Clause") -> tuple[str, str, str]:
+    if clause.untried:
+        return "[dim]not tried[/]", f"[dim]{clause.name}[/]", f"[dim]{clause.promise} ({clause.untried})[/]"
+    if clause.fault:
+        return "[bold red]broken[/]", clause.name, f"{clause.promise}\n[red]{escape(clause.fault)}[/]"
+    return "[green]kept[/]", clause.name, clause.promise
 
 
 def new_method(
@@ -83,6 +125,7 @@ def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
         "settings": {field.name: str(field.default) for field in dataclasses.fields(info.config)},
         "deviations": info.deviations,
         "family": info.member is not None,
+        "file_px": dict(info.file_px),
     }
 
 
@@ -115,5 +158,7 @@ def _print_method(name: str, facts: "Mapping[str, Any]") -> None:
     }
     for key, value in lines.items():
         out.print(f"{key}: {value}", markup=False)
+    for preset, size_px in facts["file_px"].items():
+        out.print(f"preset {preset}: for files of `medfsad prepare --size {size_px}`", markup=False)
     for deviation in facts["deviations"]:
         out.print(f"deviates from the paper: {deviation}", markup=False)

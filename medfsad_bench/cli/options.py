@@ -1,15 +1,33 @@
 """The options that several commands share: name, help and range of each are written here once."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from medfsad_bench import info
-from medfsad_bench.errors import MethodError
+from medfsad_bench.errors import MethodError, nearest
 
 DATA = Path("medfsad-data")
 RUNS = Path("medfsad-runs")
+
+
+def _there(device: str) -> str:
+    """The device as it was named, once it is known that it can be used: before anything else is loaded.
+
+    Raises:
+        MethodError: If it is unknown, or isn't there.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        alike = nearest(device.replace("gpu", "cuda"), ("auto", "cpu", "cuda", "cuda:0"))
+        raise MethodError(f"--device {device!r} is unknown.{alike} Expected auto, cpu, cuda or cuda:N.")
+    if device.startswith("cuda"):
+        from medfsad_bench.runner.runner import choose_device
+
+        choose_device(device)
+    return device
+
 
 Method = Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.")]
 Methods = Annotated[list[str], typer.Argument(help="Names of methods; `medfsad methods` lists them.")]
@@ -18,7 +36,7 @@ Backbone = Annotated[str | None, typer.Option(help="Feature network of the metho
 Weights = Annotated[Path | None, typer.Option(help="File with the feature network's weights.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value of the method's config; repeatable.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights to use instead of training.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", callback=_there)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and of the order of test images.")]
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]

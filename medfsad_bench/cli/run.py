@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import planned, rows_table, run_cells
+from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of
 
 
@@ -32,7 +32,10 @@ def run(
     settings: opt.Settings = None,
     json_: opt.Json = False,
 ) -> None:
-    """Train (where a method trains), adapt to ten support draws, score every test image, write rows."""
+    """Train (where a method trains), adapt to ten support draws, score every test image, write rows.
+
+    Exit 1 if a row fails a protocol check.
+    """
     from medfsad_bench.runner.plan import RunOptions
 
     options = RunOptions(
@@ -52,6 +55,7 @@ def run(
         print_json([row.dump() for row in rows])
     else:
         out.print(rows_table(rows))
+    stop_if_failed(rows)
 
 
 def rescore(

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import existing, planned, run_cells, title_of
+from medfsad_bench.cli.cells import existing, planned, run_cells, stop_if_failed, title_of
 from medfsad_bench.cli.console import (
     difference_text,
     folded,
@@ -65,13 +65,10 @@ def robustness(
     )
     pairs = [(replace(cell, options=options), cell) for cell in with_anomalies]
     by_id = {cell.run_id: cell for pair in pairs for cell in pair}
-    run_cells(list(by_id.values()), device)
+    made = run_cells(list(by_id.values()), device)
     points = [measure(*(runs / cell.run_id for cell in pair)) for pair in pairs]
     points += means(points)
     write_curves(points, out_png)
-    if json_ or format_ == "json":
-        print_json(as_json(points))
-        return
     columns = ("method", "target", "M of K", "clean", "with M", "difference [95 %]")
     rows = [
         (
@@ -80,14 +77,19 @@ def robustness(
         )
         for point in points
     ]
-    if format_ == "md":
+    if json_ or format_ == "json":
+        print_json(as_json(points))
+    elif format_ == "md":
         out.file.write(markdown_table(columns, rows))
-        return
-    title = "image AUROC, clean and contaminated, on the same queries"
-    table = table_of(folded(*columns), rows, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption = "M of K supports are anomalies nobody noticed; below 0 they do harm. A clean row has more queries."
-    out.print(table)
-    out.print(f"wrote {out_png}")
+    else:
+        title = "image AUROC, clean and contaminated, on the same queries"
+        table = table_of(folded(*columns), rows, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.caption = (
+            "M of K supports are anomalies nobody noticed; below 0 they do harm. A clean row has more queries."
+        )
+        out.print(table)
+        out.print(f"wrote {out_png}")
+    stop_if_failed(made)
 
 
 def influence(

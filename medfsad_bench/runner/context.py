@@ -18,6 +18,8 @@ class LocalContext:
         device: Where tensors live.
         seed: The run's seed.
         cache: Of features; may be shared with other contexts.
+        values: Of what the method computes by `cached` and `paired`; the same one unless the context stands apart.
+        one_by_one: Whether each of these values is computed without any other image's company.
         on_epoch: Called at the end of every epoch of `pretrain`.
         on_progress: Called with steps done, steps in all, and named figures such as the loss.
     """
@@ -26,8 +28,25 @@ class LocalContext:
         self.device = device or torch.device("cpu")
         self.seed = seed
         self.cache = cache or FeatureCache(self.device)
+        self.values = self.cache
+        self.one_by_one = False
         self.on_epoch: Callable[[int], None] | None = None
         self.on_progress: Callable[[int, int, dict[str, float]], None] | None = None
+
+    def apart(self, *, one_by_one: bool = False) -> "LocalContext":
+        """A context that knows nothing of what the method has computed so far; frozen networks' features are shared.
+
+        Args:
+            one_by_one: Whether `cached` and `paired` compute each value by itself.
+        """
+        context = LocalContext(self.device, self.seed, self.cache)
+        context.one_by_one = one_by_one
+        context.forget()
+        return context
+
+    def forget(self) -> None:
+        """Begin with none of the method's values again, for the scorers that this context was lent to as well."""
+        self.values = FeatureCache(self.device)
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of a frozen backbone, cached by the pixels' digest."""
@@ -43,13 +62,16 @@ class LocalContext:
         self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]]
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest."""
-        return self.cache.cached(key, images, compute)
+        parts = images.split(1) if self.one_by_one else [images]
+        values = [self.values.cached(_of_method(key), part, compute) for part in parts]
+        return values[0] if len(values) == 1 else tuple(map(torch.cat, zip(*values, strict=True)))
 
     def paired(
         self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
     ) -> Shaped[Tensor, "n k *shape"]:
         """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
-        return self.cache.paired(key, images, others, compute)
+        parts = others.split(1) if self.one_by_one else [others]
+        return torch.cat([self.values.paired(_of_method(key), images, part, compute) for part in parts], dim=1)
 
     def epoch_end(self, epoch: int) -> None:
         """Epoch `epoch` of `pretrain` is over."""
@@ -60,6 +82,11 @@ class LocalContext:
         """Some steps of the present stage are done."""
         if self.on_progress:
             self.on_progress(done, total, figures)
+
+
+def _of_method(key: Hashable) -> Hashable:
+    """A method's own key; no method's value may pass for a frozen network's features, which are kept by their own."""
+    return "of the method", key
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What each habit of the published protocol does to a method's AUROC: same weights, same maps, one habit at a time.
 
+    at 128 px   maps brought to 128 px and smoothed with σ = 4 px there; else at the images' size, σ in proportion
     across      maps smoothed over batches of 16 in class order; else each by itself
     best epoch  the epoch with the best AUROC on the test set; else the last one
     drop last   the last incomplete batch isn't scored; else every test image is
@@ -9,12 +10,13 @@ Scores are the maxima of smoothed maps in every line, also for a method that has
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.metrics.image import auroc_score
@@ -26,10 +28,11 @@ from medfsad_bench.runner.maps import smooth_maps
 from medfsad_bench.runner.opened import OpenCell, Progress, opened
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.published import (
+    BATCH,
+    SIGMA_PX,
+    SIZE_PX,
     class_order,
     raw_maps,
-    reference_size,
-    smoothed_across,
     whole_batches,
     without_last,
 )
@@ -40,22 +43,26 @@ from medfsad_bench.runner.training import train
 class Habits:
     """Which habits of the published protocol are kept."""
 
+    at_128_px: bool = False
     across: bool = False
     best_epoch: bool = False
     drop_last: bool = False
     one_draw: bool = False
 
 
-PUBLISHED, STRICT = Habits(True, True, True, True), Habits()
+PUBLISHED, STRICT = Habits(True, True, True, True, True), Habits()
 CORRECTIONS = {
+    "maps at the images' size": "at_128_px",
     "each map smoothed by itself": "across",
     "the last epoch": "best_epoch",
     "every image scored": "drop_last",
     "all draws": "one_draw",
 }
+_SCORES = "2"  # rises with what is kept of each epoch
 LINES: dict[str, Habits] = {
     "published": PUBLISHED,
     **{f"published, but {text}": dataclasses.replace(PUBLISHED, **{name: False}) for text, name in CORRECTIONS.items()},
+    "strict, but maps at 128 px": Habits(at_128_px=True),
     "strict, but maps smoothed across": Habits(across=True),
     "strict, but the best test epoch": Habits(best_epoch=True),
     "strict, but the last batch dropped": Habits(drop_last=True),
@@ -64,7 +71,7 @@ LINES: dict[str, Habits] = {
 }
 
 
-Epoch = Mapping[str, Float64[np.ndarray, "draws n"]]  # scores in class order of maps smoothed by `each` or `across`
+Epoch = Mapping[str, Float64[np.ndarray, "draws n"]]  # scores in class order, by `_smoothing` of their maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
         MethodError: If the method gives no maps, or there are fewer test images than a batch.
     """
     whole_batches(cell.episodes)
-    folder = RunFolder(cell.options.runs / "protocols" / cell.run_id)
+    folder = RunFolder(cell.options.runs / "protocols" / f"{cell.run_id}-{_SCORES}")
     with folder.lock(), opened(cell, device, cache, progress) as run:
 
         def evaluate(number: int) -> None:
@@ -110,19 +117,44 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
 
 
 def _epoch(run: OpenCell) -> Epoch:
-    each, across = [], []
+    by_draw: list[dict[str, Float64[np.ndarray, " n"]]] = []
     for draw in range(run.cell.options.draws):
         maps, _ = raw_maps(run, draw)
-        smooth = [smooth_maps(part, run.queries.shape[-1]).flatten(1).max(1).values for part in maps.split(64)]
-        each.append(torch.cat(smooth).double().numpy())
-        stacks = smoothed_across(reference_size(maps))
-        across.append(stacks.reshape(len(stacks), -1).max(1).astype(np.float64))
+        sizes = {True: SIZE_PX, False: run.queries.shape[-1]}
+        by_draw.append(
+            {
+                _smoothing(habits): _highest(maps, sizes[habits.at_128_px], across=habits.across)
+                for habits in itertools.starmap(
+                    Habits, itertools.product((False, True), repeat=2)
+                )  # of size and smoothing
+            }
+        )
         run.progress("scoring", draw + 1, run.cell.options.draws, {})
-    return {"each": np.stack(each), "across": np.stack(across)}
+    return {smoothing: np.stack([scores[smoothing] for scores in by_draw]) for smoothing in by_draw[0]}
+
+
+def _highest(maps: Float32[torch.Tensor, "n mh mw"], size_px: int, *, across: bool) -> Float64[np.ndarray, " n"]:
+    """The maximum of each map at a size, smoothed in proportion to it, by itself or over the 16 of its batch too.
+
+    A Gaussian over a stack is one over each map and then one over the images, so the second alone is the habit.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    highest = []
+    for batch in maps.split(BATCH):
+        stack = smooth_maps(batch, size_px).numpy()
+        if across:
+            stack = gaussian_filter1d(stack, SIGMA_PX, axis=0)
+        highest.append(stack.max((1, 2)).astype(np.float64))
+    return np.concatenate(highest)
+
+
+def _smoothing(habits: Habits) -> str:
+    return f"{'128 px' if habits.at_128_px else 'own size'}, {'across' if habits.across else 'each'}"
 
 
 def _scores(epoch: Epoch, habits: Habits) -> Float64[np.ndarray, "kept_draws m"]:
-    scores = epoch["across" if habits.across else "each"]
+    scores = epoch[_smoothing(habits)]
     scores = scores[:1] if habits.one_draw else scores
     return scores[:, : without_last(scores.shape[1])] if habits.drop_last else scores
 

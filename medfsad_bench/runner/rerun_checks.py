@@ -1,18 +1,20 @@
 """What a run measures beside its queries: normals that thresholds are set from, and queries scored once more.
 
 The cost is bounded and doesn't grow with the test set: per draw at most 16 supports left out, per other set one draw of
-the same size and 12 normals, and of one draw 12 queries in three other companies.
+the same size and 12 normals, and some 130 scores of 12 queries and their company, from three calls of `adapt`.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
-from medfsad_bench.method import Images, Method
+from medfsad_bench.method import Images, Method, Scorer
 from medfsad_bench.results.tables import normals_table
+from medfsad_bench.runner.answers import scorer_of
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.images import shown_images
 from medfsad_bench.runner.opened import OpenCell
@@ -22,7 +24,8 @@ from medfsad_bench.store import Dataset
 LEFT_OUT = 16  # supports per draw
 SOURCE_NORMALS = 12  # per other set; the next ones of its first draw, so no group twice
 QUERIES = 12
-_ALONE = 4
+PERTURBATION = 1e-6  # of pixels in [0, 1]: sixteen times the rounding of a number just below 1
+_DUPLICATES, _FEW, _MORE, _PERTURBATIONS = 4, 5, 8, 2
 
 
 def calibration_table(run: OpenCell) -> pd.DataFrame:
@@ -47,26 +50,70 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
 
 
 def rerun_table(run: OpenCell) -> pd.DataFrame:
-    """Some queries of draw 0 scored again: reversed, alone, and beside duplicates; rerun, draw, index, score."""
+    """Some queries scored again for `results.protocol_checks`: rerun, draw, index, score.
+
+    All begin with an empty cache of their own. Draw 0 is scored reversed, in batches of a few and of more than the
+    run ever shows, one by one, beside duplicates, and with pixels moved by a rounding error; the last draw by a method
+    that was built anew.
+    """
     if run.cell.options.protocol != "strict":
         return pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
-    rng = np.random.default_rng([run.cell.options.seed, 30])
-    episodes, device = run.cell.episodes, run.context.device
-    rows = rng.permutation(episodes.queries)[:QUERIES]
-    images = shown_images(episodes.dataset, rows, device)
-    scorer = run.bound(0).adapt(shown_images(episodes.dataset, episodes.support(0), device), run.context)
-    alone = np.arange(min(_ALONE, len(rows)))
-    twice = np.concatenate([np.arange(len(rows)), alone])
-    reruns = {
-        "order": (rows[::-1], image_scores(scorer, images.flip(0))),
-        "batch": (rows[alone], np.concatenate([image_scores(scorer, images[i : i + 1]) for i in alone])),
-        "duplicates": (rows[twice], image_scores(scorer, images[torch.from_numpy(twice).to(device)])),
+    options = run.cell.options
+    rng = np.random.default_rng([options.seed, 30])
+    order = rng.permutation(run.cell.episodes.queries)
+    sample = order[:QUERIES]
+    more_than_ever = np.resize(order, options.batch_size + _MORE)
+    batches = {
+        "order": [sample[::-1]],
+        "batch": [more_than_ever, *np.split(sample, range(_FEW, len(sample), _FEW))],
+        "duplicates": [np.concatenate([sample, sample[:_DUPLICATES]])],
     }
-    tables = [
-        pd.DataFrame({"rerun": name, "draw": 0, "index": index, "score": score})
-        for name, (index, score) in reruns.items()
-    ]
+    together, one_by_one = run.context.apart(), run.context.apart(one_by_one=True)
+    scorer, lone_scorer = _scorer(run, 0, together), _scorer(run, 0, one_by_one)
+    tables = []
+    for rerun, of_rows in batches.items():
+        for rows in of_rows:
+            together.forget()
+            tables.append(_table(rerun, 0, rows, image_scores(scorer, _shown(run, rows))))
+    images = _shown(run, sample)
+    tables.append(_table("alone", 0, sample, _each_alone(lone_scorer, images)))
+    for seed in range(_PERTURBATIONS):
+        tables.append(_table("perturbed", 0, sample, _each_alone(lone_scorer, perturbed(images, seed=seed))))
+    anew = replace(run, method=_built_anew(run))
+    last = options.draws - 1
+    tables.append(_table("memory", last, sample, image_scores(_scorer(anew, last, run.context.apart()), images)))
     return pd.concat(tables, ignore_index=True)
+
+
+def perturbed(images: Images, *, seed: int) -> Images:
+    """The same images with every pixel moved up or down by `PERTURBATION`: what rounding may do, and no more."""
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, images.shape, generator=generator).to(images) * 2 - 1
+    return (images + PERTURBATION * signs).clamp(0, 1)
+
+
+def _scorer(run: OpenCell, draw: int, context: LocalContext) -> Scorer:
+    return scorer_of(run.bound(draw), _shown(run, run.cell.episodes.support(draw)), context)
+
+
+def _shown(run: OpenCell, rows: Int64[np.ndarray, " n"]) -> Images:
+    return shown_images(run.cell.target, rows, run.context.device)
+
+
+def _each_alone(scorer: Scorer, images: Images) -> Float64[np.ndarray, " n"]:
+    return np.concatenate([image_scores(scorer, image) for image in images.split(1)])
+
+
+def _built_anew(run: OpenCell) -> Method:
+    """The method as it was before it saw any of the target."""
+    method = run.cell.info.build(run.cell.config)
+    if state := run.method.state():
+        method.load_state(state)
+    return method
+
+
+def _table(rerun: str, draw: int, rows: Int64[np.ndarray, " n"], scores: Float64[np.ndarray, " n"]) -> pd.DataFrame:
+    return pd.DataFrame({"rerun": rerun, "draw": draw, "index": rows, "score": scores})
 
 
 def _of_reference(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:

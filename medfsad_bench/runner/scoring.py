@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Scorer, Scores
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
+from medfsad_bench.runner.answers import scorer_of, scores_of
 from medfsad_bench.runner.images import shown, shown_images
 from medfsad_bench.runner.maps import pooled, smooth_maps
 from medfsad_bench.runner.opened import OpenCell
@@ -136,20 +137,13 @@ def score_batches(
     if without is not None:
         support = torch.cat([support[:without], support[without + 1 :]])
     started = _now(device)
-    scorer = run.bound(draw).adapt(support, run.context)
+    scorer = scorer_of(run.bound(draw), support, run.context)
     result.adapt_s = _now(device) - started
     for positions in batches:
         images = shown(run.queries, positions)
         started = _now(device)
-        scores = scorer(images)
+        scores = scores_of(scorer, images)
         result.score_s += _now(device) - started
-        for name, values in (("image score", scores.image), ("anomaly map", scores.pixel)):
-            if values is not None and len(values) != len(images):
-                raise MethodError(f"The scorer gave {len(values)} {name}s for {len(images)} images. Give one for each.")
-            if values is not None and not bool(torch.isfinite(values).all()):
-                raise MethodError(
-                    f"The scorer gave a {name} that isn't finite. Look for a division by zero or an overflow."
-                )
         parts.append(scores)
         done += len(images)
         on_batch(done)
@@ -158,11 +152,15 @@ def score_batches(
 
 def image_scores(scorer: Scorer, images: Images) -> np.ndarray:
     """One score per image, float64 (n,), as a run has it: the method's own, or the maximum of its smoothed map."""
-    scores = scorer(images)
+    return pooled_scores(scores_of(scorer, images), images.shape[-1])
+
+
+def pooled_scores(scores: Scores, size_px: int) -> Float64[np.ndarray, " n"]:
+    """One score per image: the method's own, or the maximum of its map, smoothed at the images' size."""
     if scores.image is not None:
         return scores.image.double().cpu().numpy()
     assert scores.pixel is not None  # noqa: S101 - Scores has at least one of the two
-    return pooled(smooth_maps(scores.pixel, images.shape[-1]).cpu().numpy())["score"]
+    return pooled(smooth_maps(scores.pixel, size_px).cpu().numpy())["score"]
 
 
 def _now(device: torch.device) -> float:

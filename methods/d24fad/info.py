@@ -27,8 +27,13 @@ INFO = MethodInfo(
     presets={"quick": QUICK},
     has_seen=("imagenet-1k",),
     trains=True,
+    file_px={"paper": 128},
     deviations=(
         "training supports come from other groups than the query's; the reference draws from the whole set",
+        "a query's training supports are K different images; the reference draws them with replacement",
+        "the last batch of an epoch is trained on, however small; the reference drops it",
+        "prepared at another size than 128 px, images are resized twice (to the file's size, then bilinear to 128 px); "
+        "the reference resizes the original once (Lanczos), as prepare --size 128 does",
         "one training at K = 4 serves every K in the quick preset",
         "the map is smoothed image by image, every test image is scored, and the last epoch is used (protocol strict)",
     ),

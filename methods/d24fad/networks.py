@@ -45,7 +45,7 @@ class Networks(nn.Module):
         in_passes = self._compiled if self._compiled is not None and self.training else self.decoder.in_passes
         with numerics(self._precision, last.device.type):
             passes = in_passes(last.contiguous(memory_format=self._layout), each)
-        return [[scale.float() for scale in scales] for scales in passes]
+        return [[scale.to(last.dtype) for scale in scales] for scales in passes]
 
 
 @contextmanager
