@@ -13,6 +13,9 @@ HoldOut = Literal["dataset", "organ", "modality"]
 Protocol = Literal["strict", "published"]
 """How a method is tested: the suite's own rules, or the test loop of D²4FAD's published code, which never ranks."""
 
+METHOD_NAME = r"[a-z0-9][a-z0-9_.-]*(:[a-z0-9][a-z0-9_.-]*)?"
+"""Regular expression of a method's name, or of a member of a family: rows and folders bear it."""
+
 TEXT = "text"
 ABNORMAL_SUPPORTS = "abnormal supports"
 SOURCE_ANOMALIES = "anomalies of other sets"

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from medfsad_bench.errors import MethodError, nearest
-from medfsad_bench.info import MethodInfo
+from medfsad_bench.info import METHOD_NAME, MethodInfo
 
 GROUP = "medfsad.methods"
 PRESETS = ("paper", "quick")
@@ -132,4 +132,6 @@ def _load(point: EntryPoint) -> MethodInfo | Broken:
         return Broken(point.name, f"{type(error).__name__}: {error}")
     if not isinstance(info, MethodInfo) or info.name != point.name:
         return Broken(point.name, f"{point.value} isn't a MethodInfo of that name")
+    if not re.fullmatch(METHOD_NAME, info.name):
+        return Broken(point.name, "its name isn't made of small letters, digits, dots, dashes and underscores")
     return info

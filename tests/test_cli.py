@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from tampering import altered, stating
 
 from medfsad_bench import cli
 from medfsad_bench.manifest import all_manifests
@@ -90,6 +90,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("chance", "--data", "{data}", "--target", "ward_a", "--contaminated", "4"),
     ],
     "rescore": [("nowhere",), ("{full}",)],
+    "reproduce": [("nowhere",), ("{full}", "--data", "{data}"), ("{full}", "--device", "tpu")],
     "compare": [
         ("nowhere/run", "{full}/run"),
         ("chance", "patchcore", "--runs", "nowhere"),
@@ -249,8 +250,7 @@ def test_a_file_of_an_older_version_says_so_wherever_it_is_used(
     for name, version in (("lgg", "1.0.0"), ("odir_dr", all_manifests()["odir_dr"].version)):
         path = folder / f"{name}-{version}-64px.h5"
         shutil.copy(own_data / "own" / "ward_a-0.0.0-64px.h5", path)
-        with h5py.File(path, "r+") as file:
-            file.attrs.update({"name": name, "version": version, "benchmark": "medfsad-open"})
+        altered(path, stating(name=name, version=version, benchmark="medfsad-open"), sealed=True)
     note = "made from version 1.0.0 of lgg (membership rule 1), this release has 2.0.0 (rule 2)"
     _, out, _ = medfsad("inspect", folder / "lgg-1.0.0-64px.h5", "--json")
     assert json.loads(out)["note"].startswith(note)

@@ -5,10 +5,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tampering import altered
 
 from medfsad_bench.errors import MethodError, StoreError, WeightsError
 from medfsad_bench.info import MethodInfo
@@ -195,17 +197,17 @@ def test_a_checkpoint_that_saw_the_target_is_refused(own_data: Path, tmp_path: P
 
 def test_scores_do_not_hang_on_labels(own_data: Path, tmp_path: Path) -> None:
     """The labels of the prepared file are swapped behind the runner's back: every score stays as it was."""
-    import h5py
-
     cell = cell_of(TOY, own_data, tmp_path / "a")
     Runner("cpu").run(cell)
     data = tmp_path / "swapped" / "own"
     shutil.copytree(own_data / "own", data)
-    with h5py.File(data / "ward_a-0.0.0-64px.h5", "r+") as file:
-        test = file["table/split"].asstr()[:] == "test"
-        label = file["table/label"][:]
+
+    def swap(file: h5py.File) -> None:
+        test, label = file["table/split"].asstr()[:] == "test", file["table/label"][:]
         label[test] = 1 - label[test]
         file["table/label"][:] = label
+
+    altered(data / "ward_a-0.0.0-64px.h5", swap, digests=True, sealed=True)
     swapped = cell_of(TOY, tmp_path / "swapped", tmp_path / "b")
     Runner("cpu").run(swapped)
     a = RunFolder(tmp_path / "a" / cell.run_id).scores()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from test_runner import TOY, cell_of
 
-from medfsad_bench.board.accepted import accept, check, rows_in_results, rows_in_runs
+from medfsad_bench.board.accepted import accept, rows_in_runs
 from medfsad_bench.board.comparison import as_json, compare, find_runs
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
@@ -181,20 +181,6 @@ def test_runs_of_other_cells_are_not_paired(
     other, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "runs", target="ward_b", **changes))
     with pytest.raises(ResultsError, match=message):
         compare([tmp_path / "runs" / other.run_id], [run[1]])
-
-
-def test_an_accepted_row_keeps_its_scores_and_check_reads_them(run: tuple[Row, Path], tmp_path: Path) -> None:
-    results = tmp_path / "board" / "results"
-    accept(run[1], results)
-    page = tmp_path / "board" / "LEADERBOARD.md"
-    page.write_text(as_markdown(groups(rows_in_results(results), scores_by_run(results))), "utf-8")
-    assert check(results) == []
-    kept = results / "scores" / f"{run[0].run_id}.parquet"
-    table = pd.read_parquet(kept)
-    table.assign(score=-table["score"]).to_parquet(kept, index=False)
-    assert "its scores give an AUROC of" in check(results)[0]
-    kept.unlink()
-    assert "can't be read" in check(results)[0]
 
 
 def test_the_spread_over_training_seeds_is_a_figure_of_its_own(own_data: Path, tmp_path: Path) -> None:

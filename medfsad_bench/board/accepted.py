@@ -1,19 +1,25 @@
-"""Accepted rows: which runs and results there are, what is taken in, and whether what was taken in still holds."""
+"""Accepted rows: which runs and results there are, what is taken in, and whether what was taken in still holds.
+
+<results>/<method>.jsonl     the rows
+          runs/<run id>/     what each was recomputed from: config.json and everything measured but pixel records
+          reproduced/        marks of rows that a maintainer has re-run, see `results.reproduction`
+"""
 
 import json
+import shutil
 from pathlib import Path
 
-import numpy as np
-
-from medfsad_bench.board.groups import groups
+from medfsad_bench.board.groups import Group, groups
 from medfsad_bench.board.pages import as_markdown
 from medfsad_bench.errors import MedfsadError, ResultsError
-from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.files import write_text
-from medfsad_bench.metrics.metric import IMAGE_AUROC
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
+from medfsad_bench.results.assembly import reassembled
+from medfsad_bench.results.identity import identity_faults
+from medfsad_bench.results.reproduction import Reproduction, read_marks
 from medfsad_bench.results.rescore import differences, rescored
 from medfsad_bench.results.row import Row, parse_row
-from medfsad_bench.results.run_folder import RunFolder, finished_runs, read_scores, scores_by_run
+from medfsad_bench.results.run_folder import RunFolder, finished_runs, scores_by_run
 
 
 def rows_in_runs(runs: Path) -> list[Row]:
@@ -38,16 +44,33 @@ def rows_in_results(results: Path) -> list[Row]:
     return rows
 
 
-def accept(run: Path, results: Path) -> Row:
-    """Validate a run by recomputing its estimates and append its row to `<results>/<method>.jsonl`.
+def board_of_results(results: Path) -> list[Group]:
+    """Accepted rows in groups, with the scores that tell methods apart and the marks of what was re-run.
 
     Raises:
-        ResultsError: If the estimates differ from the scores, a protocol check failed, or the row is there already.
+        ResultsError: If a row or a mark is damaged.
+    """
+    marks = {run_id for run_id, mark in read_marks(results).items() if not _mark_faults(mark, results)}
+    return groups(rows_in_results(results), scores_by_run(_kept(results)), reproduced=marks)
+
+
+def accept(run: Path, results: Path) -> Row:
+    """Validate a run by recomputing all of it that can be, and append its row to `<results>/<method>.jsonl`.
+
+    Recomputed are every estimate with its interval from the scores, every check from the scores and the reruns, and
+    the run's name and all that the row says of the cell from `config.json`.
+
+    Raises:
+        ResultsError: If the row says anything else, a protocol check failed, or the row is there already.
     """
     folder = RunFolder(run)
     row = folder.row()
-    differ = differences(row, rescored(folder))
-    if differ:
+    if faults := identity_faults(row, folder.config(), folder.scores()):
+        raise ResultsError(
+            f"{run}: its row isn't the one of this run: {', '.join(faults)}. Expected what the run's "
+            "config says, as `medfsad run` writes both; nothing was accepted. Run the cell again."
+        )
+    if differ := differences(row, rescored(folder)):
         raise ResultsError(
             f"{run}: {', '.join(differ)} of its row can't be recomputed from its scores. Run the cell again."
         )
@@ -55,7 +78,9 @@ def accept(run: Path, results: Path) -> Row:
         raise ResultsError(f"{run}: kept off the board, as the protocol check {check_name!r} failed: {fault}.")
     if row.run_id in {accepted.run_id for accepted in rows_in_results(results)}:
         raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
-    folder.copy_scores(_scores_of(row, results))
+    kept = _kept(results) / row.run_id
+    shutil.rmtree(kept, ignore_errors=True)  # of an acceptance that was interrupted: its row isn't there
+    folder.copy_measured(kept)
     path = results / f"{row.method.replace(':', '-')}.jsonl"
     before = path.read_text("utf-8") if path.is_file() else ""
     write_text(path, before + json.dumps(row.dump(), ensure_ascii=False) + "\n")
@@ -63,7 +88,10 @@ def accept(run: Path, results: Path) -> Row:
 
 
 def check(results: Path) -> list[str]:
-    """What's wrong with the accepted rows: damaged, twice, or the committed page is stale."""
+    """What's wrong with the accepted rows: damaged, twice, not what their scores give, or the committed page stale.
+
+    Every figure and interval is recomputed but those of pixels, whose record stays with the run.
+    """
     rows = rows_in_results(results)
     seen: set[str] = set()
     faults = []
@@ -71,27 +99,39 @@ def check(results: Path) -> list[str]:
         if row.run_id in seen:
             faults.append(f"{row.run_id} stands twice")
         seen.add(row.run_id)
-        faults += _score_faults(row, _scores_of(row, results))
+        faults += _row_faults(row, RunFolder(_kept(results) / row.run_id))
+    for run_id, mark in read_marks(results).items():
+        faults += _mark_faults(mark, results) if run_id in seen else [f"{run_id} bears a mark and isn't accepted"]
     page = results.parent / "LEADERBOARD.md"
-    shown = as_markdown(groups(rows, scores_by_run(results)))
+    shown = as_markdown(board_of_results(results))
     if rows and (not page.is_file() or page.read_text("utf-8") != shown):
         faults.append("LEADERBOARD.md is stale; write it anew with `medfsad leaderboard --format md`")
     return faults
 
 
-def _scores_of(row: Row, results: Path) -> Path:
-    """Where an accepted row's scores lie, so that anyone can recompute it, and pair it with another."""
-    return results / "scores" / f"{row.run_id}.parquet"
+def _kept(results: Path) -> Path:
+    """Where lies what accepted rows are recomputed from, and paired with others by."""
+    return results / "runs"
 
 
-def _score_faults(row: Row, path: Path) -> list[str]:
-    """Whether the accepted scores are there and give the row's AUROC."""
+def _row_faults(row: Row, folder: RunFolder) -> list[str]:
+    """In what an accepted row differs from what was kept of its run."""
     try:
-        matrix = score_matrix(read_scores(path))
-        recomputed = float(np.mean([IMAGE_AUROC.score(draw, matrix.anomalous) for draw in matrix.scores]))
+        measured = folder.measurements()
+        faults = identity_faults(row, folder.config(), measured.scores)
+        again = reassembled(row, measured)
     except MedfsadError as error:
         return [f"{row.run_id}: {error}"]
-    stated = row.metrics[IMAGE_AUROC.name].value
-    if recomputed == stated:
-        return []
-    return [f"{row.run_id}: its scores give an AUROC of {recomputed:.6f}, the row {stated:.6f}"]
+    of_pixels = () if row.pixel_mode is None else ("pixel_mode", *PIXEL_METRICS, *BOX_METRICS)
+    differ = [name for name in differences(row, again) if not name.startswith(of_pixels)]
+    faults += [f"{name}, which its scores don't give" for name in differ]
+    return [f"{row.run_id} differs from its run in {fault}" for fault in faults]
+
+
+def _mark_faults(mark: Reproduction, results: Path) -> list[str]:
+    """Whether a mark is of the scores that were accepted."""
+    try:
+        kept = RunFolder(_kept(results) / mark.run_id).scores_digest()
+    except ResultsError as error:
+        return [f"{mark.run_id} bears a mark, but {error}"]
+    return [] if kept == mark.scores_sha256 else [f"{mark.run_id} bears a mark of other scores than those accepted"]

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
+from medfsad_bench.board.pairing import paired_with
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
@@ -139,11 +143,15 @@ _FIELDS = ("value", "low", "high", "p", "effect")
 
 def _compare(folder: Path, other: Path, row: Row) -> TargetComparison:
     first, second = (score_matrix(RunFolder(path).scores()) for path in (folder, other))
-    same = list(first.queries["id"]) == list(second.queries["id"]) and (first.anomalous == second.anomalous).all()
-    if not same:
-        raise ResultsError(f"{folder} and {other} don't hold scores of the same queries. Run both cells again.")
+    stored_groups = {folder: first.groups, other: second.groups}  # pixel records stay in the order of their run
+    try:
+        second = paired_with(first, second)
+    except ResultsError as error:
+        raise ResultsError(f"{folder} and {other} can't be paired: {error}. Run both cells again.") from error
     pairs = int(first.anomalous.sum()) * int((~first.anomalous).sum())
-    tables = [_replicates(matrix, path, row) for matrix, path in ((first, folder), (second, other))]
+    tables = [
+        _replicates(matrix, stored_groups[path], path, row) for matrix, path in ((first, folder), (second, other))
+    ]
     differences = {
         name: paired_difference(
             tables[0][name],
@@ -161,10 +169,12 @@ def _compare(folder: Path, other: Path, row: Row) -> TargetComparison:
     return TargetComparison(row.target, differences, by_delong)
 
 
-def _replicates(matrix: ScoreMatrix, folder: Path, row: Row) -> dict[str, Replicates]:
+def _replicates(
+    matrix: ScoreMatrix, stored_groups: Int64[np.ndarray, " n"], folder: Path, row: Row
+) -> dict[str, Replicates]:
     tables = replicate_all(matrix.scores, matrix.anomalous, matrix.groups, replicates=REPLICATES, seed=row.seed)
     pixels = RunFolder(folder).pixels()
-    return tables | (replicates_of_draws(pixels, matrix.groups, seed=row.seed) if pixels else {})
+    return tables | (replicates_of_draws(pixels, stored_groups, seed=row.seed) if pixels else {})
 
 
 def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
@@ -181,7 +191,7 @@ def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
 
 
 def _check(row: Row, other: Row) -> None:
-    for field in ("membership_digest", "shots", "draws", "seed", "contaminated_supports"):
+    for field in ("membership_digest", "size_px", "shots", "draws", "seed", "contaminated_supports"):
         if getattr(row, field) != getattr(other, field):
             raise ResultsError(
                 f"{row.run_id} and {other.run_id} differ in {field.replace('_', ' ')} ({getattr(row, field)} and "

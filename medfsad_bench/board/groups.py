@@ -1,14 +1,16 @@
 """Which rows may be ranked against each other, and their order. Pure.
 
-Rows are ranked only against rows of the same benchmark, hold-out, K, knowledge and number of contaminated supports.
+Rows are ranked only against rows of the same benchmark, image size, hold-out, K, knowledge and number of contaminated
+supports. A target is its members, not its name: where rows of one name are of several memberships (two folders called
+`images`), those of the membership that most rows have stand in the main group, and each other in a group of its own.
 Rows of the `published` protocol, of a method that has seen the target, or of an older version of the target are shown
 and never ranked. The mean over targets takes those whose test has at least 15 effective groups of each class; where
 there is no such target, all of them.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +20,8 @@ from medfsad_bench.board.significance import Evidence, letters_of
 from medfsad_bench.manifest import OWN, is_current
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
+
+_Key = tuple[str, int, int, str, str, int]  # benchmark, K, px, hold-out, knowledge, contaminated supports
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Line:
         note: Why it isn't, or what else has to be said.
         letters: Ranked lines that share one can't be told apart.
         seeds_sd: Standard deviation of the mean over lines that differ in the training seed alone.
+        reproduced: Whether a maintainer has re-run all of its rows.
     """
 
     method: str
@@ -43,6 +48,7 @@ class Line:
     note: str
     letters: str = ""
     seeds_sd: float | None = None
+    reproduced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,11 @@ class Group:
     Attributes:
         benchmark: With faults of the targets that were let through.
         shots: K.
+        size_px: Edge of the prepared images.
         hold_out: By what sources are held out.
         knowledge: What the methods know beyond normal supports.
         contaminated_supports: Of the K.
+        edition: 0 for the memberships that most rows are of, 1 for those of the next, …
         metric: What ranks.
         targets: All that some line has.
         small: Those of them with too few groups.
@@ -63,9 +71,11 @@ class Group:
 
     benchmark: str
     shots: int
+    size_px: int
     hold_out: str
     knowledge: str
     contaminated_supports: int
+    edition: int
     metric: Metric
     targets: tuple[str, ...]
     small: tuple[str, ...]
@@ -77,26 +87,63 @@ class Group:
         contaminated = f", of them {self.contaminated_supports} contaminated" if self.contaminated_supports else ""
         held_out = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
         knows = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
-        return f"{self.benchmark}, {self.shots} shots{contaminated}{held_out}{knows}"
+        other = f", other images of the same names ({self.edition})" if self.edition else ""
+        return f"{self.benchmark}, {self.shots} shots{contaminated}, {self.size_px} px{held_out}{knows}{other}"
 
 
-def groups(rows: Iterable[Row], evidence: Evidence | None = None, *, metric: Metric = RANKING) -> list[Group]:
+def groups(
+    rows: Iterable[Row],
+    evidence: Evidence | None = None,
+    *,
+    metric: Metric = RANKING,
+    reproduced: Collection[str] = (),
+) -> list[Group]:
     """Rows in groups that may be compared, each with its lines ranked by the mean of a metric over the targets.
 
     Args:
         rows: Rows of any methods, targets and K.
         evidence: Scores by run id, see `medfsad_bench.board.significance`: with them methods are told apart in pairs.
         metric: What ranks.
+        reproduced: Run ids of rows that a maintainer has re-run.
     """
-    parts: dict[tuple[str, int, str, str, int], list[Row]] = defaultdict(list)
+    parts: dict[_Key, list[Row]] = defaultdict(list)
     for row in rows:
         marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
-        key = (row.benchmark + marks, row.shots, row.hold_out, row.knowledge, row.contaminated_supports)
+        key = (
+            *(row.benchmark + marks, row.shots, row.size_px, row.hold_out),
+            *(row.knowledge, row.contaminated_supports),
+        )
         parts[key].append(row)
-    return [_group(key, parts[key], evidence or {}, metric) for key in sorted(parts)]
+    return [
+        _marked(_group((*key, number), edition, evidence or {}, metric), reproduced)
+        for key in sorted(parts)
+        for number, edition in enumerate(_editions(parts[key]))
+    ]
 
 
-def _group(key: tuple[str, int, str, str, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
+def _marked(group: Group, reproduced: Collection[str]) -> Group:
+    lines = (
+        replace(line, reproduced=all(row.run_id in reproduced for row in line.rows.values())) for line in group.lines
+    )
+    return replace(group, lines=tuple(lines))
+
+
+def _editions(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by membership: no list holds two of one target. The release's version comes first, then the commonest."""
+    memberships: dict[str, Counter[tuple[bool, str]]] = defaultdict(Counter)
+    for row in rows:
+        memberships[row.target][not _is_current(row), row.membership_digest] += 1
+    ranks: dict[tuple[str, str], int] = {}
+    for target, counts in memberships.items():
+        for _, digest in sorted(counts, key=lambda membership: (membership[0], -counts[membership], membership)):
+            ranks.setdefault((target, digest), len([key for key in ranks if key[0] == target]))
+    editions: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        editions[ranks[row.target, row.membership_digest]].append(row)
+    return [editions[rank] for rank in sorted(editions)]
+
+
+def _group(key: tuple[*_Key, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
     targets = tuple(sorted({row.target for row in rows}))
     small = tuple(sorted({row.target for row in rows if row.is_small and _is_current(row)}))
     in_mean = [target for target in targets if target not in small] or targets
@@ -135,6 +182,8 @@ def _note(row: Row) -> str:
         return "; ".join(f"fails the check {check}: {fault}" for check, fault in row.failed_checks.items())
     if row.submitted:
         return "submitted scores"
+    if row.has_seen_target == "unknown":
+        return "; ".join(row.warnings) or "may have seen the target"
     return "has seen the target" if row.has_seen_target else "; ".join(row.warnings)
 
 

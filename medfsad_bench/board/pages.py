@@ -9,13 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.display import markdown_text, visible
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import SMALL
 
 LETTERS = "Methods that share a letter behind the mean can't be told apart (5 %, Holm)."
+ACCEPTED = (
+    "Every row's figures and intervals were recomputed from its scores, which anyone can do again. ✓: a maintainer has "
+    "also run all of the line's cells again, and the scores agreed (`medfsad reproduce`)."
+)
+REPRODUCED = "✓ re-run by a maintainer; every other row is figures recomputed from scores."
 SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no others."
-_GROUP_KEYS = ("benchmark", "shots", "hold_out", "knowledge", "contaminated_supports")
+_GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "edition")
 
 
 def as_tables(groups: Sequence[Group]) -> list[Table]:
@@ -23,7 +29,7 @@ def as_tables(groups: Sequence[Group]) -> list[Table]:
     tables = []
     for group in groups:
         table = Table(
-            title=f"{group.title} — {group.metric.title}, mean over draws, 95 % interval",
+            title=escape(f"{group.title} — {group.metric.title}, mean over draws, 95 % interval"),
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
@@ -33,8 +39,12 @@ def as_tables(groups: Sequence[Group]) -> list[Table]:
             rank, method, *_, mean = _cells(line, group)
             shown = [_two_lines(line.rows.get(target), group.metric) for target in group.targets]
             table.add_row(rank, escape(method.replace(" ", "\n", 1)), *shown, escape(mean.replace(" ", "\n", 1)))
-        captions = [LETTERS] if any(line.letters for line in group.lines) else []
-        table.caption = "\n".join(captions + ([SMALL_SETS] if group.small else []))
+        captions = {
+            LETTERS: any(line.letters for line in group.lines),
+            REPRODUCED: any(line.reproduced for line in group.lines),
+            SMALL_SETS: bool(group.small),
+        }
+        table.caption = "\n".join(caption for caption, applies in captions.items() if applies)
         tables.append(table)
     return tables
 
@@ -42,11 +52,18 @@ def as_tables(groups: Sequence[Group]) -> list[Table]:
 def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
     """Groups, all of one metric, as a Markdown page."""
     title = metric.title[:1].upper() + metric.title[1:]
-    parts = ["# Leaderboard", "", f"{title}, mean over support draws with its 95 % bootstrap interval.", LETTERS, ""]
+    parts = [
+        "# Leaderboard",
+        "",
+        f"{title}, mean over support draws with its 95 % bootstrap interval.",
+        LETTERS,
+        ACCEPTED,
+    ]
+    parts += ["[What acceptance shows and what it can't](THREATS.md).", ""]
     for group in groups:
         header = ("rank", "method", *_headings(group), "mean")
-        parts += [f"## {group.title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-        parts += [f"| {' | '.join(_cells(line, group))} |" for line in group.lines]
+        parts += [f"## {markdown_text(group.title)}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        parts += [f"| {' | '.join(map(markdown_text, _cells(line, group)))} |" for line in group.lines]
         parts += ["", SMALL_SETS, ""] if group.small else [""]
     return "\n".join(parts)
 
@@ -69,6 +86,7 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
                         "note": line.note,
                         "letters": line.letters,
                         "seeds_sd": line.seeds_sd,
+                        "reproduced": line.reproduced,
                         "runs": {target: row.run_id for target, row in line.rows.items()},
                     }
                     for line in group.lines
@@ -77,7 +95,7 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
             for group in groups
         ],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return visible(json.dumps(content, indent=1, ensure_ascii=False)) + "\n"
 
 
 def _headings(group: Group) -> list[str]:
@@ -90,7 +108,8 @@ def _cells(line: Line, group: Group) -> list[str]:
     shown = [_cell(line.rows.get(target), group.metric) for target in group.targets]
     mean = "–" if line.mean is None else f"{line.mean:.3f} {line.letters}".strip()
     mean += "" if line.seeds_sd is None else f" (sd over seeds {line.seeds_sd:.3f})"
-    return [str(line.rank or "–"), line.method + preset + note, *shown, mean]
+    mark = " ✓" if line.reproduced else ""
+    return [str(line.rank or "–"), line.method + preset + mark + note, *shown, mean]
 
 
 def _cell(row: Row | None, metric: Metric) -> str:

@@ -76,16 +76,6 @@ def write_picture(run: Path, dataset: Dataset, path: Path, *, draw: int = 0, ids
     return chosen
 
 
-def target_of(run: Path) -> tuple[str, str]:
-    """Benchmark and name of the target that a run was made on.
-
-    Raises:
-        ResultsError: If the folder holds no finished run.
-    """
-    folder = RunFolder(run)
-    return str(folder.config()["benchmark"]), folder.row().target
-
-
 def _extremes(scores: pd.DataFrame) -> list[str]:
     table = scores.sort_values("score", ascending=False)
     anomalous, normal = table[table["anomalous"]], table[~table["anomalous"]]

@@ -6,16 +6,17 @@ independent, which tells fewer apart. Differences are averaged over the targets,
 adjusted by Holm's steps.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
 
+from medfsad_bench.board.pairing import paired_with
 from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.estimates.image import score_matrix
+from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.metrics.delong import Measurement, delong, placements
 from medfsad_bench.metrics.metric import IMAGE_AUROC, RANKING, Metric
 from medfsad_bench.metrics.paired import difference_of, holm, letters, mean_over_targets
@@ -51,10 +52,9 @@ def _p_value(first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evid
 def _difference(first: Row, second: Row, evidence: Evidence, metric: Metric) -> Measurement:
     if metric is IMAGE_AUROC and first.run_id in evidence and second.run_id in evidence:
         try:
-            placed, anomalous, groups = _placements(evidence[first.run_id])
-            other_placed, other_anomalous, _ = _placements(evidence[second.run_id])
-            if placed.shape == other_placed.shape and (anomalous == other_anomalous).all():
-                return delong(placed - other_placed, anomalous, groups)
+            placed = _placements(evidence[first.run_id])
+            other = paired_with(placed, _placements(evidence[second.run_id]))
+            return delong(placed.scores - other.scores, placed.anomalous, placed.groups)
         except (MetricError, ResultsError):
             pass  # scores that can't be paired leave the intervals, which tell less
     return _independent_difference(first, second, metric)
@@ -68,6 +68,7 @@ def _independent_difference(first: Row, second: Row, metric: Metric) -> Measurem
 
 
 @cache
-def _placements(path: Path) -> tuple[Float64[np.ndarray, "draws n"], Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+def _placements(path: Path) -> ScoreMatrix:
+    """Placements of a run's images in place of their scores."""
     matrix = score_matrix(read_scores(path))
-    return placements(matrix.scores, matrix.anomalous), matrix.anomalous, matrix.groups
+    return dataclasses.replace(matrix, scores=placements(matrix.scores, matrix.anomalous))

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, demo, methods, prepare, run, sensitivity, submit
+from medfsad_bench.cli import about, board, demo, methods, prepare, reproduce, run, sensitivity, submit
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -18,7 +18,16 @@ app = typer.Typer(
 )
 for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
-    *(run.run, run.rescore, board.show, sensitivity.robustness, sensitivity.influence, board.compare, submit.submit),
+    *(
+        run.run,
+        run.rescore,
+        reproduce.reproduce,
+        board.show,
+        sensitivity.robustness,
+        sensitivity.influence,
+        board.compare,
+        submit.submit,
+    ),
     *(sensitivity.protocols, board.leaderboard),
     *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
 ):

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from medfsad_bench.cli.console import difference_text, folded, out, print_json, table_of, unfolded
-from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Runs, Seed, Shots, Shown
+from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Results, Runs, Seed, Shots, Shown
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import write_text
 
@@ -26,7 +26,7 @@ def leaderboard(
     accept: Annotated[
         list[Path] | None, typer.Option(help="Folder of a run: check it and add its row to the accepted ones.")
     ] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of accepted rows.")] = None,
+    results: Results = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or LEADERBOARD.md is out of date.")
     ] = False,
@@ -40,17 +40,17 @@ def leaderboard(
     kept = results or resource_dir("leaderboard") / "results"
     if accept:
         for folder in accept:
-            out.print(f"accepted {accepted.accept(folder, kept).run_id}")
+            out.print(f"accepted {accepted.accept(folder, kept).run_id}", markup=False, soft_wrap=True)
         return
     if check:
         faults = accepted.check(kept)
         for fault in faults:
-            out.print(fault)
+            out.print(fault, markup=False)
         raise typer.Exit(1 if faults else 0)
     rows = accepted.rows_in_runs(runs) if runs is not None else accepted.rows_in_results(kept)
     if not rows:
         raise ResultsError(f"{runs or kept} holds no finished run. Expected the folder that `medfsad run` wrote to.")
-    board = groups(rows, scores_by_run(runs or kept))
+    board = accepted.board_of_results(kept) if runs is None else groups(rows, scores_by_run(runs))
     if format_ == "table":
         for table in pages.as_tables(board):
             out.print(table)
@@ -101,17 +101,13 @@ def show(
     json_: Json = False,
 ) -> None:
     """Draw queries, their anomaly maps, and the support images with the weight that each had."""
-    from medfsad_bench.board.run_picture import target_of, write_picture
-    from medfsad_bench.store import Dataset
+    from medfsad_bench.board.run_picture import write_picture
+    from medfsad_bench.results.run_folder import RunFolder
+    from medfsad_bench.store.prepared import find_by_digest
 
-    benchmark, target = target_of(run)
-    files = sorted(path for folder in (data, data / benchmark) for path in folder.glob(f"{target}-*.h5"))
-    if not files:
-        raise ResultsError(
-            f"{data} holds no prepared file of {target!r}, the run's target. Expected the one it was made with; name "
-            "its folder with --data."
-        )
-    shown = write_picture(run, Dataset(files[0]), out_png, draw=draw, ids=query or [])
+    row = RunFolder(run).row()
+    dataset = find_by_digest(data, row.membership_digest, size_px=row.size_px)
+    shown = write_picture(run, dataset, out_png, draw=draw, ids=query or [])
     if json_:
         print_json({"path": str(out_png), "draw": draw, "queries": shown})
     else:

@@ -37,27 +37,56 @@ def planned(
     from medfsad_bench.registry import configure, method_info
     from medfsad_bench.runner.plan import cells
     from medfsad_bench.store.prepared import own_sets, prepared_sets
+    from medfsad_bench.store.proof import why_own
 
     infos = [method_info(name) for name in methods]
     for info in infos:  # a wrong setting of the last one is told before the first one's weights are loaded
         configure(info, preset=options.preset, settings=options.settings)
     sets = prepared_sets(data, benchmark)
-    by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
+    by_name = _targets_by_name(sets, own_sets(data))
     names = set(targets or ["all"])
     if unknown := sorted(names - set(by_name) - {"all"}):
         raise StoreError(
             f"--target {unknown[0]!r} is not prepared in {data}.{nearest(unknown[0], by_name)} There are "
             f"{', '.join(sorted(by_name))}."
         )
+    for name in sorted(names & set(by_name)):
+        if len(by_name[name]) > 1:
+            files = " and ".join(f"{_folder(dataset)}/{name}" for dataset in by_name[name])
+            raise StoreError(
+                f"--target {name!r} is two sets in {data}: {files}. What a folder of your own is called says nothing "
+                "of a benchmark's set; name one of the two like this."
+            )
     for dataset in sets:
         if note := version_note(dataset.attributes):
             err.print(f"{dataset.path.name}: {note}", markup=False)
-    chosen = sets if "all" in names else [by_name[name] for name in targets or []]
+        if why := why_own(dataset):
+            err.print(
+                f"{dataset.path.name}: {why}. So its rows, and those of methods trained on it, are of the benchmark "
+                "`own` and never stand among that one's.",
+                markup=False,
+            )
+    chosen = sets if "all" in names else [by_name[name][0] for name in targets or []]
     for note in _second_resizings(infos, chosen, options.preset):
-        err.print(f"[yellow]{note}")
-    return existing(
-        [cell for target in chosen for info in infos for cell in cells(info, [target], sets, shots or [4], options)]
-    )
+        err.print(note, style="yellow", markup=False)
+    with err.status("proving the prepared files that take part, once each"):
+        plan = [
+            cell for target in chosen for info in infos for cell in cells(info, [target], sets, shots or [4], options)
+        ]
+    return existing(plan)
+
+
+def _targets_by_name(sets: "Sequence[Dataset]", own: "Sequence[Dataset]") -> "dict[str, list[Dataset]]":
+    """Sets by name, and by folder and name (`own/lgg`); a name that a benchmark's and an own set share has both."""
+    by_name: dict[str, list[Dataset]] = {}
+    for dataset in {dataset.path.resolve(): dataset for dataset in (*sets, *own)}.values():
+        by_name.setdefault(dataset.name, []).append(dataset)
+        by_name.setdefault(f"{_folder(dataset)}/{dataset.name}", []).append(dataset)
+    return by_name
+
+
+def _folder(dataset: "Dataset") -> str:
+    return dataset.path.resolve().parent.name
 
 
 def _second_resizings(infos: "Sequence[MethodInfo]", targets: "Sequence[Dataset]", preset: str) -> Iterator[str]:

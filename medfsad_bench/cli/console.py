@@ -10,13 +10,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
+
+from medfsad_bench.display import markdown_text, visible
 
 if TYPE_CHECKING:
     from medfsad_bench.estimates.estimate import Estimate
     from medfsad_bench.metrics.paired import Difference
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class SafeConsole(Console):
+    """A console on which no text that others wrote can move the cursor, change colours or turn a line around."""
+
+    def render_str(self, text: str, *args: Any, **style: Any) -> Text:
+        """Every text that is printed comes through here, cells of tables, too."""
+        return super().render_str(visible(text), *args, **style)
+
+
+out = SafeConsole(highlight=False, emoji=False)
+err = SafeConsole(stderr=True, highlight=False, emoji=False)
 
 
 def fail(message: str) -> NoReturn:
@@ -27,7 +39,7 @@ def fail(message: str) -> NoReturn:
 
 def print_json(content: Any) -> None:
     """Machine-readable output on stdout, nothing else with it."""
-    sys.stdout.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.write(visible(json.dumps(content, indent=1, ensure_ascii=False)) + "\n")
 
 
 def interval_text(estimate: "Estimate") -> str:
@@ -42,16 +54,17 @@ def difference_text(difference: "Difference") -> str:
 
 
 def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str]], **style: Any) -> Table:
-    """Rows of cells as a table for the terminal, in the style of rich's `Table`."""
-    table = Table(*columns, **style)
+    """Rows of cells as a table for the terminal, in the style of rich's `Table`; brackets in them are no markup."""
+    texts = {name: escape(value) for name, value in style.items() if name in ("title", "caption")}
+    table = Table(*columns, **{**style, **texts})
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     """Rows of cells as a Markdown table."""
-    lines = (f"| {' | '.join(row)} |" for row in rows)
+    lines = (f"| {' | '.join(map(markdown_text, row))} |" for row in rows)
     return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *lines, ""])
 
 

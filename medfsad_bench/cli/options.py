@@ -43,6 +43,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")
 Data = Annotated[Path, typer.Option(help="Folder of prepared files.")]
 Benchmark = Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")]
 Runs = Annotated[Path, typer.Option(help="Folder of runs.")]
+Results = Annotated[Path | None, typer.Option(help="Folder of accepted rows.")]
 Targets = Annotated[
     list[str] | None, typer.Option("--target", help="Data set to test on, or `all` (the default); repeatable.")
 ]

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
-from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of
+from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
 
 
 def run(
@@ -78,14 +77,16 @@ def rescore(
             "equal": not differ,
             "differ": differ,
             "figures": {name: estimate.model_dump() for name, estimate in estimates.items()},
+            "absent": again.absent,
         }
         if json_:
             continue
         verdict = f"differs in {', '.join(differ)}" if differ else "row and scores agree"
-        out.print(f"{folder.path.name}: {verdict}")
-        if by is not None:
-            rows = ((escape(name), interval_text(part)) for name, part in estimates.items() if f"[{by} " in name)
-            out.print(table_of(folded("metric", "value [95 %]"), rows))
+        out.print(f"{folder.path.name}: {verdict}", markup=False, soft_wrap=True)
+        rows = [(name, interval_text(estimate)) for name, estimate in (parts or estimates).items()]
+        rows += [] if parts else [(name, f"absent: {reason}") for name, reason in again.absent.items()]
+        columns = (*unfolded("metric"), *folded("value [95 %]"))
+        out.print(table_of(columns, rows, box=None, padding=(0, 1, 0, 0)))
     if json_:
         print_json(results)
     if not all(result["equal"] for result in results.values()):

@@ -15,12 +15,13 @@ from medfsad_bench.results.protocol_checks import (
     check_scores,
     check_supports,
     check_target,
-    partners_of,
+    seen_facts,
 )
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.composition import compositions
+from medfsad_bench.store.proof import benchmark_of
 
 
 def assemble_row(
@@ -42,38 +43,30 @@ def assemble_row(
         unknown_training: Why it can't be known what the method was trained on; empty if it can.
         facts: The row's other fields by name: method, protocol, sources, shots, draws, seed, clocks, ….
     """
-    attributes = dataset.attributes
-    copied = ("benchmark", "organ", "modality", "size_px", "membership_digest", "content_digest")
-    queries = measured.scores[measured.scores["draw"] == 0]
-    classes = zip(queries["anomalous"], queries["group"], strict=True)
-    made_of = compositions(("test", anomalous, group) for anomalous, group in classes)
-    facts |= {
-        **{name: attributes[name] for name in copied},
-        "allowed": tuple(json.loads(attributes["allowed"])),
-        "target": dataset.name,
-        "target_version": attributes["version"],
-        "n_normal": int((~queries["anomalous"]).sum()),
-        "n_anomalous": int(queries["anomalous"].sum()),
-        "n_groups": int(queries["group"].nunique()),
-        "effective_groups": {key.removeprefix("test "): of_class.effective_groups for key, of_class in made_of.items()},
-    }
-    metrics = BOX_METRICS if attributes["mask_kind"] == "box" else PIXEL_METRICS
+    facts = {**facts_of_target(dataset), **facts}
+    metrics = BOX_METRICS if dataset.attributes["mask_kind"] == "box" else PIXEL_METRICS
     computed = _computed(measured, facts, dict.fromkeys(metrics, no_pixels) if no_pixels else {})
-    unseen = check_target(
-        target=dataset.name,
-        method=facts["method"],
-        sources=list(facts["sources"]),
-        has_seen=has_seen,
-        partners=partners_of(dataset.name, json.loads(attributes["held_out_with"])),
-        unknown=unknown_training,
-    )
+    seen = seen_facts(dataset, has_seen, unknown_training)
+    unseen = check_target(target=dataset.name, method=facts["method"], sources=list(facts["sources"]), **seen)
     return Row(
         **facts,
         **{**computed, "checks": {**computed["checks"], **unseen, **check_episodes(dataset)}},
-        has_seen_target=unseen["unseen"].startswith("flagged"),
+        has_seen_target="unknown" if unknown_training else unseen["unseen"].startswith("flagged"),
         package_version=__version__,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
+
+
+def facts_of_target(dataset: Dataset) -> dict[str, Any]:
+    """What a row says of a target, by the row's names."""
+    copied = ("organ", "modality", "size_px", "membership_digest", "content_digest")
+    return {
+        **{name: dataset.attributes[name] for name in copied},
+        "benchmark": benchmark_of(dataset),
+        "allowed": tuple(json.loads(dataset.attributes["allowed"])),
+        "target": dataset.name,
+        "target_version": dataset.attributes["version"],
+    }
 
 
 def reassembled(row: Row, measured: Measurements) -> Row:
@@ -83,19 +76,29 @@ def reassembled(row: Row, measured: Measurements) -> Row:
     """
     fields = row.model_dump(by_alias=True)
     computed = _computed(measured, fields, row.absent)
+    if not row.effective_groups:
+        del computed["effective_groups"]  # a row from before they were stated
     return Row.model_validate({**fields, **computed, "checks": {**row.checks, **computed["checks"]}})
 
 
 def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a row that follow from what was measured."""
     scores, calibration = measured.scores, measured.calibration
+    queries = scores[scores["draw"] == 0]
+    classes = zip(queries["anomalous"], queries["group"], strict=True)
+    made_of = compositions(("test", anomalous, group) for anomalous, group in classes)
     target, seed = facts["target"], facts["seed"]
     estimates = estimates_of_run(scores, measured.pixels, calibration, target=target, seed=seed, absent=absent)
-    count = facts["n_normal"] + facts["n_anomalous"]
     groups = calibration.loc[calibration["set"] == target, "group"].tolist()
     checks = {
-        **check_scores(scores, queries=count, draws=facts["draws"], seed=seed),
+        **check_scores(scores, queries=len(queries), draws=facts["draws"], seed=seed),
         **(check_reruns(measured.reruns, scores) if facts["protocol"] == "strict" else NOT_STRICT),
         **check_supports(groups, set(scores["group"])),
     }
-    return {**estimates, "checks": checks}
+    counts = {
+        "n_normal": len(queries) - int(queries["anomalous"].sum()),
+        "n_anomalous": int(queries["anomalous"].sum()),
+        "n_groups": int(queries["group"].nunique()),
+        "effective_groups": {key.removeprefix("test "): of_class.effective_groups for key, of_class in made_of.items()},
+    }
+    return {**counts, **estimates, "checks": checks}

@@ -7,18 +7,20 @@
     supports                         no support shares a group with a query
     unseen                           the target, and what shares images with it, wasn't trained on; where it is behind
                                      the method's weights the row is flagged, not failed: shown, and never ranked
-    episodes                         the target's file holds the membership that its digest and the manifest state
+    episodes                         the target's file holds the membership that its digest states
 
 The outcome of a check is "passed", "not checked: why", "flagged: why", or the fault in one line.
 """
 
+import json
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from medfsad_bench.manifest import all_manifests, ids_digest
+from medfsad_bench.manifest import OWN, all_manifests
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.integrity import membership_digest
@@ -162,19 +164,35 @@ def check_target(
 
 
 def check_episodes(dataset: Dataset) -> dict[str, str]:
-    """Whether ids, labels, groups, splits and episodes are those that the file's digest and the manifest state."""
-    table, attributes = dataset.table, dataset.attributes
-    digest = membership_digest(table, [draw.tolist() for draw in dataset.episodes])
-    if digest != attributes["membership_digest"]:
+    """Whether ids, labels, groups, splits and episodes are those that the file's digest states.
+
+    Whether they are those of the set's manifest decides which benchmark the row is of: `store.proof.benchmark_of`.
+    """
+    digest = membership_digest(dataset.table, [draw.tolist() for draw in dataset.episodes])
+    if digest != dataset.attributes["membership_digest"]:
         return {"episodes": f"the membership of {dataset.path.name} isn't the one its digest states"}
-    manifest = all_manifests().get(dataset.name)
-    split = manifest.benchmarks.get(str(attributes["benchmark"])) if manifest else None
-    committed = manifest is not None and manifest.version == attributes["version"] and attributes["allowed"] == "[]"
-    if split and split.ids_sha256 and committed:
-        rows = table[["id", "group", "split"]].astype(str).itertuples(index=False, name=None)
-        if ids_digest(rows) != split.ids_sha256:
-            return {"episodes": f"the ids of {dataset.path.name} aren't those of its manifest ({split.ids})"}
     return {"episodes": PASSED}
+
+
+def seen_facts(target: Dataset, has_seen: Sequence[str], unknown: str) -> dict[str, Any]:
+    """What `check_target` has to know of a target beside the method's sources.
+
+    The name of a user's own folder says nothing of the public set that is called the same.
+
+    Args:
+        target: The target.
+        has_seen: Public sets behind the method's weights, as it declares.
+        unknown: Why it can't be known what it was trained on; empty if it can.
+    """
+    own = target.attributes["benchmark"] == OWN
+    seen = [name for name in has_seen if not own or name not in all_manifests()]
+    return {"has_seen": seen, "partners": list(partners(target)), "unknown": unknown}
+
+
+def partners(target: Dataset) -> tuple[str, ...]:
+    """Sets that share images or patients with a target; what a user's own folder is called says nothing of them."""
+    declared = json.loads(target.attributes["held_out_with"])
+    return tuple(sorted(declared)) if target.attributes["benchmark"] == OWN else partners_of(target.name, declared)
 
 
 def partners_of(target: str, declared: Sequence[str] = ()) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The result row: everything that is said of one method on one target at K shots. Closed, versioned, unrounded.
 
 Schema 2 names what schema 1 called `contaminated`, `lint` and `operating`; rows of schema 1 are read and upgraded.
+What becomes the name of a file or a folder (method, target, run id) is of a closed form: a row may come from anybody.
 """
 
 import json
@@ -11,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.thresholds import Threshold
-from medfsad_bench.info import HoldOut, Protocol
+from medfsad_bench.info import METHOD_NAME, HoldOut, Protocol
 from medfsad_bench.store.composition import FEWEST_EFFECTIVE_GROUPS
 
 ROW_SCHEMA = 2
+_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
 
 
 class Row(BaseModel):
@@ -23,19 +25,19 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     row_schema: Literal[2] = Field(default=2, alias="schema")
-    run_id: str
-    benchmark: str
+    run_id: str = Field(pattern=_FILE_NAME)
+    benchmark: str = Field(pattern=_FILE_NAME)
     allowed: tuple[str, ...] = ()  # faults of the target's file; such a row isn't the benchmark's
     protocol: Protocol
     hold_out: HoldOut
-    method: str
+    method: str = Field(pattern=f"^{METHOD_NAME}$")
     method_version: str
     preset: str
     config: dict[str, Any]
     weights_digest: str
     knowledge: str
-    has_seen_target: bool  # the target's images are behind the method's weights
-    target: str
+    has_seen_target: bool | Literal["unknown"]  # whether the target's images are behind the method's weights
+    target: str = Field(pattern=r"^[a-z0-9_]+$")
     target_version: str
     organ: str
     modality: str
@@ -75,7 +77,7 @@ class Row(BaseModel):
     @property
     def ranks(self) -> bool:
         """Whether the row is ranked: strict protocol, surely unseen target, run here, checks passed."""
-        doubts = self.has_seen_target or self.submitted or self.warnings or self.failed_checks
+        doubts = self.has_seen_target is not False or self.submitted or self.warnings or self.failed_checks
         return self.protocol == "strict" and not doubts
 
     @property

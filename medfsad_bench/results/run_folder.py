@@ -15,6 +15,7 @@
 A run is finished when its row is there. Files appear whole or not at all; a run is locked while it is made.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import PixelDraw
-from medfsad_bench.files import whole, write_json
+from medfsad_bench.files import whole, whole_folder, write_json
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.storage import (
     TORN,
@@ -226,10 +227,23 @@ class RunFolder:
         except (OSError, ValueError, KeyError) as error:
             raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error
 
-    def copy_scores(self, path: Path) -> None:
-        """Keep a copy of the scores elsewhere, byte for byte."""
-        with whole(path) as temporary:
-            shutil.copyfile(self.path / _SCORES, temporary)
+    def copy_measured(self, path: Path) -> None:
+        """Keep elsewhere, byte for byte, what the run is and what was measured: all but pixel record, maps and log."""
+        with whole_folder(path) as temporary:
+            for name in (_CONFIG, _SCORES, _CALIBRATION, _RERUNS, _RERUNS_BEFORE):
+                if (self.path / name).is_file():
+                    shutil.copyfile(self.path / name, temporary / name)
+
+    def scores_digest(self) -> str:
+        """SHA-256 of the file of scores.
+
+        Raises:
+            ResultsError: If it's missing.
+        """
+        try:
+            return hashlib.sha256((self.path / _SCORES).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ResultsError(f"{self.path}: its {_SCORES} can't be read ({error}). Run the cell again.") from error
 
     def support_weights(self, number: int) -> dict[int, np.ndarray]:
         """How much each support counted in a draw, by the query's row; empty where the method doesn't tell."""
@@ -286,9 +300,8 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def scores_by_run(folder: Path) -> dict[str, Path]:
-    """Files of scores by run id: those of runs, and of accepted rows (`scores/<run id>.parquet`)."""
-    runs = {path.parent.name: path for path in folder.glob(f"*/{_SCORES}")}
-    return runs | {path.stem: path for path in folder.glob("scores/*.parquet")}
+    """Files of scores by run id, of the runs in a folder."""
+    return {path.parent.name: path for path in folder.glob(f"*/{_SCORES}")}
 
 
 def _read_table(path: Path, needed: set[str]) -> pd.DataFrame:

@@ -12,8 +12,6 @@ shows that a submitted score depends on its image and the support alone, so such
 """
 
 import dataclasses
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +24,14 @@ from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import cell_text
 from medfsad_bench.info import HoldOut
 from medfsad_bench.registry import installed_names
-from medfsad_bench.results.assembly import assemble_row
+from medfsad_bench.results.assembly import assemble_row, facts_of_target
+from medfsad_bench.results.identity import RUN_ID, SEEN, STATES, submission_id_of
+from medfsad_bench.results.protocol_checks import seen_facts
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import DrawScores, normals_table, scores_table
 from medfsad_bench.store.prepared import find_by_digest
+from medfsad_bench.store.proof import prove
 
 NEEDED = ("membership_digest", "draw", "id", "score")
 
@@ -75,43 +76,47 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
     Raises:
         ResultsError: If the file lacks a column, a query or a draw or names an unknown image, or the method's name is
             taken.
-        StoreError: If no prepared file has its digest.
+        StoreError: If no prepared file has its digest, files of several sizes have it, or it isn't sound.
     """
     _check_name(about.method)
     given = read_submitted(path)
     digest = str(given["membership_digest"].iloc[0])
     dataset = find_by_digest(data, digest)
+    prove(dataset)
     episodes = Episodes(dataset, about.shots)
     draws = _draws(path, given, episodes)
     scores = _scores_table(path, given, episodes, draws)
     supports = [normals_table(dataset, draw, "support", episodes.support(draw)) for draw in range(draws)]
     reruns = pd.DataFrame({"rerun": [], "draw": [], "index": [], "score": []})
     measured = Measurements(scores, pd.concat(supports, ignore_index=True), reruns)
-    identity = hashlib.sha256(json.dumps([digest, dataclasses.asdict(about)], sort_keys=True).encode())
-    identity.update(scores["score"].to_numpy(np.float64).tobytes())
-    run_id = f"{about.method}-{dataset.name}-{about.shots}shot-{identity.hexdigest()[:12]}"
+    run_id = submission_id_of(dataclasses.asdict(about), dataset.name, digest, scores)
+    stated = {
+        **facts_of_target(dataset),
+        "run_id": run_id,
+        "protocol": "strict",
+        "hold_out": about.hold_out,
+        "method": about.method,
+        "method_version": about.version,
+        "preset": "submitted",
+        "config": {},
+        "weights_digest": "",
+        "knowledge": about.knowledge,
+        "sources": dict.fromkeys(about.trained_on, "as declared"),
+        "shots": about.shots,
+        "draws": draws,
+        "seed": about.seed,
+        "submitted": True,
+    }
     row = assemble_row(
         measured,
         dataset,
         no_pixels="image scores alone were submitted",
         has_seen=about.has_seen,
-        run_id=run_id,
-        protocol="strict",
-        hold_out=about.hold_out,
-        method=about.method,
-        method_version=about.version,
-        preset="submitted",
-        config={},
-        weights_digest="",
-        knowledge=about.knowledge,
-        sources=dict.fromkeys(about.trained_on, "as declared"),
-        shots=about.shots,
-        draws=draws,
-        seed=about.seed,
-        submitted=True,
+        **stated,
     )
     folder = RunFolder(runs / run_id)
-    folder.begin({"run_id": run_id, "submitted": path.name, **dataclasses.asdict(about)})
+    seen = seen_facts(dataset, about.has_seen, "")
+    folder.begin({RUN_ID: run_id, "submitted": path.name, **dataclasses.asdict(about), STATES: stated, SEEN: seen})
     folder.write(measured, [])
     folder.write_row(row)
     return row, folder.path

@@ -1,7 +1,6 @@
 """What is to be run: cells of method × target × K, each with a run id that stands for what determines its result."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,25 @@ from typing import Any
 
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.contamination import RULE
-from medfsad_bench.errors import WeightsError
+from medfsad_bench.errors import MethodError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, HoldOut, MethodInfo, Protocol
+from medfsad_bench.manifest import OWN
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
+from medfsad_bench.results.assembly import facts_of_target
+from medfsad_bench.results.identity import SEEN, STATES, digest_of, run_id_of
+from medfsad_bench.results.protocol_checks import seen_facts
+from medfsad_bench.runner.checkpoint import (
+    TrainingRecord,
+    checkpoint_digest,
+    read_record,
+    unknown_training,
+    why_unfit,
+)
+from medfsad_bench.runner.held_out import sources_for
 from medfsad_bench.runner.weights import weights_digest
 from medfsad_bench.store import Dataset
+from medfsad_bench.store.proof import benchmark_of, prove
 
 SCORING = "2"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
 
@@ -67,11 +79,28 @@ class Cell:
         """Why the cell doesn't exist; empty if it does."""
         if reason := self.episodes.why_absent(self.options.draws):
             return reason
-        if self.trains and not self.sources:
+        if self.checkpoint_fault:
+            return f"{self.options.checkpoint} {self.checkpoint_fault}"
+        if self.trains and not self.sources and self.options.checkpoint is None:
             return f"no other data set to train on beside {self.target.name}"
         if self.options.contaminated and self.options.protocol != "strict":
             return "contaminated supports are known to the strict protocol alone"
         return ""
+
+    @cached_property
+    def record(self) -> TrainingRecord | None:
+        """What the checkpoint that the user named was trained on; None where there is none, or it doesn't say."""
+        return None if self.options.checkpoint is None else read_record(self.options.checkpoint)
+
+    @property
+    def checkpoint_fault(self) -> str:
+        """Why the checkpoint that the user named may not be used; empty if it may."""
+        return why_unfit(self.record, self.training, self.target, self.options.hold_out) if self.record else ""
+
+    @property
+    def benchmark(self) -> str:
+        """Whose rows the cell makes: the target's benchmark, unless a source of the training is somebody's own data."""
+        return OWN if any(benchmark_of(source) == OWN for source in self.sources) else benchmark_of(self.target)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -88,9 +117,14 @@ class Cell:
         }
 
     @property
+    def training_shots(self) -> int:
+        """K in training: that of the target's episodes unless the config has one of its own."""
+        return getattr(self.config, "train_shots", None) or self.shots
+
+    @property
     def training_id(self) -> str:
         """Hash of `training`: checkpoints are reused by it."""
-        return _hash(self.training)
+        return digest_of(self.training)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,7 +133,7 @@ class Cell:
         return {
             "training": self.training if self.trains else {**self.training, "sources": {}},
             "config": dataclasses.asdict(self.config),
-            "benchmark": self.target.attributes["benchmark"],
+            "benchmark": self.benchmark,
             "target": self.target.name,
             "membership_digest": self.target.attributes["membership_digest"],
             "content_digest": self.target.attributes["content_digest"],
@@ -108,7 +142,7 @@ class Cell:
             "protocol": self.options.protocol,
             "shots": self.shots,
             "draws": self.options.draws,
-            "checkpoint": _file_digest(self.options.checkpoint),
+            "checkpoint": checkpoint_digest(self.options.checkpoint),
             "scoring": SCORING,
             **(contaminated if self.options.contaminated else {}),
         }
@@ -116,16 +150,16 @@ class Cell:
     @property
     def run_id(self) -> str:
         """Name of the run's folder: readable, and a hash of `identity`."""
-        name, shots = self.info.name.replace(":", "-"), f"{self.shots}shot"
-        if self.options.contaminated:
-            shots += f"-{self.options.contaminated}contaminated"
-        return f"{name}-{self.target.name}-{shots}-{_hash(self.identity)[:12]}"
+        return run_id_of(self.identity)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a row says of the cell, by the row's names."""
+        """What a row says of the cell, by the row's names: the sources are those that the weights saw."""
+        trained_on = {source.name: source.attributes["membership_digest"] for source in self.sources}
         return {
+            **facts_of_target(self.target),
             "run_id": self.run_id,
+            "benchmark": self.benchmark,
             "protocol": self.options.protocol,
             "hold_out": self.options.hold_out,
             "method": self.info.name,
@@ -134,12 +168,18 @@ class Cell:
             "config": json.loads(json.dumps(self.identity["config"])),
             "weights_digest": self.weights_digest,
             "knowledge": self.info.knowledge,
-            "sources": {source.name: source.attributes["membership_digest"] for source in self.sources},
+            "sources": self.record.membership_digests if self.record else trained_on,
             "shots": self.shots,
             "draws": self.options.draws,
             "seed": self.options.seed,
             "contaminated_supports": self.options.contaminated,
         }
+
+    @property
+    def statements(self) -> dict[str, Any]:
+        """What `config.json` says beside `identity`, so that a row can be held against it."""
+        unknown = "" if self.record or self.options.checkpoint is None else unknown_training(self.options.checkpoint)
+        return {STATES: self.facts, SEEN: seen_facts(self.target, self.info.has_seen, unknown)}
 
 
 def learns_from_sources(info: MethodInfo, config: Any) -> bool:
@@ -147,30 +187,30 @@ def learns_from_sources(info: MethodInfo, config: Any) -> bool:
     return info.trains and getattr(config, "trained_on", "sources") == "sources"
 
 
-def sources_for(target: Dataset, sets: Sequence[Dataset], hold_out: HoldOut) -> tuple[Dataset, ...]:
-    """The sets that a method may be trained on: none that shares images with the target, nor what `hold_out` adds."""
-
-    def held_out(other: Dataset) -> bool:
-        together = json.loads(other.attributes["held_out_with"]), json.loads(target.attributes["held_out_with"])
-        if other.name == target.name or target.name in together[0] or other.name in together[1]:
-            return True
-        return hold_out != "dataset" and other.attributes[hold_out] == target.attributes[hold_out]
-
-    return tuple(other for other in sets if not held_out(other))
-
-
 def cells(
     info: MethodInfo, targets: Sequence[Dataset], sets: Sequence[Dataset], shots: Sequence[int], options: RunOptions
 ) -> list[Cell]:
-    """Every cell asked for, those that can't exist included."""
+    """Every cell asked for, those that can't exist included.
+
+    Raises:
+        StoreError: If a file that takes part isn't what `prepare` wrote.
+        MethodError: If weights are given to a method that trains nothing.
+    """
     planned = []
     for target in targets:
         for k in shots:
             config = configure(info, preset=options.preset, settings=options.settings)
             if any(field.name == "shots" for field in dataclasses.fields(config)):
                 config = dataclasses.replace(config, shots=k)
-            others = sources_for(target, sets, options.hold_out)
-            sources = others if learns_from_sources(info, config) else ()
+            others, learns = sources_for(target, sets, options.hold_out), learns_from_sources(info, config)
+            if options.checkpoint is not None and not learns:
+                raise MethodError(
+                    f"--checkpoint {options.checkpoint} is given to {info.name!r}, which learns nothing from other "
+                    "sets here and would not use it. Leave it out, or name a method that trains."
+                )
+            for dataset in (target, *others):
+                prove(dataset)
+            sources = others if learns and options.checkpoint is None else ()
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
             planned.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
     return planned
@@ -184,15 +224,3 @@ def _weights_of(config: Any) -> str:
     if not name:
         return ""
     return weights_digest(Backbone(name, weights=getattr(config, "weights", None)))
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _file_digest(path: Path | None) -> str:
-    if path is None:
-        return ""
-    if not path.is_file():
-        raise WeightsError(f"{path} doesn't exist. Expected a checkpoint file; --checkpoint names it.")
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,6 +19,7 @@ from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Backbone
 from medfsad_bench.results.assembly import assemble_row
+from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
@@ -56,7 +57,7 @@ class Runner:
         return folder.row(), True
 
     def _make(self, cell: Cell, folder: RunFolder) -> Row:
-        folder.begin({"run_id": cell.run_id, **cell.identity}, environment(self.device))
+        folder.begin({RUN_ID: cell.run_id, **cell.identity, **cell.statements}, environment(self.device))
         folder.log("training", training_id=cell.training_id if cell.trains else "")
         with opened(cell, self.device, self.cache, self.progress) as run:
             score = score_published if cell.options.protocol == "published" else score_strict
@@ -65,14 +66,13 @@ class Runner:
             pixels = tuple(draw.pixel for draw in scored.draws if draw.pixel is not None)
             measured = Measurements(scores, calibration_table(run), rerun_table(run), pixels)
             folder.write(measured, scored.draws)
-        checkpoint, trained = cell.options.checkpoint, scored.trained
-        foreign = checkpoint is not None and checkpoint.suffix != ".safetensors"
+        trained = scored.trained
         row = assemble_row(
             measured,
             cell.target,
             no_pixels=scored.absent,
             has_seen=cell.info.has_seen,
-            unknown_training=f"nothing tells what {checkpoint.name} was trained on" if checkpoint and foreign else "",
+            unknown_training=trained.unknown,
             **cell.facts,
             trained_shots=trained.shots,
             n_unscored=len(cell.episodes.queries) - len(scored.rows),
@@ -84,7 +84,7 @@ class Runner:
             peak_memory_mb=_peak_memory_mb(self.device),
             device=str(self.device),
             threads=tuple(sorted({draw.threads for draw in scored.draws})),
-            warnings=(trained.warning,) if trained.warning else (),
+            warnings=(f"{trained.unknown}: it may have seen the target",) if trained.unknown else (),
         )
         folder.write_row(row)
         folder.log("done", **{name: estimate.value for name, estimate in row.metrics.items()})

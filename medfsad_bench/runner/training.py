@@ -1,7 +1,7 @@
 """Source training with checkpoints: written after every epoch, taken up again, shared by all cells that need the same.
 
-<runs>/checkpoints/<training id>/state-a.safetensors what the method's `state()` returned
-                                 training.json       what it was trained on, and whether it's finished
+<runs>/checkpoints/<training id>/state-a.safetensors what the method's `state()` returned, with its `TrainingRecord`
+                                 training.json       which state counts, and whether training is finished
 """
 
 import json
@@ -21,6 +21,7 @@ from medfsad_bench.files import whole, write_json
 from medfsad_bench.info import SOURCE_ANOMALIES
 from medfsad_bench.method import Method
 from medfsad_bench.results.storage import locked, writing
+from medfsad_bench.runner.checkpoint import TrainingRecord, facts_of, unknown_training
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.sources import DeviceSource, LabelledDeviceSource
@@ -34,13 +35,13 @@ class Trained:
         seconds: Time to train.
         reused: Whether a checkpoint was there.
         shots: K in training; None where it isn't known.
-        warning: What can't be known of it; a row with one doesn't rank.
+        unknown: Why it can't be known what it was trained on; empty if it can. Such a row doesn't rank.
     """
 
     seconds: float
     reused: bool
     shots: int | None
-    warning: str = ""
+    unknown: str = ""
 
 
 def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int], None] = lambda _: None) -> Trained:
@@ -57,18 +58,15 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
     cell, method, context = run.cell, run.method, run.context
     if not cell.trains:
         return Trained(0.0, reused=False, shots=None)
-    shots = getattr(cell.config, "train_shots", None) or cell.shots
     if cell.options.checkpoint is not None:
-        recorded = load_checkpoint(method, cell.options.checkpoint, target=cell.target.name)
-        warning = "" if recorded else "the checkpoint doesn't say what it was trained on: it may have seen the target"
-        return Trained(0.0, reused=True, shots=None, warning=warning)
+        return _from_checkpoint(method, cell, cell.options.checkpoint)
     folder = folder or cell.options.runs / "checkpoints" / cell.training_id
     with locked(folder):
         record = _kept(folder)
         if record.get("state"):
             method.load_state(_load(folder / record["state"]))
         if record.get("finished"):
-            return Trained(float(record["seconds"]), reused=True, shots=shots)
+            return Trained(float(record["seconds"]), reused=True, shots=cell.training_shots)
         started = time.monotonic() - float(record.get("seconds", 0.0))
 
         def epoch_end(epoch: int) -> None:
@@ -81,35 +79,21 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
         context.on_epoch = None
         seconds = time.monotonic() - started
         _save(folder, method, cell, seconds, finished=True)
-        return Trained(seconds, reused=False, shots=shots)
+        return Trained(seconds, reused=False, shots=cell.training_shots)
 
 
-def load_checkpoint(method: Method, path: Path, *, target: str) -> bool:
-    """Load a checkpoint that the user names: our own (safetensors beside a training.json), or a form of the method's.
-
-    Returns:
-        Whether it says what it was trained on.
-
-    Raises:
-        WeightsError: If it can't be read, was trained on the target, or doesn't fit.
-    """
+def _from_checkpoint(method: Method, cell: Cell, path: Path) -> Trained:
+    """Load weights that the user names: our own, or a form of the method's, which tells nothing of its training."""
+    if fault := cell.checkpoint_fault:
+        raise WeightsError(f"{path} {fault}.")
     foreign = getattr(method, "load_reference", None)
     if path.suffix != ".safetensors" and callable(foreign):
         foreign(path)
-        return False
-    record = _record(path.parent)
-    if not record:
-        raise WeightsError(
-            f"{path}: no training.json beside it, so nothing tells what it was trained on. Expected the folder "
-            "that `medfsad run` wrote under checkpoints/."
-        )
-    if target in record.get("training", {}).get("sources", {}):
-        raise WeightsError(
-            f"{path} was trained on {target!r}, which is the target now. Expected weights that never saw it; "
-            "leave --checkpoint out to train on the other sets."
-        )
-    method.load_state(_load(path))
-    return True
+    else:
+        method.load_state(_load(path))
+    if cell.record is None:
+        return Trained(0.0, reused=True, shots=None, unknown=unknown_training(path))
+    return Trained(0.0, reused=True, shots=cell.record.shots)
 
 
 def _kept(folder: Path) -> dict[str, Any]:
@@ -144,10 +128,24 @@ def _save(folder: Path, method: Method, cell: Cell, seconds: float, *, finished:
     with writing(folder):
         with whole(folder / name) as temporary:
             try:
-                save_file(state, temporary)
+                save_file(state, temporary, metadata=_training_record(cell, finished=finished).metadata())
             except SafetensorError as error:
                 raise OSError(str(error)) from error
         record = {"state": name, "finished": finished, "seconds": seconds, "training": cell.training}
         write_json(folder / "training.json", record)
     if previous and previous != name:
         (folder / previous).unlink(missing_ok=True)
+
+
+def _training_record(cell: Cell, *, finished: bool) -> TrainingRecord:
+    training = cell.training
+    return TrainingRecord(
+        method=cell.info.name,
+        method_version=cell.info.version,
+        config=json.loads(json.dumps(training["config"], default=str)),
+        weights=cell.weights_digest,
+        seed=cell.options.seed,
+        shots=cell.training_shots,
+        finished=finished,
+        sources=tuple(facts_of(source) for source in cell.sources),
+    )

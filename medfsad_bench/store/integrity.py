@@ -52,6 +52,12 @@ def seal_faults(path: Path) -> list[str]:
     return [] if head == expected else ["the seal is broken: a byte of the file was changed"]
 
 
+def has_seal(path: Path) -> bool:
+    """Whether the file begins with a seal, whole or broken; files from before there was one don't."""
+    with path.open("rb") as file:
+        return file.read(len(_SEAL)) == _SEAL
+
+
 def seal_line(digest: str) -> bytes:
     """The file's first bytes: what its other bytes' SHA-256 is."""
     return (_SEAL + digest.encode()).ljust(SEAL_BYTES, b"\n")

@@ -47,21 +47,41 @@ def own_sets(data: Path) -> list[Dataset]:
     return _sets_in(data / OWN)
 
 
-def find_by_digest(data: Path, digest: str) -> Dataset:
+def sets_below(data: Path) -> list[Dataset]:
+    """Every prepared set in a folder or one level below it, of whatever benchmark."""
+    folders = [data, *sorted(data.glob("*/"))] if data.is_dir() else []
+    return [Dataset(path) for folder in folders for path in prepared_files(folder)]
+
+
+def find_by_digest(data: Path, digest: str, *, size_px: int | None = None) -> Dataset:
     """The prepared file of a membership.
 
+    Args:
+        data: Where to look, and one level below.
+        digest: Of the membership.
+        size_px: Edge of its images; may be None if all files of that membership are of one size.
+
     Raises:
-        StoreError: If there is none in `data` or one level below it.
+        StoreError: If there is none, or files of several sizes.
     """
-    folders = [data, *sorted(data.glob("*/"))] if data.is_dir() else []
-    sets = [Dataset(path) for folder in folders for path in prepared_files(folder)]
-    for dataset in sets:
-        if dataset.attributes["membership_digest"] == digest:
-            return dataset
-    there = ", ".join(f"{d.name} ({str(d.attributes['membership_digest'])[:12]}…)" for d in sets) or "none"
+    sets = sets_below(data)
+    of_digest = [dataset for dataset in sets if dataset.attributes["membership_digest"] == digest]
+    fitting = [dataset for dataset in of_digest if size_px in (None, dataset.attributes["size_px"])]
+    sizes = sorted({int(dataset.attributes["size_px"]) for dataset in fitting})
+    if len(sizes) > 1:
+        raise StoreError(
+            f"{data} holds files of {fitting[0].name} of {', '.join(map(str, sizes))} px, all with the membership "
+            f"digest {digest[:12]}… that is asked for. Expected one size; name the folder of the right one with --data."
+        )
+    if fitting:
+        return fitting[0]
+    there = ", ".join(
+        f"{d.name} ({str(d.attributes['membership_digest'])[:12]}…, {d.attributes['size_px']} px)" for d in sets
+    )
+    wanted = "" if size_px is None else f" and {size_px} px"
     raise StoreError(
-        f"No prepared file in {data} has the membership digest {digest[:12]}… that the scores are bound to; there are "
-        f"{there}. Prepare that version of the set, or score this one."
+        f"No prepared file in {data} has the membership digest {digest[:12]}…{wanted}; there are {there or 'none'}. "
+        "Prepare that version of the set, or name another folder with --data."
     )
 
 
