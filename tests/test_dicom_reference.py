@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -108,7 +109,7 @@ def test_pydicoms_own_files_look_as_dcmtk_shows_them(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("dcmj2pnm") is None, reason="needs DCMTK's dcmj2pnm (apt-get install dcmtk)")
 def test_odd_headers_look_as_dcmtk_shows_them(tmp_path: Path) -> None:
-    window = {"WindowCenter": "500", "WindowWidth": "1000"}
+    window: dict[str, Any] = {"WindowCenter": "500", "WindowWidth": "1000"}
     paths = [
         write(tmp_path / "high.dcm", VALUES << 4, HighBit=15),
         write(tmp_path / "high_windowed.dcm", (VALUES << 2) | 3, HighBit=13, **window),

@@ -105,6 +105,13 @@ def test_pages_of_another_size_are_noted(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.tif").warnings == ("pages of another size or type left out (1)",)
 
 
+def test_pages_without_directories_are_noted(tmp_path: Path) -> None:
+    stack = np.zeros((3, 40, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", truncate=True)
+    notes = read_picture(tmp_path / "a.tif").warnings
+    assert notes[0] == "pages of a stack without directories of their own left out (2)"
+
+
 def test_channels_that_are_no_colours_are_refused(tmp_path: Path) -> None:
     channels = np.zeros((40, 30, 5), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", channels, photometric="minisblack", planarconfig="contig")

@@ -65,7 +65,9 @@ def look_at(path: Path) -> TiffLook:
             and (orientation < _SWAPPED or page.compression != tifffile.COMPRESSION.NONE)
         )
         others = sum(len(other.pages) for other in tif.series[1:] if not _is_preview(other))
-        notes = (f"pages of another size or type left out ({others})",) if others else ()
+        notes: tuple[str, ...] = (f"pages of another size or type left out ({others})",) if others else ()
+        if (hidden := series.size // page.size - len(series.pages)) > 0:  # a writer that saved directories
+            notes += (f"pages of a stack without directories of their own left out ({hidden})",)
         lossy = page.compression in _LOSSY
         pages = tuple(int(frame.index) for frame in series.pages if frame is not None)
         return TiffLook(len(series.pages), pages, plain, lossy, orientation, notes)
