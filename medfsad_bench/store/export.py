@@ -4,11 +4,13 @@ An image's id comes from a file's name. So in a CSV file a text that a spreadshe
 apostrophe (`medfsad_bench.files.shown_cell`), and as a file's name an id leads nowhere and stands for one image.
 """
 
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -119,5 +121,11 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     if path.is_dir():
         raise StoreError(f"--out {path} is a folder. Expected the name of a CSV file to write.")
     with whole(path) as temporary:
-        shown = table.apply(lambda column: column.map(shown_cell) if column.dtype.kind in "OTU" else column)
-        shown.to_csv(temporary, index=False, lineterminator="\n")
+        shown = table.copy()
+        for name, column in table.items():
+            if column.dtype.kind in "OTU":
+                shown[name] = column.map(shown_cell)
+        # A carriage return ends a line for many readers, and the csv module doesn't put it in quotes by itself.
+        has_return = any("\r" in cell for row in shown.itertuples(index=False) for cell in row if isinstance(cell, str))
+        style: Literal[0, 1] = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
+        shown.to_csv(temporary, index=False, lineterminator="\n", quoting=style)
