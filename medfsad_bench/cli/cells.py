@@ -187,4 +187,7 @@ def _captions(rows: "Sequence[Row]") -> list[str]:
             row.protocol != "strict" for row in rows
         ),
     }
-    return [caption for caption, applies in captions.items() if applies]
+    warnings = dict.fromkeys(
+        f"{row.method} on {row.target} never ranks: {text}" for row in rows for text in row.warnings
+    )
+    return [*(caption for caption, applies in captions.items() if applies), *warnings]

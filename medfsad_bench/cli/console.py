@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class SafeConsole(Console):
-    """A console on which no text that others wrote can move the cursor, change colours or turn a line around."""
+    """A console on which no text that others wrote can move the cursor, change colours, or become a picture."""
 
     def render_str(self, text: str, *args: Any, **style: Any) -> Text:
         """Every text that is printed comes through here, cells of tables, too."""
-        return super().render_str(visible(text), *args, **style)
+        return super().render_str(visible(text), *args, **{**style, "emoji": False})
 
 
-out = SafeConsole(highlight=False, emoji=False)
-err = SafeConsole(stderr=True, highlight=False, emoji=False)
+out = SafeConsole(highlight=False)
+err = SafeConsole(stderr=True, highlight=False)
 
 
 def fail(message: str) -> NoReturn:
