@@ -4,7 +4,8 @@
     adapt(support)         K normal images of the target; returns a scorer
     scorer(images)         test images; returns scores
 
-Images are tensors on the run's device. A method never sees a label, a file name or another test image's score.
+Images are tensors on the run's device. A method never sees a label, the name or path of a file, or another test image's
+score.
 """
 
 from abc import ABC, abstractmethod
