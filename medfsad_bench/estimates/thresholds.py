@@ -123,12 +123,12 @@ def _rates(
     flagged = matrix.scores > thresholds[:, None]
     resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
     rates = []
-    for hits, kind in ((flagged, matrix.anomalous), (~flagged, ~matrix.anomalous)):
+    of_anomalous = flagged, matrix.anomalous, resampled.of_anomalous
+    for hits, kind, precision in (of_anomalous, (~flagged, ~matrix.anomalous, resampled.of_normal)):
         weight = resampled.weights[kind].astype(np.float64)
         replicated = (hits[:, kind].astype(np.float64) @ weight / weight.sum(axis=0)).T
         measured = hits[:, kind].mean(axis=1)
-        table = Replicates(measured, replicated, resampled.scarcer, resampled.freedom, seed)
-        interval = interval_of(table, smooth=False)
+        interval = interval_of(Replicates.of(measured, replicated, precision, seed=seed), smooth=False)
         rates.append(mean_estimate(measured, (interval.low, interval.high)))
     sensitivity, specificity = rates
     estimates = {f"{name}_sensitivity": sensitivity, f"{name}_specificity": specificity}
