@@ -70,8 +70,15 @@ class GroupSizes:
 def freedom_of(classes: Sequence[GroupSizes]) -> float:
     """Degrees of freedom of a variance to which each class adds its corrected sum of squares; 1 at least.
 
-    >>> round(freedom_of([GroupSizes.of(np.ones(15)), GroupSizes.of(np.ones(15))]), 6)
+    One fewer than the groups at most: what a group adds to two classes may be one effect.
+
+    Args:
+        classes: Of the same groups in the same order.
+
+    >>> only_first, only_second = np.repeat([1, 0], 15), np.repeat([0, 1], 15)
+    >>> round(freedom_of([GroupSizes.of(only_first), GroupSizes.of(only_second)]), 6)
     28.0
     """
     variance = sum(sizes.variance for sizes in classes)
-    return max(variance**2 / sum(sizes.unsteadiness for sizes in classes), 1.0)
+    groups = int(np.any([sizes.shares > 0 for sizes in classes], axis=0).sum())
+    return max(min(variance**2 / sum(sizes.unsteadiness for sizes in classes), groups - 1), 1.0)
