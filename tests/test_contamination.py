@@ -25,6 +25,7 @@ from medfsad_bench.method import Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.paired import paired_difference
+from medfsad_bench.metrics.resample import group_keys
 from medfsad_bench.results.protocol_checks import PASSED
 from medfsad_bench.results.rescore import rescored
 from medfsad_bench.results.run_folder import RunFolder
@@ -134,7 +135,10 @@ def test_a_copy_of_the_anomaly_among_the_supports_costs_a_nearest_neighbour_what
     assert (point.clean.value, point.queries) == (1.0, 14)
     assert point.difference.value == pytest.approx(-np.mean(lost), abs=1e-12)
     assert point.spoilt.value == pytest.approx(1 - np.mean(lost), abs=1e-12)
-    assert point.difference.low <= point.difference.value <= point.difference.high
+    low, high = point.difference.low, point.difference.high
+    assert low is not None
+    assert high is not None
+    assert low <= point.difference.value <= high
 
 
 def test_a_row_of_clean_supports_is_what_it_was(own_data: Path, pair: list[Path], tmp_path: Path) -> None:
@@ -295,9 +299,8 @@ def test_the_influence_interval_is_that_of_the_two_detectors_and_order_is_from_h
         with opened(cell, CPU, FeatureCache(CPU), lambda *_: None) as run:
             draw = score_draw(run, 1, without=without)
         table = scores_table(cell.target, cell.episodes.queries, [draw])
-        numbers = np.unique(table["group"], return_inverse=True)[1].astype(np.int64)
         row = table["score"].to_numpy(float)[None]
-        tables.append(replicate(row, table["anomalous"].to_numpy(bool), numbers))
+        tables.append(replicate(row, table["anomalous"].to_numpy(bool), group_keys(table["group"])))
     assert found[0].difference == paired_difference(*tables)
 
 

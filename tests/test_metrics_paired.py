@@ -12,7 +12,15 @@ from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.delong import Measurement, delong, placements
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import replicate, variance_of
-from medfsad_bench.metrics.paired import difference_of, holm, letters, mean_over_targets, paired_difference, separation
+from medfsad_bench.metrics.paired import (
+    Difference,
+    difference_of,
+    holm,
+    letters,
+    mean_over_targets,
+    paired_difference,
+    separation,
+)
 
 
 def two_methods(seed: int, *, each: int = 60, draws: int = 4, gap: float = 0.3, draw_sd: float = 0.1) -> Any:
@@ -24,6 +32,14 @@ def two_methods(seed: int, *, each: int = 60, draws: int = 4, gap: float = 0.3, 
     first[:, anomalous] += 0.8 + gap + draw_sd * rng.normal(size=(draws, 1))
     second[:, anomalous] += 0.8
     return first, second, anomalous
+
+
+def ends_of(difference: Difference) -> tuple[float, float, float]:
+    """Low, high and p of a difference that has them."""
+    assert difference.low is not None
+    assert difference.high is not None
+    assert difference.p is not None
+    return difference.low, difference.high, difference.p
 
 
 @given(st.integers(0, 10**6), st.integers(3, 12), st.integers(3, 12))
@@ -69,11 +85,13 @@ def test_a_class_of_one_group_has_no_variance() -> None:
 def test_pairing_finds_what_two_intervals_can_not() -> None:
     first, second, anomalous = two_methods(3, each=150, draws=10, gap=0.25, draw_sd=0.0)
     tables = [replicate(scores, anomalous, np.arange(300)) for scores in (first, second)]
-    found = paired_difference(tables[0], tables[1], with_effect=True, pairs=150 * 150)
+    found = paired_difference(tables[0], tables[1], pairs=150 * 150)
     alone = np.hypot(*(np.sqrt(variance_of(table)[0]) for table in tables))
+    low, _, p = ends_of(found)
+    assert found.error is not None
     assert found.error < 0.5 * alone
-    assert found.low > 0
-    assert found.p < 0.01
+    assert low > 0
+    assert p < 0.01
     assert found.effect is not None
     assert found.effect > 0
 
@@ -81,7 +99,7 @@ def test_pairing_finds_what_two_intervals_can_not() -> None:
 def test_a_method_does_not_differ_from_itself() -> None:
     first, _, anomalous = two_methods(4)
     table = replicate(first, anomalous, np.arange(120), replicates=200)
-    found = paired_difference(table, table, with_effect=True)
+    found = paired_difference(table, table)
     assert (found.value, found.low, found.high, found.p, found.effect) == (0, 0, 0, 1, 0)
 
 
@@ -89,7 +107,8 @@ def test_a_difference_turned_round_is_its_negative() -> None:
     first, second, anomalous = two_methods(5)
     tables = [replicate(scores, anomalous, np.arange(120), replicates=400) for scores in (first, second)]
     there, back = paired_difference(tables[0], tables[1]), paired_difference(tables[1], tables[0])
-    assert (there.value, there.low, there.high, there.p) == pytest.approx((-back.value, -back.high, -back.low, back.p))
+    (low, high, p), (back_low, back_high, back_p) = ends_of(there), ends_of(back)
+    assert (there.value, low, high, p) == pytest.approx((-back.value, -back_high, -back_low, back_p))
 
 
 def test_replicates_of_other_draws_are_refused() -> None:
@@ -108,7 +127,7 @@ def test_p_values_of_equal_methods_are_uniform() -> None:
         tables = [replicate(scores, anomalous, np.arange(100), replicates=300) for scores in (first, second)]
         placed = placements(first, anomalous) - placements(second, anomalous)
         by_delong = difference_of(delong(placed, anomalous, np.arange(100)))
-        below += [paired_difference(tables[0], tables[1]).p < 0.05, by_delong.p < 0.05]
+        below += [ends_of(each)[2] < 0.05 for each in (paired_difference(tables[0], tables[1]), by_delong)]
     assert ((below / 400 > 0.025) & (below / 400 < 0.085)).all(), below / 400
 
 
@@ -126,8 +145,11 @@ def test_a_mean_counts_every_target_the_same() -> None:
     assert found.these_targets.error == pytest.approx(np.sqrt(0.02**2 + 0.04**2) / 2)
     assert found.other_targets is not None
     assert found.other_targets.error == pytest.approx(0.02)
-    assert found.other_targets.high - found.other_targets.low == pytest.approx(2 * 12.706 * 0.02, rel=1e-3)
-    assert found.other_targets.p > 0.05 > 0.001 > found.these_targets.p
+    low, high, p = ends_of(found.other_targets)  # the roots of (0.2 - d)² (1 - 0.2²) = (12.706 × 0.02)² (1 - d²)
+    assert [(0.2 - d) ** 2 * 0.96 / (1 - d**2) for d in (low, high)] == pytest.approx(
+        [(12.706 * 0.02) ** 2] * 2, rel=1e-3
+    )
+    assert p > 0.05 > 0.001 > ends_of(found.these_targets)[2]
 
 
 def test_one_target_says_nothing_of_others() -> None:

@@ -149,6 +149,8 @@ def test_two_runs_are_compared_on_their_draws(run: tuple[Row, Path], own_data: P
     difference = only.differences["image_auroc"]
     expected = other.metrics["image_auroc"].value - run[0].metrics["image_auroc"].value
     assert difference.value == pytest.approx(expected, abs=1e-12)
+    assert difference.low is not None
+    assert difference.high is not None
     assert difference.low < difference.value < difference.high
     assert only.delong.value == pytest.approx(expected, abs=1e-12)
     assert only.delong.error == pytest.approx(difference.error, rel=0.15)

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from medfsad_bench.board.pairing import paired_with
-from medfsad_bench.errors import ResultsError
+from medfsad_bench.board.significance import family_of
+from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.estimates.pixel import replicates_of_draws
@@ -23,6 +24,7 @@ from medfsad_bench.metrics.paired import (
     difference_of,
     mean_over_targets,
     paired_difference,
+    without_interval,
 )
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder, finished_runs
@@ -82,10 +84,16 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> Comparison:
     for target in sorted(firsts):
         (folder, row), (other_folder, other_row) = firsts[target], seconds[target]
         _check(row, other_row)
-        targets.append(_compare(folder, other_folder, row))
+        targets.append(_compare(folder, other_folder, row, other_row))
     row, other_row = next(iter(firsts.values()))[1], next(iter(seconds.values()))[1]
     shared = [name for name in targets[0].differences if all(name in target.differences for target in targets)]
-    means = {name: mean_over_targets([target.differences[name] for target in targets]) for name in shared}
+    families = [family_of(firsts[target.target][1]) for target in targets]
+    means = {
+        name: mean_over_targets(
+            [target.differences[name] for target in targets], families=families, metric=METRICS[name]
+        )
+        for name in shared
+    }
     return Comparison(_name(row), _name(other_row), row.shots, tuple(targets), means)
 
 
@@ -116,65 +124,70 @@ def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None,
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """All of a comparison as JSON."""
-
-    def plain(difference: Difference | None) -> Any:
-        return None if difference is None else {name: getattr(difference, name) for name in _FIELDS}
-
     return {
         "first": comparison.first,
         "second": comparison.second,
         "shots": comparison.shots,
         "targets": {
             target.target: {
-                "differences": {name: plain(difference) for name, difference in target.differences.items()},
-                "delong": plain(target.delong),
+                "differences": {name: each.figures() for name, each in target.differences.items()},
+                "delong": target.delong.figures(),
             }
             for target in comparison.targets
         },
         "pooled": {
-            name: {"these_targets": plain(mean.these_targets), "other_targets": plain(mean.other_targets)}
+            name: {
+                "these_targets": mean.these_targets.figures(),
+                "other_targets": mean.other_targets and mean.other_targets.figures(),
+            }
             for name, mean in comparison.means.items()
         },
     }
 
 
-_FIELDS = ("value", "low", "high", "p", "effect")
-
-
-def _compare(folder: Path, other: Path, row: Row) -> TargetComparison:
+def _compare(folder: Path, other: Path, row: Row, other_row: Row) -> TargetComparison:
     first, second = (score_matrix(RunFolder(path).scores()) for path in (folder, other))
-    stored_groups = {folder: first.groups, other: second.groups}  # pixel records stay in the order of their run
     try:
-        second = paired_with(first, second)
+        paired = paired_with(first, second)
     except ResultsError as error:
         raise ResultsError(f"{folder} and {other} can't be paired: {error}. Run both cells again.") from error
+    try:
+        # pixel records stay in the order of their run
+        tables = _replicates(first, first.groups, folder), _replicates(paired, second.groups, other)
+        differences, by_delong = _paired(first, paired, tables)
+    except MetricError as error:  # too few groups
+        why = f"{row.target}: {error}"
+        values = ((name, row.metrics[name].value - of.value) for name, of in other_row.metrics.items())
+        differences = {name: without_interval(value, reason=why) for name, value in values if name in row.metrics}
+        by_delong = differences[IMAGE_AUROC.name]
+    return TargetComparison(row.target, differences, by_delong)
+
+
+def _paired(
+    first: ScoreMatrix, second: ScoreMatrix, tables: tuple[Mapping[str, Replicates], Mapping[str, Replicates]]
+) -> tuple[dict[str, Difference], Difference]:
+    """Differences by metric, and that of image AUROC in closed form."""
     pairs = int(first.anomalous.sum()) * int((~first.anomalous).sum())
-    tables = [
-        _replicates(matrix, stored_groups[path], path, row) for matrix, path in ((first, folder), (second, other))
-    ]
     differences = {
         name: paired_difference(
             tables[0][name],
             tables[1][name],
-            with_effect=METRICS[name].has_effect_size,
+            metric=METRICS[name],
             pairs=pairs if name == IMAGE_AUROC.name else None,
         )
         for name in tables[0]
         if name in tables[1]
     }
     placed = placements(first.scores, first.anomalous) - placements(second.scores, second.anomalous)
-    by_delong = difference_of(
-        delong(placed, first.anomalous, first.groups), effect=differences[IMAGE_AUROC.name].effect
-    )
-    return TargetComparison(row.target, differences, by_delong)
+    measured = delong(placed, first.anomalous, first.groups)
+    return differences, difference_of(measured, effect=differences[IMAGE_AUROC.name].effect)
 
 
-def _replicates(
-    matrix: ScoreMatrix, stored_groups: Int64[np.ndarray, " n"], folder: Path, row: Row
-) -> dict[str, Replicates]:
-    tables = replicate_all(matrix.scores, matrix.anomalous, matrix.groups, replicates=REPLICATES, seed=row.seed)
+def _replicates(matrix: ScoreMatrix, stored_groups: Int64[np.ndarray, " n"], folder: Path) -> dict[str, Replicates]:
+    """With one seed for all targets, as those of a family have to see equal weights."""
+    tables = replicate_all(matrix.scores, matrix.anomalous, matrix.groups, replicates=REPLICATES)
     pixels = RunFolder(folder).pixels()
-    return tables | (replicates_of_draws(pixels, stored_groups, seed=row.seed) if pixels else {})
+    return tables | (replicates_of_draws(pixels, stored_groups) if pixels else {})
 
 
 def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:

@@ -6,12 +6,13 @@ taken at the contaminated one's queries, so its value here isn't the one on its 
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medfsad_bench.board.significance import family_of
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
@@ -41,6 +42,7 @@ class Point:
         clean: AUROC of clean supports on these queries.
         spoilt: AUROC of contaminated supports.
         difference: Contaminated minus clean: below 0 where the anomaly does harm.
+        family: Of the target, see `board.significance.family_of`.
     """
 
     method: str
@@ -51,6 +53,7 @@ class Point:
     clean: Estimate
     spoilt: Estimate
     difference: Difference
+    family: str = ""
 
     @property
     def case(self) -> str:
@@ -76,7 +79,7 @@ def measure(clean: Path, contaminated: Path) -> Point:
     if list(matrix.queries["id"]) != list(other.queries["id"]) or (matrix.anomalous != other.anomalous).any():
         raise ResultsError(f"{clean} doesn't hold scores of all queries of {contaminated}. Run both cells again.")
     before, after = (
-        replicate(part.scores, part.anomalous, part.groups, replicates=REPLICATES, seed=row.seed)
+        replicate(part.scores, part.anomalous, part.groups, replicates=REPLICATES)  # one seed, as families need it
         for part in (matrix, other)
     )
     return Point(
@@ -88,6 +91,7 @@ def measure(clean: Path, contaminated: Path) -> Point:
         metric_estimate(IMAGE_AUROC, before),
         metric_estimate(IMAGE_AUROC, after),
         paired_difference(after, before),
+        family_of(row),
     )
 
 
@@ -109,7 +113,9 @@ def means(points: Sequence[Point]) -> list[Point]:
             sum(point.queries for point in part),
             Estimate(value=_mean([point.clean.value for point in part])),
             Estimate(value=_mean([point.spoilt.value for point in part])),
-            mean_over_targets([point.difference for point in part]).these_targets,
+            mean_over_targets(
+                [point.difference for point in part], families=[point.family for point in part]
+            ).these_targets,
         )
         for (method, shots, contaminated), part in parts.items()
         if len(targets) > 1 and {point.target for point in part} == targets
@@ -119,7 +125,10 @@ def means(points: Sequence[Point]) -> list[Point]:
 def as_json(points: Sequence[Point]) -> list[dict[str, Any]]:
     """All points as JSON."""
     return [
-        asdict(point) | {"clean": point.clean.model_dump(), "spoilt": point.spoilt.model_dump()} for point in points
+        {name: getattr(point, name) for name in ("method", "target", "shots", "contaminated", "queries")}
+        | {"clean": point.clean.model_dump(), "spoilt": point.spoilt.model_dump()}
+        | {"difference": point.difference.figures()}
+        for point in points
     ]
 
 

@@ -2,8 +2,8 @@
 
 Two methods' AUROCs are compared on the same draws and images where both runs' scores are at hand (DeLong over groups,
 fast enough for a board). Otherwise, and for every other metric, their intervals are compared as if they were
-independent, which tells fewer apart. Differences are averaged over the targets, for these targets; p values are
-adjusted by Holm's steps.
+independent, which tells fewer apart. Differences are averaged over the targets, for these targets; targets that share
+patients aren't independent, and their covariance counts. P values are adjusted by Holm's steps.
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ import numpy as np
 from medfsad_bench.board.pairing import paired_with
 from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
+from medfsad_bench.manifest import OWN
 from medfsad_bench.metrics.delong import Measurement, delong, placements
 from medfsad_bench.metrics.metric import IMAGE_AUROC, RANKING, Metric
 from medfsad_bench.metrics.paired import difference_of, holm, letters, mean_over_targets
+from medfsad_bench.results.protocol_checks import partners_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import read_scores
 
@@ -44,9 +46,19 @@ def letters_of(lines: Sequence[Mapping[str, Row]], evidence: Evidence, metric: M
     return [by_name[name] for name in names]
 
 
+def family_of(row: Row) -> str:
+    """The first by name of the row's target and the sets that share images or patients with it, by the manifests."""
+    partners = () if row.benchmark == OWN else partners_of(row.target)
+    return f"{row.benchmark}: {min(row.target, *partners)}" if partners else f"{row.benchmark}: {row.target}"
+
+
 def _p_value(first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evidence, metric: Metric) -> float:
-    differences = [difference_of(_difference(first[target], second[target], evidence, metric)) for target in first]
-    return mean_over_targets(differences).these_targets.p
+    differences = [
+        difference_of(_difference(first[target], second[target], evidence, metric), metric=metric) for target in first
+    ]
+    families = [family_of(row) for row in first.values()]
+    mean = mean_over_targets(differences, families=families, metric=metric).these_targets
+    return 1.0 if mean.p is None else mean.p
 
 
 def _difference(first: Row, second: Row, evidence: Evidence, metric: Metric) -> Measurement:
@@ -63,7 +75,8 @@ def _difference(first: Row, second: Row, evidence: Evidence, metric: Metric) -> 
 def _independent_difference(first: Row, second: Row, metric: Metric) -> Measurement:
     estimates = [row.metrics[metric.name] for row in (first, second)]
     errors = [(e.high - e.low) / _NORMAL_95 if e.low is not None and e.high is not None else 1.0 for e in estimates]
-    freedom = float(min(first.n_groups, second.n_groups) - 1) or 1.0
+    effective = min((*first.effective_groups.values(), *second.effective_groups.values()), default=0.0)
+    freedom = max((effective or min(first.n_groups, second.n_groups)) - 1, 1.0)
     return Measurement(estimates[0].value - estimates[1].value, float(np.hypot(errors[0], errors[1])), freedom)
 
 

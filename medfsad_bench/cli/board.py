@@ -124,7 +124,7 @@ def _comparison_tables(comparison: "Comparison") -> list[Table]:
         (only,) = comparison.targets
         table = _differences_table(f"{title}, {only.target}", "metric", only.differences.items())
         table.add_row("image_auroc by DeLong", *_difference_cells(only.delong), style="dim")
-        table.caption = caption
+        table.caption = caption + _without_interval(only.differences.values())
         return [table]
     aurocs = ((target.target, target.differences["image_auroc"]) for target in comparison.targets)
     means = (
@@ -136,8 +136,14 @@ def _comparison_tables(comparison: "Comparison") -> list[Table]:
     mean_table = _differences_table(f"{title}: mean over {len(comparison.targets)} targets", "metric, for", means)
     mean_table.caption = (
         f"{caption} `these`: other images and draws of these targets; `others`: other targets like them."
+        + _without_interval(mean.these_targets for mean in comparison.means.values())
     )
     return [_differences_table(f"{title}: image AUROC", "target", aurocs), mean_table]
+
+
+def _without_interval(differences: "Iterable[Difference]") -> str:
+    reasons = dict.fromkeys(difference.reason for difference in differences if difference.reason)
+    return "".join(f" No interval: {reason}" for reason in reasons)
 
 
 def _differences_table(title: str, first_column: str, differences: "Iterable[tuple[str, Difference]]") -> Table:
@@ -146,6 +152,6 @@ def _differences_table(title: str, first_column: str, differences: "Iterable[tup
 
 
 def _difference_cells(difference: "Difference") -> list[str]:
-    p = "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
+    p = "–" if difference.p is None else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
     effect = "" if difference.effect is None else f"{difference.effect:+.2f}"
     return [difference_text(difference), p, effect]

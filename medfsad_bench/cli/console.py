@@ -49,8 +49,9 @@ def interval_text(estimate: "Estimate") -> str:
 
 
 def difference_text(difference: "Difference") -> str:
-    """A difference with its sign and its interval, as `-0.041 [-0.111, +0.030]`."""
-    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    """A difference with its sign and its interval where it has one, as `-0.041 [-0.111, +0.030]`."""
+    ends = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return f"{difference.value:+.3f}{ends}"
 
 
 def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str]], **style: Any) -> Table:

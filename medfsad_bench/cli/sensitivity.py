@@ -135,7 +135,7 @@ def influence(
         influences = leave_one_out(cell, draws, runner.device, runner.cache, progress=bars.following(title_of(cell)))
     write_influences(cell, influences, out_png)
     if json_:
-        print_json([asdict(support) for support in influences])
+        print_json([asdict(support) | {"difference": support.difference.figures()} for support in influences])
         return
     out.print(_influences_table(influences, title_of(cell)))
     out.print(f"wrote {out_png}")

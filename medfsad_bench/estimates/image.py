@@ -12,6 +12,7 @@ from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
 from medfsad_bench.estimates.lesion import size_names
 from medfsad_bench.metrics.interval import replicate_all
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
+from medfsad_bench.metrics.resample import group_keys
 
 POOLINGS = {"score_mean": "pooled_mean", "score_top1": "pooled_top1"}  # secondary, from the same maps
 LESION_SHARES = (0.01, 0.05)  # of an image's area: where a small lesion ends, and where a large one begins
@@ -24,7 +25,7 @@ class ScoreMatrix:
     Attributes:
         scores: One row per draw, one column per query.
         anomalous: Label of a query.
-        groups: Group number of a query.
+        groups: Key of a query's group, see `metrics.resample.group_keys`: equal names have equal keys in all targets.
         queries: One line per query, the other columns of the scores.
     """
 
@@ -109,8 +110,8 @@ def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
         missing = int(wide.isna().to_numpy().sum())
         raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
     queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
-    groups = np.unique(queries["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
-    return ScoreMatrix(wide.to_numpy(np.float64).T, queries["anomalous"].to_numpy(bool), groups, queries)
+    anomalous = queries["anomalous"].to_numpy(bool)
+    return ScoreMatrix(wide.to_numpy(np.float64).T, anomalous, group_keys(queries["group"]), queries)
 
 
 def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:

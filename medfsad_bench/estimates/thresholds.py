@@ -100,15 +100,18 @@ def threshold_estimates(
     for name, of_draws in limits.items():
         flagged = matrix.scores > of_draws[:, None]
         rates = []
-        for correct, of_class in ((flagged, matrix.anomalous), (~flagged, ~matrix.anomalous)):
+        for correct, of_class, is_anomalous in (
+            (flagged, matrix.anomalous, True),
+            (~flagged, ~matrix.anomalous, False),
+        ):
             measured = correct[:, of_class].mean(axis=1)
             if resampled is None:
                 rates.append(mean_estimate(measured))
                 continue
             weight = resampled.weights[of_class].astype(np.float64)
             replicated = (correct[:, of_class].astype(np.float64) @ weight / weight.sum(axis=0)).T
-            table = Replicates(measured, replicated, resampled.scarcer, resampled.freedom, seed)
-            interval = interval_of(table, smooth=False)
+            precision = resampled.of_anomalous if is_anomalous else resampled.of_normal
+            interval = interval_of(Replicates.of(measured, replicated, precision, seed=seed), smooth=False)
             rates.append(mean_estimate(measured, (interval.low, interval.high)))
         estimates |= _stated(name, *rates)
     return estimates, thresholds, absent

@@ -3,17 +3,22 @@
 An image's placement is the share of the other class that it stands on the right side of, ties counted half; AUROC is
 the mean placement of either class. Placements are summed over a group, so that a patient's images are one observation.
 
-Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); groups: Obuchowski, Biometrics 53 (1997).
+Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); groups: Obuchowski, Biometrics 53 (1997); what groups
+of unequal size hide is put back, see `group_sizes`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking
+from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
 from medfsad_bench.metrics.inputs import LabelArray, as_labels, as_scores
+from medfsad_bench.metrics.interval import size_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,16 @@ class Measurement:
         value: What was measured.
         error: Its standard error, 0 or above.
         freedom: Degrees of freedom of the standard error.
+        size_limit: Largest effective sample size that the groups allow, see `interval.size_limit`.
+        deviations: What each group (by key) or each replicate (by number) adds to or takes from the value. Their sum of
+            squares is the groups' share of the variance, the sum of products with another target's the covariance.
     """
 
     value: float
     error: float
     freedom: float
+    size_limit: float = np.inf
+    deviations: pd.Series = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False, repr=False)
 
 
 def placements(scores: Real[np.ndarray, "draws n"], anomalous: LabelArray) -> Float64[np.ndarray, "draws n"]:
@@ -72,36 +82,34 @@ def delong(
     anomalous = as_labels(anomalous)
     by_draw = placed[:, anomalous].mean(axis=1)
     value, draws = float(by_draw.mean()), len(placed)
-    group = np.unique(groups, return_inverse=True)[1]
-    of_groups = _variance(placed.mean(axis=0), anomalous, group)
-    freedom = float(min(len(np.unique(group[anomalous])), len(np.unique(group[~anomalous]))) - 1) * 2
-    if draws == 1:
-        return Measurement(value, float(np.sqrt(of_groups)), freedom)
-    alone = float(np.mean([_variance(row, anomalous, group) for row in placed]))
-    of_cells = max(alone - of_groups, 0.0) / (draws - 1)
-    of_draws = max(float(by_draw.var(ddof=1)) / draws - of_cells, 0.0)
+    keys, group = np.unique(groups, return_inverse=True)
+    sizes = [GroupSizes.of(np.bincount(group[kind], minlength=len(keys))) for kind in (anomalous, ~anomalous)]
+    several, many = (of_class.count for of_class in sizes)
+    if min(several, many) < 2:
+        raise MetricError(f"{several} groups hold anomalous and {many} normal images; a variance needs two of each.")
+    deviations = pd.Series(_deviations(placed.mean(axis=0), anomalous, group, sizes), keys)
+    of_groups, of_draws = float((deviations**2).sum()), 0.0
+    freedom = freedom_of(sizes)
+    if draws > 1:
+        alone = float(np.mean([(_deviations(row, anomalous, group, sizes) ** 2).sum() for row in placed]))
+        of_cells = max(alone - of_groups, 0.0) / (draws - 1)
+        of_draws = max(float(by_draw.var(ddof=1)) / draws - of_cells, 0.0)
     total = of_groups + of_draws
-    if total == 0:
-        return Measurement(value, 0.0, freedom)
-    return Measurement(
-        value, float(np.sqrt(total)), float(total**2 / (of_groups**2 / freedom + of_draws**2 / (draws - 1)))
-    )
+    if of_draws > 0:
+        freedom = total**2 / (of_groups**2 / freedom + of_draws**2 / (draws - 1))
+    limit = size_limit(min(several, many), smooth=True)
+    return Measurement(value, float(np.sqrt(total)), freedom, limit, deviations)
 
 
-def _variance(
-    placed: Float64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], group: Int64[np.ndarray, " n"]
-) -> float:
-    """Obuchowski's sum of squares over groups; without shared groups it is DeLong's."""
-    count = int(group.max()) + 1
-    sums, kinds = [], []
-    for kind in (anomalous, ~anomalous):
-        centred = placed[kind] - placed[kind].mean()
-        sums.append(np.bincount(group[kind], weights=centred, minlength=count) / kind.sum())
-        kinds.append(len(np.unique(group[kind])))
-    if min(kinds) < 2:
-        raise MetricError(
-            f"{kinds[0]} groups hold anomalous and {kinds[1]} normal images; a variance needs two of each."
-        )
-    (first, second), (several, many) = sums, kinds
-    both = 2 * count / (count - 1) * float(first @ second)
-    return max(several / (several - 1) * float(first @ first) + many / (many - 1) * float(second @ second) + both, 0.0)
+def _deviations(
+    placed: Float64[np.ndarray, " n"],
+    anomalous: Bool[np.ndarray, " n"],
+    group: Int64[np.ndarray, " n"],
+    sizes: Sequence[GroupSizes],
+) -> Float64[np.ndarray, " groups"]:
+    """Of each group: the sum of its images' centred placements over the images of their class; corrected."""
+    by_group = np.zeros(len(sizes[0].shares))
+    for kind, of_class in zip((anomalous, ~anomalous), sizes, strict=True):
+        centred = (placed[kind] - placed[kind].mean()) / kind.sum()
+        by_group += np.sqrt(of_class.correction) * np.bincount(group[kind], centred, minlength=len(by_group))
+    return by_group

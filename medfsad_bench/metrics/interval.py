@@ -1,8 +1,10 @@
 """Confidence intervals by a bootstrap crossed over groups of images and support draws.
 
-    1 replicate   the metric of every draw under every resampling of the groups, draws resampled too
+    1 replicate   the metric of every draw under every weighting of the groups, draws resampled too; its distance from
+                  the metric as measured is stretched by what few or unequal groups hide (`resample.Precision`)
     2 variance    a crossed bootstrap counts the noise of single cells threefold; the excess is taken out
     3 interval    score interval (Wilson) at the effective sample size that this variance implies, with Student's factor
+                  at the degrees of freedom that the groups' sizes leave
 
 The interval is conditional on one training; the spread over training seeds is stated apart. Percentiles alone fall
 short near 1 and for few groups; the measured coverage stands in RESULTS.md.
@@ -19,7 +21,7 @@ from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking, weigh
 from medfsad_bench.metrics.inputs import LabelArray
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
-from medfsad_bench.metrics.resample import Resampling, draw_weights, resampling
+from medfsad_bench.metrics.resample import Precision, Resampling, draw_weights, resampling
 
 _REPLICATES_AT_ONCE = 256  # bounds memory: images or bins × 256 × 8 bytes × a handful of arrays
 
@@ -34,21 +36,35 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
-    """The metric of every draw, as measured and under every resampling of the groups.
+    """The metric of every draw, as measured and under every weighting of the groups.
 
     Attributes:
         measured: Metric of a draw on the images as they are.
-        resampled: The same under each replicate's weights.
+        resampled: The same under each replicate's weights, stretched; may leave the metric's bounds.
         scarcer: Groups of the class that has fewer of them.
         freedom: Degrees of freedom that the groups leave.
-        seed: Of the resampling.
+        seed: Of the weights.
     """
 
     measured: Float64[np.ndarray, " draws"]
     resampled: Float64[np.ndarray, "replicates draws"]
     scarcer: int
-    freedom: int
+    freedom: float
     seed: int
+
+    @classmethod
+    def of(
+        cls,
+        measured: Float64[np.ndarray, " draws"],
+        replicated: Float64[np.ndarray, "replicates draws"],
+        precision: Precision,
+        *,
+        seed: int,
+    ) -> "Replicates":
+        """From the metric under each replicate's weights, not stretched yet; where it is NaN it tells nothing."""
+        distance = np.where(np.isnan(replicated), 0.0, replicated - measured)
+        stretched = measured + precision.stretch * distance
+        return cls(measured, stretched, precision.scarcer, precision.freedom, seed)
 
     @property
     def mean(self) -> float:
@@ -65,7 +81,7 @@ def replicate(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Replicates:
-    """An image-level metric of every draw under every resampling of the groups.
+    """An image-level metric of every draw under every weighting of the groups.
 
     Raises:
         MetricError: See `replicate_all`.
@@ -132,8 +148,7 @@ def replicates_of(
     tables = {}
     for name, columns in by_metric.items():
         measured, replicated = np.split(np.stack(columns, axis=1), [1])
-        replicated = np.where(np.isnan(replicated), measured, replicated)  # without a lesion it tells nothing
-        tables[name] = Replicates(measured[0], replicated, resampled.scarcer, resampled.freedom, resampled.seed)
+        tables[name] = Replicates.of(measured[0], replicated, resampled.precision, seed=resampled.seed)
     return tables
 
 
@@ -148,8 +163,9 @@ def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Inte
     The effective sample size of a draw, p (1 - p) / variance, is bounded by what the groups of the scarcer class can
     tell: three times their number for an area under a curve (at twice, the intervals of nearly perfect detectors held
     98 % in simulation, at four times too little), their number for a metric that depends on one threshold. So a perfect
-    value of few images has an interval, and not a point. Averaging over draws raises it as the variances say.
-    At a threshold the metric jumps, and the percentiles are joined in.
+    value of few images has an interval, and not a point. It is their number and not the effective one: the variance and
+    Student's factor know the sizes already, and with both intervals held 99 to 100 % (decision 0082). Averaging over
+    draws raises the size as the variances say. At a threshold the metric jumps, and the percentiles are joined in.
 
     Source: Wilson, JASA 22 (1927); the effective sample size is Korn and Graubard's, Survey Methodology 24 (1998).
     """
@@ -157,16 +173,36 @@ def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Inte
 
     estimate = min(max(table.mean, 0.0), 1.0)
     variance, freedom = variance_of(table)
-    bound = table.scarcer * (3.0 if smooth else 1.0)
+    bound = size_limit(table.scarcer, smooth=smooth)
     of_one = float(table.resampled.var(axis=0).mean())
     spread = estimate * (1 - estimate)
     size = min(spread / of_one, bound) * of_one / variance if spread > 0 and of_one > 0 and variance > 0 else bound
     factor = float(t.isf((1 - level) / 2, freedom))
-    score = _wilson(estimate, size, factor)
+    score = score_interval(estimate, size, factor)
     if smooth:
         return score
     percentile = percentile_interval(table, level=level)
     return Interval(max(min(score.low, percentile.low), 0.0), min(max(score.high, percentile.high), 1.0))
+
+
+def size_limit(groups: int, *, smooth: bool) -> float:
+    """The largest effective sample size that a number of groups allows, see `interval_of`."""
+    return groups * (3.0 if smooth else 1.0)
+
+
+def score_interval(estimate: float, size: float, factor: float) -> Interval:
+    """Wilson's interval of a share in [0, 1].
+
+    Args:
+        estimate: The share.
+        size: Effective sample size, above 0; infinity leaves no interval but the estimate.
+        factor: Half its width in standard errors: 1.96 for 95 % and many groups.
+    """
+    squared = factor**2 / size
+    centre = (estimate + squared / 2) / (1 + squared)
+    half = float(np.sqrt(squared * (estimate * (1 - estimate) + squared / 4))) / (1 + squared)
+    low = 0.0 if estimate == 0 else max(centre - half, 0.0)  # exactly, whatever rounding makes of the sum
+    return Interval(low, 1.0 if estimate == 1 else min(centre + half, 1.0))
 
 
 def percentile_interval(table: Replicates, *, level: float = 0.95) -> Interval:
@@ -195,19 +231,11 @@ def variance_of(table: Replicates) -> tuple[float, float]:
     of_groups = float(table.resampled.mean(axis=1).var())
     draws = len(table.measured)
     if draws == 1:
-        return of_groups, float(table.freedom)
+        return of_groups, table.freedom
     of_draws = float(table.measured.var(ddof=1)) / draws
     of_cells = max(float(table.resampled.var(axis=1, ddof=1).mean()) / draws - of_draws, 0.0)
     of_draws = max(of_draws - of_cells, 0.0)
     total = of_groups + of_draws
     if total == 0:
-        return 0.0, float(table.freedom)
+        return 0.0, table.freedom
     return total, total**2 / (of_groups**2 / table.freedom + of_draws**2 / (draws - 1))
-
-
-def _wilson(estimate: float, size: float, factor: float) -> Interval:
-    squared = factor**2 / size
-    centre = (estimate + squared / 2) / (1 + squared)
-    half = float(np.sqrt(squared * (estimate * (1 - estimate) + squared / 4))) / (1 + squared)
-    low = 0.0 if estimate == 0 else max(centre - half, 0.0)  # exactly, whatever rounding makes of the sum
-    return Interval(low, 1.0 if estimate == 1 else min(centre + half, 1.0))

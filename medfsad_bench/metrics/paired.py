@@ -1,18 +1,25 @@
 """Whether two methods differ: on the same images and draws, for these targets, and for others like them.
 
-one target     the replicates of both methods have the same resamplings, so their difference is one more metric
+one target     the replicates of both methods have the same weights, so their difference is one more metric
 targets        mean of the targets' differences: its error for these targets, and for new ones (spread over targets)
 many pairs     Holm's steps, and letters: methods that share one can't be told apart
+
+The interval of a difference d that can't pass ± r is Wilson's of (1 + d / r) / 2, so it doesn't pass ± r either; its p
+value is of the same score statistic, so it is below 0.05 exactly where the 95 % interval excludes 0.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.delong import Measurement
-from medfsad_bench.metrics.interval import Replicates, percentile_interval, variance_of
+from medfsad_bench.metrics.interval import Replicates, score_interval, size_limit, variance_of
+from medfsad_bench.metrics.metric import IMAGE_AUROC, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +28,29 @@ class Difference:
 
     Attributes:
         value: Difference of the means over draws.
-        low: Lower end of its interval.
+        low: Lower end of its interval; None where too few groups allow none.
         high: Upper end.
-        p: Two-sided p value of no difference; at least what the replicates can show.
+        p: Two-sided p value of no difference; at least what the replicates can show. None where there is no interval.
         error: Standard error.
         freedom: Degrees of freedom of the standard error.
         effect: Difference of the separations, see `separation`; None for what is no area under a ROC curve.
+        reason: Why there is no interval; empty if there is one.
+        measured: What it was made of; None where there is no interval.
     """
 
     value: float
-    low: float
-    high: float
-    p: float
-    error: float
-    freedom: float
+    low: float | None
+    high: float | None
+    p: float | None
+    error: float | None
+    freedom: float | None
     effect: float | None = None
+    reason: str = ""
+    measured: Measurement | None = field(default=None, compare=False, repr=False)
+
+    def figures(self) -> dict[str, Any]:
+        """Its figures as JSON has them."""
+        return {name: value for name, value in asdict(replace(self, measured=None)).items() if name != "measured"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +68,19 @@ class MeanDifference:
 
 
 def paired_difference(
-    first: Replicates, second: Replicates, *, with_effect: bool = False, pairs: int | None = None, level: float = 0.95
+    first: Replicates,
+    second: Replicates,
+    *,
+    metric: Metric = IMAGE_AUROC,
+    pairs: int | None = None,
+    level: float = 0.95,
 ) -> Difference:
     """Difference of two methods on one target, from replicates with the same seed, images and draws.
 
     Args:
         first: Of one method.
         second: Of the other.
-        with_effect: Whether the effect is stated, which takes a metric that `has_effect_size`.
+        metric: What they are replicates of.
         pairs: Number of pairs of an anomalous and a normal image, for `separation`.
         level: Confidence.
 
@@ -74,18 +94,17 @@ def paired_difference(
         )
     table = replace(first, measured=first.measured - second.measured, resampled=first.resampled - second.resampled)
     variance, freedom = variance_of(table)
-    measured = Measurement(table.mean, float(np.sqrt(variance)), freedom)
-    interval = percentile_interval(table, level=level)
-    effect = separation(first.mean, pairs) - separation(second.mean, pairs) if with_effect else None
-    return Difference(
-        value=table.mean,
-        low=interval.low,
-        high=interval.high,
-        p=_p_value(measured, floor=1 / (len(table.resampled) + 1)),
-        error=measured.error,
-        freedom=measured.freedom,
-        effect=effect,
+    of_groups = table.resampled.mean(axis=1)
+    measured = Measurement(
+        table.mean,
+        float(np.sqrt(variance)),
+        freedom,
+        size_limit(table.scarcer, smooth=metric.smooth),
+        pd.Series((of_groups - of_groups.mean()) / np.sqrt(len(of_groups))),
     )
+    effect = separation(first.mean, pairs) - separation(second.mean, pairs) if metric.has_effect_size else None
+    floor = 1 / (len(of_groups) + 1)
+    return difference_of(measured, metric=metric, effect=effect, level=level, smallest_p=floor)
 
 
 def separation(auroc: float, pairs: int | None = None) -> float:
@@ -103,48 +122,89 @@ def separation(auroc: float, pairs: int | None = None) -> float:
     return float(np.sqrt(2) * ndtri(min(max(auroc, margin), 1 - margin)))
 
 
-def mean_over_targets(differences: Sequence[Difference], *, level: float = 0.95) -> MeanDifference:
+def mean_over_targets(
+    differences: Sequence[Difference],
+    *,
+    families: Sequence[str] | None = None,
+    metric: Metric = IMAGE_AUROC,
+    level: float = 0.95,
+) -> MeanDifference:
     """Mean of the targets' differences, each counting the same, as the board's mean does.
 
     A hierarchy of two stages: images and draws within a target, targets among targets. For these targets the error is
     that of the first stage; for other ones it is the spread of the differences, which holds both stages, with Student's
-    factor of targets - 1 degrees of freedom.
+    factor of targets - 1 degrees of freedom. Targets of one family share images or patients: these have the same
+    weights in all of them, and the differences' covariance is part of the error.
+
+    Args:
+        differences: One per target.
+        families: What a target has in common with those that it shares images or patients with; by default it shares
+            none.
+        metric: What they are differences of.
+        level: Confidence.
 
     Raises:
         MetricError: If there is no difference.
     """
     if not differences:
         raise MetricError("No target was given; a mean difference needs at least one.")
-    values = np.array([difference.value for difference in differences])
-    variances = np.array([difference.error**2 for difference in differences])
-    count, mean = len(values), float(values.mean())
-    total = float(variances.sum())
-    shares = float((variances**2 / [difference.freedom for difference in differences]).sum())
-    within = Measurement(mean, float(np.sqrt(total)) / count, total**2 / shares if shares > 0 else 1.0)
-    effects = [difference.effect for difference in differences if difference.effect is not None]
-    effect = float(np.mean(effects)) if len(effects) == count else None
+    count = len(differences)
     if count == 1:
         return MeanDifference(differences[0], None)
-    between = Measurement(mean, float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
-    return MeanDifference(
-        difference_of(within, effect=effect, level=level), difference_of(between, effect=effect, level=level)
-    )
+    values = np.array([difference.value for difference in differences])
+    effects = [difference.effect for difference in differences if difference.effect is not None]
+    effect = float(np.mean(effects)) if len(effects) == count else None
+    options: dict[str, Any] = {"metric": metric, "effect": effect, "level": level}
+    between = Measurement(float(values.mean()), float(values.std(ddof=1) / np.sqrt(count)), float(count - 1))
+    reasons = "; ".join(dict.fromkeys(difference.reason for difference in differences if difference.reason))
+    if reasons:
+        these = without_interval(between.value, effect=effect, reason=reasons)
+    else:
+        within = _mean_of(differences, families or [str(number) for number in range(count)])
+        these = difference_of(within, **options)
+    return MeanDifference(these, difference_of(between, **options))
 
 
-def difference_of(measured: Measurement, *, effect: float | None = None, level: float = 0.95) -> Difference:
-    """A measured difference with its interval by Student's t, within [-1, 1], as every metric is within [0, 1]."""
+def difference_of(
+    measured: Measurement,
+    *,
+    metric: Metric = IMAGE_AUROC,
+    effect: float | None = None,
+    level: float = 0.95,
+    smallest_p: float = 0.0,
+) -> Difference:
+    """A measured difference with its interval, which lies within what differences of the metric can be.
+
+    The effective sample size p (1 - p) / variance of p = (1 + d / r) / 2 is bounded: n paired values within ± r whose
+    mean is d vary by |d / r| (1 - |d / r|) / n at least if each is -r, 0 or r, as at a threshold. So a difference of
+    ± r has an interval, and not a point; one of 0 may be certain.
+
+    Args:
+        measured: The difference with its standard error.
+        metric: What it is a difference of.
+        effect: Difference of the separations.
+        level: Confidence.
+        smallest_p: What p can't be below.
+    """
     from scipy.stats import t
 
-    half = float(t.isf((1 - level) / 2, measured.freedom)) * measured.error
-    return Difference(
-        value=measured.value,
-        low=max(measured.value - half, -1.0),
-        high=min(measured.value + half, 1.0),
-        p=_p_value(measured, floor=0.0),
-        error=measured.error,
-        freedom=measured.freedom,
-        effect=effect,
-    )
+    reach = metric.high - metric.low
+    share, error = measured.value / reach, measured.error / reach
+    facts = measured.error, measured.freedom, effect
+    if share == 0 and error == 0:
+        return Difference(measured.value, measured.value, measured.value, 1.0, *facts, measured=measured)
+    size = max((1 - share**2) / error**2, 1e-9) if error > 0 else np.inf
+    if share != 0:
+        size = min(size, measured.size_limit * (1 + abs(share)) / abs(share))
+    ends = score_interval((1 + share) / 2, size, float(t.isf((1 - level) / 2, measured.freedom)))
+    low, high = reach * (2 * ends.low - 1), reach * (2 * ends.high - 1)
+    p = max(float(2 * t.sf(abs(share) * np.sqrt(size), measured.freedom)), smallest_p)
+    return Difference(measured.value, low, high, p, *facts, measured=measured)
+
+
+def without_interval(value: float, *, reason: str, effect: float | None = None) -> Difference:
+    """A difference of which nothing but its value can be said, and why."""
+    return Difference(value, None, None, None, None, None, effect, reason)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -191,9 +251,25 @@ def _without_both(column: frozenset[str], first: str, second: str) -> list[froze
     return [column - {first}, column - {second}] if {first, second} <= column else [column]
 
 
-def _p_value(measured: Measurement, *, floor: float) -> float:
-    from scipy.stats import t
-
-    if measured.error == 0:
-        return 1.0 if measured.value == 0 else floor
-    return max(float(2 * t.sf(abs(measured.value) / measured.error, measured.freedom)), floor)
+def _mean_of(differences: Sequence[Difference], families: Sequence[str]) -> Measurement:
+    """Mean of targets' values: variances add up, within a family with their covariances; so do limits of size."""
+    count = len(differences)
+    parts = [(each.error, each.freedom, each.measured) for each in differences]
+    known = [(error, freedom, of) for error, freedom, of in parts if error is not None and freedom and of]
+    variances, freedoms = [], []
+    for family in dict.fromkeys(families):
+        members = [each for each, of in zip(known, families, strict=True) if of == family]
+        covariances = (
+            2 * float((first.deviations * second.deviations).sum())
+            for (*_, first), (*_, second) in itertools.combinations(members, 2)
+        )
+        variances.append(max(sum(error**2 for error, *_ in members) + sum(covariances), 0.0))
+        freedoms.append(min(freedom for _, freedom, _ in members))
+    total = sum(variances)
+    shares = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
+    return Measurement(
+        float(np.mean([each.value for each in differences])),
+        float(np.sqrt(total)) / count,
+        total**2 / shares if shares > 0 else 1.0,
+        sum(measured.size_limit for *_, measured in known),
+    )

@@ -1,35 +1,61 @@
-"""Bootstrap weights: how often each image counts in each replicate, when groups are resampled and images come along.
+"""Bootstrap weights: how much each image counts in each replicate, when groups are weighted and images come along.
 
-Groups are drawn within strata: those with normal images only, with anomalous images only, with both. A test set's
-numbers of normal and anomalous images are fixed by its manifest, so they aren't random, and no replicate can lack a
-class.
+A group's weight is drawn from the exponential distribution (the Bayesian bootstrap), so no replicate lacks a class and
+there are no strata: a group that is the only one with images of both classes is weighted like any other. Within a
+class the weights are then brought to the sum of 1 per image, since a test set's numbers of normal and anomalous images
+are fixed by its manifest and so aren't random.
+
+A group's weights follow from its key and the seed alone. So two methods see equal weights, and so do two targets that
+share patients.
+
+Source: Rubin, Annals of Statistics 9 (1981); Præstgaard and Wellner, Annals of Probability 21 (1993).
 """
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from medfsad_bench.errors import MetricError
+from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
 from medfsad_bench.metrics.inputs import LabelArray, as_labels
 
-_MIXED = 3  # kind of a group with images of both classes
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What the groups behind a figure can tell.
+
+    Attributes:
+        scarcer: Groups of the class that has fewer of them.
+        freedom: Degrees of freedom of the figure's variance.
+        stretch: What a replicate's distance from the figure has to be multiplied by: weights of few or unequal groups
+            vary a mean by less than new groups would, by a factor that follows from the weights and the sizes.
+    """
+
+    scarcer: int
+    freedom: float
+    stretch: float
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """Resampled groups, and what they can tell.
+    """Weighted groups, and what they can tell.
 
     Attributes:
-        weights: Weight of every image in every replicate: the multiplicity of its group.
-        scarcer: Groups with an image of the class that has fewer of them.
-        freedom: Degrees of freedom that the groups leave.
-        seed: Of the resampling.
+        weights: Weight of every image in every replicate.
+        precision: Of a figure that both classes move.
+        of_anomalous: Of a figure of the anomalous images alone.
+        of_normal: Of a figure of the normal images alone.
+        seed: Of the weights.
     """
 
     weights: Float32[np.ndarray, "n replicates"]
-    scarcer: int
-    freedom: int
+    precision: Precision
+    of_anomalous: Precision
+    of_normal: Precision
     seed: int
 
 
@@ -41,17 +67,14 @@ def resampling(
     replicates: int,
     seed: int,
 ) -> Resampling:
-    """Draw groups by the classes of their images. A group alone in its stratum joins another, as it can't be resampled.
-
-    Of the m groups of a stratum m - 1 are drawn with replacement and weighted by m / (m - 1): with m draws the variance
-    would come out short by (m - 1) / m, which matters at the sizes of medical test sets (Rao and Wu, JASA 83, 1988).
+    """Draw a weight for every group.
 
     Args:
-        groups: Group of an image.
+        groups: Key of an image's group; equal keys have equal weights, in whatever set of images.
         anomalous: Whether the image holds something anomalous.
         normal: Whether it holds something normal; by default if it isn't anomalous. Pixels have images with both.
-        replicates: Number of resamplings.
-        seed: Of the resampling.
+        replicates: Number of weightings.
+        seed: Of the weights.
 
     Raises:
         MetricError: If the lengths differ or there are too few groups of a class.
@@ -59,28 +82,39 @@ def resampling(
     anomalous = as_labels(anomalous)
     if len(groups) != len(anomalous):
         raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
-    distinct, group = np.unique(groups, return_inverse=True)
-    has_anomalous = np.bincount(group, weights=anomalous, minlength=len(distinct)) > 0
-    has_normal = np.bincount(group, weights=~anomalous if normal is None else normal, minlength=len(distinct)) > 0
-    scarcer = int(min(has_anomalous.sum(), has_normal.sum()))
-    if scarcer < 2 or len(distinct) < 4:
+    keys, group = np.unique(groups, return_inverse=True)
+    images = [
+        np.bincount(group, weights=kind, minlength=len(keys))
+        for kind in (anomalous, ~anomalous if normal is None else normal)
+    ]
+    with_anomalous, with_normal = (int((of_class > 0).sum()) for of_class in images)
+    if min(with_anomalous, with_normal) < 2 or len(keys) < 4:
         raise MetricError(
-            f"Of {len(distinct)} groups {has_normal.sum()} hold normal and {has_anomalous.sum()} anomalous images; an "
-            "interval over groups needs two of each and four in all. Leave it out of the row."
+            f"Of {len(keys)} groups {with_normal} hold normal and {with_anomalous} anomalous images; an "
+            "interval over groups needs two of each and four in all."
         )
-    kind = has_anomalous.astype(np.int64) + 2 * has_normal
-    kinds, sizes = np.unique(kind, return_counts=True)
-    lone = kinds[sizes == 1]  # these join each other, a single one joins the mixed or else the largest stratum
-    home = _MIXED if len(lone) == 1 and _MIXED in kinds[sizes > 1] else kinds[np.argmax(sizes)]
-    stratum = np.where(np.isin(kind, lone), lone[0] if len(lone) > 1 else home, kind)
-    strata = [np.flatnonzero(stratum == present) for present in np.unique(stratum)]
-    weights = np.empty((len(distinct), replicates), dtype=np.float32)
-    rng = np.random.default_rng([seed, 0])
-    for members in strata:
-        size = len(members)
-        drawn = rng.multinomial(size - 1, np.full(size, 1 / size), size=replicates)
-        weights[members] = drawn.T * (size / (size - 1))
-    return Resampling(np.asarray(weights[group]), scarcer, len(distinct) - len(strata), seed)
+    by_group = np.stack([_weights_of(int(key), replicates=replicates, seed=seed) for key in keys])
+    weights = by_group[group]
+    for kind in (anomalous, ~anomalous):
+        if kind.any():
+            weights[kind] *= kind.sum() / weights[kind].sum(axis=0)
+    sizes = [GroupSizes.of(of_class) for of_class in images]
+    shown = [_variance_shown(by_group, of_class) for of_class in sizes]
+    both, of_anomalous, of_normal = (
+        Precision(
+            scarcer=min(sizes[number].count for number in classes),
+            freedom=freedom_of([sizes[number] for number in classes]),
+            stretch=float(np.sqrt(sum(sizes[n].variance for n in classes) / sum(shown[n] for n in classes))),
+        )
+        for classes in ((0, 1), (0,), (1,))
+    )
+    return Resampling(weights, both, of_anomalous, of_normal, seed)
+
+
+def group_keys(names: Iterable[str]) -> Int64[np.ndarray, " n"]:
+    """Keys of groups by their names: 63 bits of a digest, so that equal names have equal weights in all sets."""
+    key_of = cache(lambda name: int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1)
+    return np.array([key_of(str(name)) for name in names], dtype=np.int64)
 
 
 def why_no_interval(groups: Int64[np.ndarray, " n"], anomalous: LabelArray) -> str:
@@ -102,3 +136,14 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
         return np.ones((replicates, 1))
     rng = np.random.default_rng([seed, 1])
     return np.asarray(rng.multinomial(draws - 1, np.full(draws, 1 / draws), size=replicates) / (draws - 1))
+
+
+def _weights_of(key: int, *, replicates: int, seed: int) -> Float32[np.ndarray, " replicates"]:
+    return np.random.default_rng([seed, 0, key]).standard_exponential(replicates, dtype=np.float32)
+
+
+def _variance_shown(by_group: Float32[np.ndarray, "groups replicates"], sizes: GroupSizes) -> float:
+    """Variance that the weights give to a mean over images, in units of a group's own, as `GroupSizes.variance`."""
+    shares = by_group * sizes.shares[:, None].astype(np.float32)
+    shares /= shares.sum(axis=0)
+    return float(shares.var(axis=1, dtype=np.float64).sum())

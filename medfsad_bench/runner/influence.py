@@ -18,6 +18,7 @@ from medfsad_bench.estimates.estimate import REPLICATES
 from medfsad_bench.files import whole
 from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.paired import Difference, paired_difference
+from medfsad_bench.metrics.resample import group_keys
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
@@ -83,7 +84,7 @@ def _influences(cell: Cell, draw: int, scores: Sequence[Float64[np.ndarray, "1 n
     """
     queries = cell.episodes.queries
     anomalous = cell.target.table["label"].to_numpy(bool)[queries]
-    groups = cell.target.group_numbers[queries]
+    groups = group_keys(cell.target.table["group"].iloc[queries])
     whole, *without = (
         replicate(values, anomalous, groups, replicates=REPLICATES, seed=cell.options.seed) for values in scores
     )
@@ -122,9 +123,10 @@ def write_influences(cell: Cell, influences: Sequence[Influence], path: Path) ->
             image: UInt8[np.ndarray, "s s 3"] = images[influence.position]
             axis.imshow(image)
             axis.set_axis_off()
-            ends = f"[{influence.difference.low:+.3f}, {influence.difference.high:+.3f}]"
+            low, high = influence.difference.low, influence.difference.high
+            ends = "no interval" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
             axis.set_title(f"{influence.difference.value:+.3f}\n{ends}", fontsize=7)
-            surely_helps, surely_hurts = influence.difference.low > 0, influence.difference.high < 0
+            surely_helps, surely_hurts = low is not None and low > 0, high is not None and high < 0
             colour = "tab:red" if surely_hurts else "tab:green" if surely_helps else "0.7"
             edge = image.shape[0] - 1
             axis.add_patch(Rectangle((0, 0), edge, edge, fill=False, edgecolor=colour, linewidth=3))

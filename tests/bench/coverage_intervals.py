@@ -25,6 +25,7 @@ class Detector:
         shift: Distance of the classes.
         draws: Support draws.
         per_group: Images that share a group's effect.
+        large: Share of the groups that hold 20 to 45 images instead.
         group_sd: Of the effect that a group's images share.
         draw_sd: Of the draw's effect on the distance.
         cell_sd: Of the noise of every image and draw.
@@ -33,18 +34,27 @@ class Detector:
     shift: float = 1.2
     draws: int = 5
     per_group: int = 1
+    large: float = 0.0
     group_sd: float = 0.0
     draw_sd: float = 0.2
     cell_sd: float = 0.6
 
     def scores(self, rng: np.random.Generator, groups: int) -> Any:
         """Scores (draws × images), labels and groups; half of the groups are anomalous."""
-        group = np.repeat(np.arange(groups), self.per_group)
+        group = np.repeat(np.arange(groups), self.sizes(rng, groups))
         anomalous = group < groups // 2
         own = rng.normal(size=len(group)) + self.group_sd * rng.normal(size=groups)[group]
         scores = own + self.cell_sd * rng.normal(size=(self.draws, len(group)))
         scores[:, anomalous] += self.shift + self.draw_sd * rng.normal(size=(self.draws, 1))
         return scores, anomalous, group
+
+    def sizes(self, rng: np.random.Generator, groups: int) -> Any:
+        """Images of every group; of each class the same share of the groups is large, one at least."""
+        sizes = np.full(groups, self.per_group)
+        for first, last in ((0, groups // 2), (groups // 2, groups)) if self.large else ():
+            count = max(1, round(self.large * (last - first)))
+            sizes[first : first + count] = rng.integers(20, 46, count)
+        return sizes
 
 
 @cache
@@ -67,6 +77,10 @@ CASES = {
     "groups of three": Detector(draws=10, per_group=3, group_sd=1.0),
     "the same, two draws": Detector(draws=2, draw_sd=0.0, per_group=3, group_sd=1.0),  # one difference tells little
     "nearly perfect": Detector(shift=3.5),
+    "unequal groups": Detector(draws=3, per_group=2, large=0.1, group_sd=1.0),
+    "unequal groups, one draw": Detector(draws=1, draw_sd=0.0, per_group=2, large=0.1, group_sd=1.0),
+    "unequal groups, independent images": Detector(draws=3, per_group=2, large=0.1),
+    "unequal groups, nearly perfect": Detector(shift=4.5, draws=3, per_group=2, large=0.1, group_sd=1.0),
 }
 
 
@@ -96,7 +110,7 @@ def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--simulations", type=int, default=400)
-    parser.add_argument("--replicates", type=int, default=256)
+    parser.add_argument("--replicates", type=int, default=128)
     parser.add_argument("--groups", type=int, nargs="+", default=[16, 30, 50, 100, 200, 400])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--metrics", nargs="+", default=list(IMAGE_METRICS), choices=list(IMAGE_METRICS))
