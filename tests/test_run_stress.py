@@ -1,6 +1,9 @@
 """Runs under stress: killed, torn, out of disk, nowhere to write: a clear line, and the same scores in the end."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -220,3 +223,14 @@ def test_an_old_run_with_its_maps_in_one_growing_file_is_taken_up(
     with h5py.File(folder.path / "maps.h5", "w") as file:
         file["draw00"] = np.zeros(3)
     assert_same(ran(cell), unbroken)
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_end_in_the_scores_of_those_that_never_were() -> None:
+    """A small form of `tests/bench/kill_runs.py`, which makes fifty kills."""
+    script = Path(__file__).parent / "bench" / "kill_runs.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # one thread: forks of a process with more may wait for ever
+    command = [sys.executable, str(script), "--kills", "5"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "5 kills" in result.stdout

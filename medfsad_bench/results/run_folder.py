@@ -42,6 +42,7 @@ from medfsad_bench.results.storage import (
     locked,
     read_arrays,
     read_maps,
+    read_table,
     write_arrays,
     write_maps,
     writing,
@@ -201,14 +202,14 @@ class RunFolder:
 
     def calibration(self) -> pd.DataFrame:
         """Scores of normal images that thresholds are set from; see `Measurements`."""
-        return _read_table(self.path / _CALIBRATION, {"set", "draw", "kind", "id", "group", "score"})
+        return read_table(self.path / _CALIBRATION, {"set", "draw", "kind", "id", "group", "score"})
 
     def reruns(self) -> pd.DataFrame:
         """Scores of queries that were scored once more; see `Measurements`."""
         before = self.path / _RERUNS_BEFORE
         if before.is_file():
-            return _read_table(before, {"probe", "draw", "index", "score"}).rename(columns={"probe": "rerun"})
-        return _read_table(self.path / _RERUNS, {"rerun", "draw", "index", "score"})
+            return read_table(before, {"probe", "draw", "index", "score"}).rename(columns={"probe": "rerun"})
+        return read_table(self.path / _RERUNS, {"rerun", "draw", "index", "score"})
 
     def pixels(self) -> tuple[PixelDraw, ...]:
         """The pixel record of each draw; empty if the run has none.
@@ -296,19 +297,9 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ResultsError: If the file is missing or damaged.
     """
-    return _read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
+    return read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
 
 
 def scores_by_run(folder: Path) -> dict[str, Path]:
     """Files of scores by run id, of the runs in a folder."""
     return {path.parent.name: path for path in folder.glob(f"*/{_SCORES}")}
-
-
-def _read_table(path: Path, needed: set[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: the file can't be read ({error}). Run the cell again.") from error
-    if missing := sorted(needed - set(table.columns)):
-        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
-    return table

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 from filelock import FileLock
 from jaxtyping import Float32, Int64
 
@@ -71,6 +72,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Arrays by name, as `write_arrays` wrote them; a damaged file raises one of `TORN`."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:  # it leaves a damaged file open
         return {name: file[name] for name in file.files}
+
+
+def read_table(path: Path, needed: set[str]) -> pd.DataFrame:
+    """A Parquet file that has at least the columns `needed`.
+
+    Raises:
+        ResultsError: If it can't be read or lacks one.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: the file can't be read ({error}). Run the cell again.") from error
+    if missing := sorted(needed - set(table.columns)):
+        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
+    return table
 
 
 def write_maps(path: Path, draw: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:

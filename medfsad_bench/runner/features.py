@@ -93,7 +93,7 @@ class FeatureCache:
             self._served(replace(network, stages=tuple(sorted(stages))))
 
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
-        """Feature maps of `images`, one tensor per stage; the same bits whatever batch an image comes in."""
+        """Feature maps of `images`, one per stage; with as many threads the same bits in whatever batch."""
         backbone = _counted(backbone)
         served = self._served(backbone)
         features = self._passed(served, images)

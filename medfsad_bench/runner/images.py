@@ -23,7 +23,7 @@ def stored_images(dataset: Dataset, rows: Int64[np.ndarray, " n"], device: torch
     return images
 
 
-def shown(stored: UInt8[Tensor, "n 3 h w"], positions: Int64[Tensor, " m"]) -> Images:
+def shown(stored: UInt8[Tensor, "stored 3 h w"], positions: Int64[Tensor, " m"]) -> Images:
     """Some of the stored images, as a method sees them; they bring their digests.
 
     Args:
