@@ -1,6 +1,6 @@
 """What a method gives back, looked at before anything is made of it: an author's slip is told in one paragraph."""
 
-import inspect
+import sys
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
@@ -74,7 +74,7 @@ def told(stage: str, method: Method, call: Callable[[], Answer]) -> Answer:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        own_file = inspect.getsourcefile(type(method))
+        own_file = getattr(sys.modules.get(type(method).__module__), "__file__", None)
         frame = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
         raise MethodError(
             f"{stage} raised {type(error).__name__} ({' '.join(str(error).split())[:300]}) at {frame.filename}, line "
