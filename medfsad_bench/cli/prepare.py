@@ -27,7 +27,7 @@ def prepare(
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Fault to let through: smaller, near-duplicates, other-files, shared-images; repeatable."),
+        typer.Option(help="Fault to let through, by the name that the message gives it; repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     json_: Json = False,

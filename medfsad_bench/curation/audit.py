@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +9,8 @@ import numpy as np
 from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.staging import Loaded
+from medfsad_bench.layouts import Finding
+from medfsad_bench.layouts.finding import first_of
 from medfsad_bench.manifest import Listed
 
 CONSTANT_CONTRAST = 1.0  # grey levels of 255: below it there's nothing to see
@@ -19,17 +20,6 @@ _SMALLEST_PX = 64
 _SIZE_FACTOR = 4  # between an image's shorter side and the set's median
 _ASPECT = 3
 _FULL_MASK = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One fault; those that stop keep the set from being written unless the user allows it."""
-
-    fault: str  # short name; what `--allow` takes
-    where: str  # image or images
-    what: str  # what was found and what to do
-    stops: bool
-    ids: tuple[str, ...] = ()  # the images, for the sheet of offenders
 
 
 def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
@@ -99,7 +89,7 @@ def patient_findings(
         if len(members) > 1 and len({split[i] for i in members.values()}) > 1:
             ids = tuple(sorted(members.values()))
             what = f"{len(ids)} groups on both sides of the split have one PatientID in their headers"
-            findings.append(Finding("one-patient", _first_of(ids), what, stops=False, ids=ids[:4]))
+            findings.append(Finding("one-patient", first_of(ids), what, stops=False, ids=ids[:4]))
     return findings
 
 
@@ -123,7 +113,7 @@ def image_findings(
         what = (
             f"{len(ids)} of {len(chosen)} headers: {tag}. Prepared files hold no header; burned-in text stays visible"
         )
-        findings.append(Finding("personal-data", _first_of(ids), what, stops=False, ids=tuple(ids[:4])))
+        findings.append(Finding("personal-data", first_of(ids), what, stops=False, ids=tuple(ids[:4])))
     return findings
 
 
@@ -142,7 +132,7 @@ def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:
     """Images to which the download gives no label."""
     if not ids:
         return []
-    return [Finding("no-label", _first_of(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
+    return [Finding("no-label", first_of(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
 
 
 def _same_file(chosen: Sequence[Candidate], loaded: Mapping[str, Loaded]) -> set[tuple[int, int]]:
@@ -172,7 +162,3 @@ def _image_faults(item: Loaded, candidate: Candidate, usual_px: float, mask_kind
         yield "full-mask", f"its mask covers {item.mask_area:.0%} of the image"
     if item.mask_area > 0 and not candidate.anomalous:
         yield "label-contradicts-mask", "labelled normal, but its mask marks pixels"
-
-
-def _first_of(ids: Sequence[str]) -> str:
-    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"

@@ -97,11 +97,11 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
 
 
 def _file_digest(image: RawImage) -> str:
-    """SHA-256 of the image's file, of file and mask where there is one: what the stored pixels come from."""
+    """SHA-256 of the image's file, of file and masks where there are any: what the stored pixels come from."""
     with image.path.open("rb") as file:  # in pieces: a slide has gigabytes
         digest = hashlib.file_digest(file, "sha256")
-    if image.mask is not None:
-        with image.mask.open("rb") as file:
+    for mask in image.masks:
+        with mask.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
@@ -116,18 +116,19 @@ def _pictures(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
 
 
 def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
-    outlines = next((image.mask for image in images if image.mask is not None), None)
+    outlines = next((mask for image in images for mask in image.masks), None)
     polygons, holes = read_polygons(outlines) if outlines else ([], [])
     regions = [image.region for image in images if image.region is not None]
     for image, region, picture in zip(images, regions, read_patches(images[0].path, regions), strict=True):
-        wanted = plan.keep_masks and image.mask is not None
+        wanted = plan.keep_masks and bool(image.masks)
         yield image, picture, polygon_mask(polygons, holes, region) if wanted else None
 
 
 def _slices(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
     volume = read_volume(images[0].path)
     range_ = display_range(volume, plan.intensity)
-    truth = read_volume_mask(images[0].mask, volume) if images[0].mask and plan.keep_masks else None
+    masks = [read_volume_mask(path, volume) for path in images[0].masks if plan.keep_masks]
+    truth = np.logical_or.reduce(masks) if masks else None
     for image in images:
         index = image.slice_index or 0
         picture = axial_picture(volume, index, intensity=plan.intensity, range_=range_)
@@ -149,15 +150,14 @@ def _picture(image: RawImage, plan: LoadPlan) -> tuple[Picture, Mask | None]:
 def _mask(image: RawImage, shape: tuple[int, ...]) -> Mask | None:
     if image.boxes:
         return _filled_boxes(image, shape)
-    if image.mask is None:
-        return None
-    mask = read_mask(image.mask)
-    if mask.shape != shape:
-        raise DownloadError(
-            f"{image.mask.name}: the mask is {mask.shape[1]} × {mask.shape[0]} px, its image "
-            f"{shape[1]} × {shape[0]}. Expected the same size; download both again."
-        )
-    return mask
+    masks = [read_mask(path, frame=image.frame) for path in image.masks]
+    for path, mask in zip(image.masks, masks, strict=True):
+        if mask.shape != shape:
+            raise DownloadError(
+                f"{path.name}: the mask is {mask.shape[1]} × {mask.shape[0]} px, its image "
+                f"{shape[1]} × {shape[0]}. Expected the same size; download both again."
+            )
+    return np.logical_or.reduce(masks) if masks else None
 
 
 def _filled_boxes(image: RawImage, shape: tuple[int, ...]) -> Mask:

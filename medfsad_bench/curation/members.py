@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from medfsad_bench.curation.audit import (
-    Finding,
     duplicate_findings,
     image_findings,
     listed_findings,
@@ -19,7 +18,7 @@ from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
-from medfsad_bench.layouts import RawImage
+from medfsad_bench.layouts import Finding, RawImage
 from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, ids_digest
 from medfsad_bench.store.composition import Composition, compositions, split_key
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench import __version__
-from medfsad_bench.curation.audit import Finding, shared_findings, unlabelled_findings
+from medfsad_bench.curation.audit import shared_findings, unlabelled_findings
 from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
@@ -26,7 +26,7 @@ from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, draw_supports
 from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
-from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
+from medfsad_bench.layouts import OWN_LAYOUTS, Download, Finding, RawImage
 from medfsad_bench.layouts.raw import leads_out
 from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
 from medfsad_bench.readers import Intensity
@@ -92,6 +92,7 @@ def _members(download: Download, manifest: Manifest, options: PrepareOptions, wa
         images = {row.id: images[row.id] for row in listed if row.id in images}
     plan = _load_plan(manifest, options)
     members = Members(manifest, split, listed, images, download.root.name, options, plan, watcher)
+    members.note(download.findings)
     members.note(unlabelled_findings(unlabelled_ids))
     members.leave_out(_outside(images.values(), download.root))
     return members
@@ -149,7 +150,7 @@ def _outside(images: Iterable[RawImage], root: Path) -> dict[str, str]:
     return {
         image.id: f"{image.path.name}: a link that leads out of the download; put the file itself there"
         for image in images
-        if any(leads_out(path, root) for path in (image.path, image.mask) if path is not None)
+        if any(leads_out(path, root) for path in (image.path, *image.masks))
     }
 
 

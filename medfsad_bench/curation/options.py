@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-FAULTS = ("smaller", "near-duplicates", "other-files", "shared-images")
+FAULTS = (
+    "smaller",
+    "near-duplicates",
+    "other-files",
+    "shared-images",
+    "masks",
+    "two-files",
+    "both-labels",
+    "one-patient",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def expand_slices(images: Sequence[RawImage], rule: SliceRule) -> list[RawImage]
 
 def _slices_of_volume(image: RawImage, step: int) -> Iterator[_Slice]:
     volume = read_volume(image.path)
-    tumour = read_volume_mask(image.mask, volume) if image.mask else np.zeros(volume.array.shape, bool)
+    masks = [read_volume_mask(path, volume) for path in image.masks]
+    tumour = np.logical_or.reduce(masks) if masks else np.zeros(volume.array.shape, bool)
     for index in range(0, volume.array.shape[2], step):
         of_slice = replace(image, id=f"{image.id}_{index:03d}", slice_index=index, frame=0)
         yield of_slice, index, int((volume.array[:, :, index] > 0).sum()), int(tumour[:, :, index].sum())
@@ -44,7 +45,7 @@ def _slices_of_volume(image: RawImage, step: int) -> Iterator[_Slice]:
 
 def _slice(image: RawImage) -> _Slice:
     pixels = np.atleast_3d(read_picture(image.path, intensity=Intensity()).pixels)
-    tumour = int(read_mask(image.mask).sum()) if image.mask else 0
+    tumour = int(np.logical_or.reduce([read_mask(path) for path in image.masks]).sum()) if image.masks else 0
     number = int(re.split(r"\D+", image.path.stem)[-1])
     return image, number, int((pixels.mean(axis=2) > _DARK).sum()), tumour
 

@@ -5,6 +5,7 @@ folder isn't of that layout; it reads names and tables, and never a pixel.
 """
 
 from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, Download, LeftAlone, recognise
+from medfsad_bench.layouts.finding import Content, Finding
 from medfsad_bench.layouts.raw import Box, RawImage
 
-__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "Download", "LeftAlone", "RawImage", "recognise"]
+__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "Content", "Download", "Finding", "LeftAlone", "RawImage", "recognise"]

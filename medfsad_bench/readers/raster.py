@@ -48,18 +48,25 @@ def read_raster(path: Path, *, intensity: Intensity) -> Picture:
     return Picture(to_8_bits(values, low, high), window=window, warnings=tuple(notes))
 
 
-def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
-    """Read a mask: any value but zero is anomalous.
+def read_mask(path: Path, *, frame: int = 0) -> Bool[np.ndarray, "h w"]:
+    """Read a mask, or one frame or page of it: any value but zero is anomalous.
 
     Raises:
         DownloadError: If it's no image.
     """
-    image, _ = _open(path)
+    from medfsad_bench.readers.sniff import is_dicom
+
+    if is_dicom(path):
+        from medfsad_bench.readers.dicom import read_dicom
+
+        shown = np.atleast_3d(read_dicom(path, intensity=Intensity(), frame=frame).pixels)
+        return np.asarray(shown.any(axis=2), bool)
+    image, _ = _open(path, frame)
     values = np.asarray(image.convert("RGB") if image.mode in ("P", "CMYK") else image)
     return np.asarray(values != 0 if values.ndim == 2 else values[..., :3].any(axis=2), bool)
 
 
-def _open(path: Path) -> tuple[Image.Image, list[str]]:
+def _open(path: Path, page: int = 0) -> tuple[Image.Image, list[str]]:
     notes: list[str] = []
     with decoding(path.name, "the image is damaged or cut short"):
         try:
@@ -67,6 +74,7 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
                 check_size(path.name, image.width, image.height)
                 if getattr(image, "is_animated", False):  # counting all of them could take for ever
                     notes.append("first of several pages or frames taken")
+                image.seek(page)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 if upright.size != image.size:

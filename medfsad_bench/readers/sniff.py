@@ -19,14 +19,23 @@ def read_picture(path: Path, *, intensity: Intensity = Intensity(), frame: int =
     Raises:
         DownloadError: If the file is missing, damaged, too large, or neither of the two.
     """
-    head = _head(path)
-    if head[_DICOM_MAGIC_AT : _DICOM_MAGIC_AT + 4] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"):
+    if is_dicom(path):
         from medfsad_bench.readers.dicom import read_dicom
 
         return read_dicom(path, intensity=intensity, frame=frame)
     from medfsad_bench.readers.raster import read_raster
 
     return read_raster(path, intensity=intensity)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its magic number or, as old files lack that, by its suffix.
+
+    Raises:
+        DownloadError: If it's missing, empty or can't be read.
+    """
+    head = _head(path)
+    return head[_DICOM_MAGIC_AT : _DICOM_MAGIC_AT + 4] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
 
 
 def _head(path: Path) -> bytes:
