@@ -66,21 +66,30 @@ def test_a_damaged_image_is_quarantined_with_a_reason_and_the_rest_goes_on(tmp_p
     write_own_folder(tmp_path / "ward", seed=3, masks=False)
     bad = tmp_path / "ward" / "normal" / "case03.png"
     bad.write_bytes(bad.read_bytes()[:100])
-    with pytest.raises(CurationError, match="case03"):
-        prepared(tmp_path / "ward", tmp_path / "out")
-    report = prepared(tmp_path / "ward", tmp_path / "out", allow=frozenset({"smaller"}))[0]
+    report = prepared(tmp_path / "ward", tmp_path / "out")[0]
     assert list(report.quarantined) == ["normal/case03"]
-    assert report.allowed == ["smaller"]
+    assert report.counts == {"train normal": 11, "test normal": 12, "test anomalous": 10}
+    assert (report.counts, report.allowed) == (report.wanted, [])
     written = json.loads(next((tmp_path / "out" / "own").glob("*.report.json")).read_text("utf-8"))
     assert written["quarantined"] == report.quarantined
 
 
-def test_a_smaller_file_says_so_in_name_and_attributes(tmp_path: Path) -> None:
+def test_a_file_with_a_fault_that_was_allowed_says_so_in_name_and_attributes(tmp_path: Path) -> None:
+    """Here the same picture under both labels, of which only one takes part, as both are of one group."""
     write_own_folder(tmp_path / "ward", seed=3, masks=False)
-    (tmp_path / "ward" / "normal" / "case03.png").write_bytes(b"no image")
-    report = prepared(tmp_path / "ward", tmp_path / "out", allow=frozenset({"smaller"}))[0]
-    assert "smaller" in Path(report.path).name
-    assert json.loads(Dataset(Path(report.path)).attributes["allowed"]) == ["smaller"]
+    shutil.copy(tmp_path / "ward" / "normal" / "case03.png", tmp_path / "ward" / "anomalous" / "copy.png")
+    with pytest.raises(CurationError, match="normal/case03 ~ anomalous/copy: the same picture under both labels"):
+        prepared(tmp_path / "ward", tmp_path / "out")
+    report = prepared(tmp_path / "ward", tmp_path / "out", allow=frozenset({"both-labels"}))[0]
+    assert "both-labels" in Path(report.path).name
+    assert json.loads(Dataset(Path(report.path)).attributes["allowed"]) == ["both-labels"]
+
+
+def test_a_folder_without_a_second_normal_image_is_told_what_it_lacks(tmp_path: Path) -> None:
+    write_own_folder(tmp_path / "ward", seed=3, masks=False, normal=1, anomalous=2)
+    with pytest.raises(CurationError, match=r"the folder 'ward' holds 1 normal image.* 2 anomalous") as caught:
+        prepared(tmp_path / "ward", tmp_path / "out")
+    assert "medfsad datasets" not in str(caught.value)
 
 
 def test_a_copy_of_an_image_joins_its_group_and_never_crosses_the_split(tmp_path: Path) -> None:

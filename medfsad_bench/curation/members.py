@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from medfsad_bench.curation.audit import (
     duplicate_findings,
     image_findings,
+    label_findings,
     listed_findings,
     patient_findings,
     quarantine,
@@ -15,11 +17,12 @@ from medfsad_bench.curation.audit import (
 from medfsad_bench.curation.duplicates import Fingerprint, joined_groups, near_duplicates
 from medfsad_bench.curation.load import LoadPlan, load_images
 from medfsad_bench.curation.options import PrepareOptions, Watcher
+from medfsad_bench.curation.own_manifest import own_split
 from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import Finding, RawImage
-from medfsad_bench.manifest import Listed, Manifest, Split, committed_groups, ids_digest
+from medfsad_bench.manifest import OWN, Listed, Manifest, Split, committed_groups, ids_digest
 from medfsad_bench.store.composition import Composition, compositions, split_key
 
 
@@ -40,7 +43,8 @@ class Members:
     chosen: dict[str, str] = field(default_factory=dict)  # sides
     findings: list[Finding] = field(default_factory=list)
     allowed: set[str] = field(default_factory=set)  # faults that the user let through
-    _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups: comparing all takes its time
+    _compared: tuple[list[str], Int64[np.ndarray, "m 2"]] | None = None  # the last ids and pairs: it takes its time
+    _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups
 
     @property
     def joins_near_duplicates(self) -> bool:
@@ -96,11 +100,14 @@ class Members:
             self.leave_out(quarantine(loaded))
 
     def choose(self) -> None:
-        """Apply list or rule.
+        """Apply list or rule. The counts of a user's own images are those that can be read by now.
 
         Raises:
             CurationError: If there are too few and `--allow smaller` isn't given.
         """
+        if self.options.benchmark == OWN:
+            self.split = own_split(self.manifest.name, self.candidates, sided=self.split.upstream)
+            self.manifest = self.manifest.model_copy(update={"benchmarks": {OWN: self.split}})
         self.chosen = self._chosen_by_rule() if self.listed is None else self._chosen_by_list(self.listed)
 
     def choose_and_load(self) -> None:
@@ -123,7 +130,10 @@ class Members:
         candidates = self.candidates
         if self.listed is None:
             self.note(self._digest_findings(candidates))
-        self.note(duplicate_findings(candidates, self.chosen, self.loaded))
+        read = [c for c in candidates if c.id in self.loaded]
+        near = self._near_duplicates([c.id for c in read])
+        self.note(duplicate_findings(read, self.chosen, self.loaded, near))
+        self.note(label_findings(read, self.images, self.loaded, near, stops=self.options.benchmark == OWN))
         self.note(patient_findings(candidates, self.chosen, self.loaded))
         self.note(image_findings(candidates, self.chosen, self.loaded, self.manifest.mask_kind))
         self.note(listed_findings(self.listed or [], self.loaded))
@@ -144,11 +154,16 @@ class Members:
         if not self.joins_near_duplicates or any(i not in self.loaded for i in ids):
             return dict(zip(ids, groups, strict=True))
         if self._joined is None or self._joined[0] != ids:
-            near = near_duplicates([self.loaded[i].prints for i in ids])
+            near = self._near_duplicates(ids)
             pairs = [(a, b) for a, b in near if not (ids[a] in committed and ids[b] in committed)]
             joined = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
             self._joined = ids, dict(zip(ids, joined, strict=True))
         return self._joined[1]
+
+    def _near_duplicates(self, ids: list[str]) -> Int64[np.ndarray, "m 2"]:
+        if self._compared is None or self._compared[0] != ids:
+            self._compared = ids, near_duplicates([self.loaded[i].prints for i in ids])
+        return self._compared[1]
 
     def _chosen_by_list(self, listed: list[Listed]) -> dict[str, str]:
         chosen = {row.id: row.split for row in listed if row.id in self.images and row.id not in self.quarantined}
@@ -168,6 +183,8 @@ class Members:
             for key, wanted in self.split.counts.items()
             if counts.get(key, 0) < wanted
         )
+        if self.options.benchmark == OWN:
+            raise CurationError(self._own_shortage(candidates))
         self._allow_smaller(short)
         chosen, _ = choose_smaller(name, candidates, self.split)
         if not chosen:
@@ -176,6 +193,17 @@ class Members:
                 f"({short}; {len(self.quarantined)} quarantined). Complete the download."
             )
         return chosen
+
+    def _own_shortage(self, candidates: list[Candidate]) -> str:
+        normal = [c.group for c in candidates if not c.anomalous]
+        unread = next(iter(self.quarantined.items()), None)
+        why = f"; {len(self.quarantined)} can't be used, first {unread[0]}: {unread[1]}" if unread else ""
+        return (
+            f"{self.manifest.name}: the folder {self.download!r} holds {len(normal)} normal image(s) in "
+            f"{len(set(normal))} group(s) and {len(candidates) - len(normal)} anomalous one(s){why}. Expected "
+            "two groups of normal images, one to learn from and one to test, and an anomalous image outside the first. "
+            "Add images, or tell patients apart by a table with the columns path and patient."
+        )
 
     def _allow_smaller(self, what: str) -> None:
         """Note that the set is smaller than its benchmark.

@@ -5,6 +5,7 @@ labels, slices → members (list or rule, groups) → read → audit → write
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,7 +21,6 @@ from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
-from medfsad_bench.curation.own_manifest import own_split
 from medfsad_bench.curation.report import SetReport, set_report, write_report
 from medfsad_bench.curation.slices import expand_slices
 from medfsad_bench.curation.split import Candidate, draw_supports
@@ -83,9 +83,6 @@ def _members(download: Download, manifest: Manifest, options: PrepareOptions, wa
     _check_upstream(manifest, split, download)
     listed = listed_ids(manifest, split)
     images, unlabelled_ids = _labelled(download, manifest, watcher)
-    if own:
-        split = own_split(manifest.name, list(images.values()), sided=split.upstream)
-        manifest = manifest.model_copy(update={"benchmarks": {OWN: split}})
     if split.upstream:
         images = {i: image for i, image in images.items() if image.split}
     if listed is not None:
@@ -112,11 +109,13 @@ def _labelled(download: Download, manifest: Manifest, watcher: Watcher) -> tuple
     images = download.images
     unlabelled_ids = [image.id for image in images if image.label == "unlabelled"]
     if manifest.slices is not None:
-        patients = sorted({image.patient for image in images})
-        watcher.start(f"{manifest.name}: choosing slices", len(patients))
+        stacks = defaultdict(list)  # a patient may have several volumes, but slices in files are one stack
+        for image in images:
+            stacks[image.patient if image.label == "slice" else image.id].append(image)
+        watcher.start(f"{manifest.name}: choosing slices", len(stacks))
         slices = []
-        for patient in patients:
-            slices += expand_slices([image for image in images if image.patient == patient], manifest.slices)
+        for stack in stacks.values():
+            slices += expand_slices(stack, manifest.slices)
             watcher.advance(1)
         images = slices
     labelled: dict[str, RawImage] = {}

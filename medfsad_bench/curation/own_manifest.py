@@ -21,7 +21,7 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
 
     Args:
         root: The folder; its name, reduced to a–z, 0–9 and _, becomes the set's.
-        images: What lies in it; `own_split` counts them, once volumes have become slices.
+        images: What lies in it; `own_split` counts them, once they were read.
     """
     volumes = any(image.slice_index is not None or image.label in ("volume", "unlabelled") for image in images)
     name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "own"
@@ -55,25 +55,24 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
     )
 
 
-def own_split(name: str, images: Sequence[RawImage], *, sided: bool) -> Split:
-    """Counts of a user's own images: the download's sides, else half of the normals, or what whole patients can fill.
+def own_split(name: str, candidates: Sequence[Candidate], *, sided: bool) -> Split:
+    """Counts of a user's own images: the download's sides, else half of the normals, or what whole groups can fill.
 
     Args:
         name: The set's.
-        images: All that have a label.
+        candidates: All that have a label and, once they were read, could be.
         sided: Whether the download fixes the sides.
     """
-    normal = [image for image in images if image.label == "normal"]
-    train = sum(image.split == "train" for image in normal) if sided else len(normal) // 2
+    normal = [candidate for candidate in candidates if not candidate.anomalous]
+    train = sum(candidate.side == "train" for candidate in normal) if sided else len(normal) // 2
     split = Split(
         train=max(1, train),
         test_normal=max(1, len(normal) - train),
-        test_anomalous=max(1, len(images) - len(normal)),
+        test_anomalous=max(1, len(candidates) - len(normal)),
         upstream=sided,
     )
-    if sided or max(Counter(image.patient for image in images).values(), default=1) == 1:
+    if sided or max(Counter(candidate.group for candidate in candidates).values(), default=1) == 1:
         return split
-    candidates = [Candidate(image.id, image.patient, image.label != "normal") for image in images]
     _, counts = choose_smaller(name, candidates, split)
     if not counts:
         return split

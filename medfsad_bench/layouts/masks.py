@@ -39,9 +39,14 @@ class Located:
 
     @cached_property
     def folder(self) -> tuple[str, ...]:
+        """`folders` in one form, to be compared."""
+        return tuple(map(unified, self.folders))
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
         """Folders between `base` and the file, without those that only say `images` or `masks`."""
         parts = self.path.relative_to(self.base).parent.parts
-        return tuple(unified(part) for part in parts if not _IMAGE_FOLDER.match(part) and not is_mask_folder(part))
+        return tuple(part for part in parts if not _IMAGE_FOLDER.match(part) and not is_mask_folder(part))
 
     @cached_property
     def name(self) -> str:
@@ -201,4 +206,4 @@ def _one_truth(paths: Sequence[Path]) -> bool:
 
 
 def _doubt(where: str, what: str) -> Finding:
-    return Finding(FAULT, where, f"{what}, or --allow {FAULT} goes on without", stops=True)
+    return Finding(FAULT, where, f"{what}; it's left out if you allow that", stops=True)

@@ -172,7 +172,7 @@ def _content(
             path=file.path,
             name=ids[file.path],
             label=file.label,
-            folders=file.folder,
+            folders=file.folders,
             header=read_ids(file.path) if kind_of(file.path) == "dicom" else Header(),
             in_table=described[file.path].patient if file.path in described else "",
         )
@@ -218,7 +218,7 @@ def _masks_of_as_many_frames(
             continue
         what = (
             f"the image has {source.header.frames} frame(s), its mask {within(misfit, root)} has {pages[misfit]}. "
-            f"Expected as many; --allow {FAULT} goes on without the mask"
+            "Expected as many; the mask is left out if you allow that"
         )
         findings.append(Finding(FAULT, source.name, what, stops=True))
     if of_normal:

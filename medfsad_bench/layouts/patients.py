@@ -113,9 +113,9 @@ def _by_folder(
     sources: Sequence[Source], folders: Mapping[Path, str], untold: Iterable[str], depths: Mapping[str, int]
 ) -> list[Finding]:
     grouped = [source for source in sources if folders[source.path] in untold]
-    if not grouped:
-        return []
     names = sorted({folders[source.path] for source in grouped})
+    if len(names) == len(grouped):
+        return []
     below = {source.folders[: depths[source.label] + 2] for source in grouped}
     what = f"{len(grouped)} images in {len(names)} folder(s), each taken for one patient"
     if len(below) > len(names):
