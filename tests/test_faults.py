@@ -15,7 +15,7 @@ from conftest import Silent, write_own_folder
 
 from medfsad_bench.curation import load
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
-from medfsad_bench.errors import CurationError, MedfsadError
+from medfsad_bench.errors import MedfsadError
 from medfsad_bench.readers import read_picture
 from medfsad_bench.store import verify_store
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_dicom import write as write_dicom
+from test_own_tables import content
+from test_own_tables import touch as touch_all
 
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.errors import CurationError
-from medfsad_bench.layouts import Content, recognise
 from medfsad_bench.layouts.masks import Located, masks_beside, match_masks
 from medfsad_bench.layouts.own import class_images
 from medfsad_bench.store import Dataset
@@ -28,15 +29,7 @@ MASK_CASES = [
 
 
 def touch(root: Path, *names: str) -> Path:
-    for name in ("normal/n.png", "anomalous/other.png", *names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def content(root: Path) -> Content:
-    (download,), _ = recognise(root)
-    return Content(download.images, download.findings)
+    return touch_all(root, "normal/n.png", "anomalous/other.png", *names)
 
 
 def masks_of(root: Path) -> dict[str, list[str]]:

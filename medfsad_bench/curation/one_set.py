@@ -61,7 +61,7 @@ def prepare_set(
     members = _members(download, manifest, options, watcher)
     if options.dry_run:
         members.choose()
-        return set_report(members)
+        return set_report(members, members.findings)
     members.choose_and_load()
     members.audit()
     members.note(_shared_with_others(members, prints_by_set))

@@ -45,7 +45,7 @@ def set_report(members: Members, findings: Sequence[Finding] = (), dataset: Data
 
     Args:
         members: Who takes part.
-        findings: What the audit found; a dry run has none.
+        findings: What layout and audit found; a dry run has the layout's alone.
         dataset: The prepared file, if one was written.
     """
     return SetReport(

@@ -9,6 +9,7 @@ from medfsad_bench.layouts.raw import DICOM_SUFFIXES, RASTER_SUFFIXES, is_volume
 
 Kind = Literal["volume", "dicom", "raster", ""]
 _MAGIC_AT = 128
+_FIRST_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # in either byte order
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,12 @@ def _is_picture(path: Path) -> bool:
 
 
 def _is_old_dicom(path: Path) -> bool:
-    """DICOM of before 1995 or so, without preamble and magic."""
+    """DICOM of before 1995 or so, without preamble and magic: it begins with a tag of group 2 or 8."""
     from medfsad_bench.readers.dicom import read_header
 
     try:
-        return "Rows" in read_header(path)
+        with path.open("rb") as file:
+            group = file.read(2)
+        return group in _FIRST_GROUPS and "Rows" in read_header(path)
     except (DownloadError, OSError):
         return False

@@ -50,8 +50,9 @@ def class_images(folders: Mapping[str, Path], masks_folder: Path | None = None) 
     Raises:
         DownloadError: If volumes and pictures are mixed, or a table contradicts a folder or itself.
     """
-    root = Path(os.path.commonpath([folder.parent for folder in folders.values()]))
-    beside = root if all(folder.parent == root for folder in folders.values()) else None  # for tables and masks
+    parents = {folder.parent for folder in folders.values()}
+    beside = next(iter(parents)) if len(parents) == 1 else None  # where tables and masks may lie
+    root = beside or Path(os.path.commonpath([parent.absolute() for parent in parents]))
     mask_folders = _mask_folders(beside, folders) if masks_folder is None else [masks_folder]
     in_mask_folders = {path: folder for folder in mask_folders for path in files_below(folder)}
     masks = [_located_mask(path, folder, folders) for path, folder in in_mask_folders.items()]

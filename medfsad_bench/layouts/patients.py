@@ -9,8 +9,13 @@ from pathlib import Path
 from medfsad_bench.layouts.columns import is_placeholder
 from medfsad_bench.layouts.finding import Finding, first_of
 from medfsad_bench.layouts.headers import Header
+from medfsad_bench.layouts.raw import stem
 
 _SUBJECT = re.compile(r"^(sub-[0-9a-z]+)(?=[_.]|$)", re.IGNORECASE)  # BIDS; sessions and runs lie below it
+
+_NUMBERED = re.compile(r"^(.*[^\W_])[ _\-]+[a-z]*\d+$", re.IGNORECASE)  # `P01_s2`, the second of `P01`?
+_PER_PATIENT = 1.5  # files per first part of a name from which names look like several of one patient
+_ALONE = "4 file"
 
 _Key = tuple[str, str]  # of what kind, and which
 
@@ -49,7 +54,8 @@ def patients_by_file(sources: Sequence[Source]) -> tuple[dict[Path, str], list[F
     for subset in joined.subsets():
         names |= dict.fromkeys(subset, min(subset))
     patients = {path: names[of_file[0]][1] for path, of_file in keys.items()}
-    return patients, [*_anonymous(sources, ids), *_by_folder(sources, folders, untold, depths)]
+    alone = [source for source in sources if keys[source.path][0][0] == _ALONE]
+    return patients, [*_anonymous(sources, ids), *_by_folder(sources, folders, untold, depths), *_by_name(alone)]
 
 
 def _keys(source: Source, told: str, folder: str, untold: Iterable[str]) -> list[_Key]:
@@ -58,7 +64,7 @@ def _keys(source: Source, told: str, folder: str, untold: Iterable[str]) -> list
     keys += [("2 folder", folder)] if folder in untold else []
     if not told:
         keys += [("3 study", uid) for uid in (source.header.study or source.header.series,) if uid]
-    return keys or [("4 file", source.name)]
+    return keys or [(_ALONE, source.name)]
 
 
 def _told_ids(sources: Sequence[Source]) -> dict[Path, str]:
@@ -127,3 +133,16 @@ def _by_folder(
     both = sorted(name for name, labels in classes.items() if len(labels) > 1)
     what += f" ({first_of(both)} in both classes)" if both else ""
     return [Finding("folder-groups", first_of(names), what, stops=False)]
+
+
+def _by_name(sources: Sequence[Source]) -> list[Finding]:
+    """Names that could tell patients, of files that nothing else groups; they may as well be numbers of images."""
+    matches = [match for source in sources if (match := _NUMBERED.match(stem(source.path)))]
+    parts = sorted({match[1] for match in matches})
+    if not 2 < len(parts) <= len(matches) / _PER_PATIENT:
+        return []
+    what = (
+        f"{len(matches)} files have names of {len(parts)} first parts, which could be patients; each file is taken for one "
+        "patient. If that's wrong, a table with the columns path and patient says who is who"
+    )
+    return [Finding("names-like-patients", first_of(parts), what, stops=False)]
