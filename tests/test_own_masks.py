@@ -192,7 +192,7 @@ def test_two_masks_are_united_in_the_prepared_file(tmp_path: Path) -> None:
             image.paste(255, box)
             image.save(root / "masks" / f"a{number}{part}.png")
     dataset = Dataset(Path(prepared(root, tmp_path / "out").path))
-    assert {int(dataset.mask(k).sum()) for k in np.flatnonzero(dataset.has_mask())} == {64 + 40}
+    assert {int(dataset.mask(k).sum()) for k in np.flatnonzero(dataset.has_mask()).tolist()} == {64 + 40}
 
 
 def test_folders_named_by_arguments_need_no_names_of_ours(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_cases_that_once_lost_or_swapped_masks(shared: Path, tmp_path: Path, nam
     dataset = Dataset(Path(report.path))
     assert report.counts == {"train normal": 8, "test normal": 8, "test anomalous": 8}
     assert dataset.has_mask().sum() == 8
-    areas = {int(dataset.mask(k).sum()) for k in np.flatnonzero(dataset.has_mask())}
+    areas = {int(dataset.mask(k).sum()) for k in np.flatnonzero(dataset.has_mask()).tolist()}
     assert areas == {268 if name == "mask_two_files_per_image" else 168}
 
 

@@ -11,7 +11,7 @@ from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.finding import Finding, first_of
 from medfsad_bench.layouts.table_file import TableFile
 
-_FILES = ("path", "file", "filename", "filepath", "image", "imagepath", "imagename", "imagefile", "img", "imageid")
+_FILES = ("path", "filepath", "imagepath", "file", "filename", "imagefile", "imagename", "image", "img", "imageid")
 _LABELS = ("label", "class", "diagnosis", "target", "category", "anomalous", "abnormal")
 _PERSONS = (  # in the order of their right
     *("patient", "patientid", "patientno", "patientnr", "patientnumber", "patientname", "pid", "mrn"),

@@ -142,7 +142,7 @@ def _by_name(sources: Sequence[Source]) -> list[Finding]:
     if not 2 < len(parts) <= len(matches) / _PER_PATIENT:
         return []
     what = (
-        f"{len(matches)} files have names of {len(parts)} first parts, which could be patients; each file is taken for one "
-        "patient. If that's wrong, a table with the columns path and patient says who is who"
+        f"{len(matches)} files have names of {len(parts)} first parts, which could be patients; each file is taken for "
+        "one patient. If that's wrong, a table with the columns path and patient says who is who"
     )
     return [Finding("names-like-patients", first_of(parts), what, stops=False)]
