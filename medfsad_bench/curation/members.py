@@ -47,6 +47,11 @@ class Members:
     _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups
 
     @property
+    def is_own(self) -> bool:
+        """Whether the set is a folder of the user's own, with the counts that it can fill."""
+        return self.options.benchmark == OWN
+
+    @property
     def joins_near_duplicates(self) -> bool:
         """Whether groups are joined with near-duplicates, for which all images have to be read first."""
         return self.listed is None and self.manifest.join_near_duplicates and not self.split.upstream
@@ -100,19 +105,19 @@ class Members:
             self.leave_out(quarantine(loaded))
 
     def choose(self) -> None:
-        """Apply list or rule. The counts of a user's own images are those that can be read by now.
+        """Apply list or rule; a user's own images are counted anew, as it shows only now which of them can be read.
 
         Raises:
             CurationError: If there are too few and `--allow smaller` isn't given.
         """
-        if self.options.benchmark == OWN:
+        if self.is_own:
             self.split = own_split(self.manifest.name, self.candidates, sided=self.split.upstream)
             self.manifest = self.manifest.model_copy(update={"benchmarks": {OWN: self.split}})
         self.chosen = self._chosen_by_rule() if self.listed is None else self._chosen_by_list(self.listed)
 
     def choose_and_load(self) -> None:
         """Choose and read until all that are chosen could be read: each turn quarantines at least one more."""
-        if self.joins_near_duplicates:
+        if self.joins_near_duplicates or self.is_own:
             self.load(self.images)
         while True:
             self.choose()
@@ -133,7 +138,7 @@ class Members:
         read = [c for c in candidates if c.id in self.loaded]
         near = self._near_duplicates([c.id for c in read])
         self.note(duplicate_findings(read, self.chosen, self.loaded, near))
-        self.note(label_findings(read, self.images, self.loaded, near, stops=self.options.benchmark == OWN))
+        self.note(label_findings(read, self.images, self.loaded, near, stops=self.is_own))
         self.note(patient_findings(candidates, self.chosen, self.loaded))
         self.note(image_findings(candidates, self.chosen, self.loaded, self.manifest.mask_kind))
         self.note(listed_findings(self.listed or [], self.loaded))
@@ -183,8 +188,8 @@ class Members:
             for key, wanted in self.split.counts.items()
             if counts.get(key, 0) < wanted
         )
-        if self.options.benchmark == OWN:
-            raise CurationError(self._own_shortage(candidates))
+        if self.is_own:
+            raise CurationError(self._too_few(candidates))
         self._allow_smaller(short)
         chosen, _ = choose_smaller(name, candidates, self.split)
         if not chosen:
@@ -194,15 +199,18 @@ class Members:
             )
         return chosen
 
-    def _own_shortage(self, candidates: list[Candidate]) -> str:
-        normal = [c.group for c in candidates if not c.anomalous]
-        unread = next(iter(self.quarantined.items()), None)
-        why = f"; {len(self.quarantined)} can't be used, first {unread[0]}: {unread[1]}" if unread else ""
+    def _too_few(self, candidates: Sequence[Candidate]) -> str:
+        """Why a user's own folder is no set."""
+        by_class = [[c.group for c in candidates if c.anomalous == anomalous] for anomalous in (False, True)]
+        normal, anomalous = (f"{len(groups)} image(s) of {len(set(groups))} group(s)" for groups in by_class)
+        bad = self.quarantined
+        unread = f" {len(bad)} more can't be read, first {next(iter(bad.values()))}" if bad else ""
+        sides = " on the sides that it fixes" if self.split.upstream else ""
         return (
-            f"{self.manifest.name}: the folder {self.download!r} holds {len(normal)} normal image(s) in "
-            f"{len(set(normal))} group(s) and {len(candidates) - len(normal)} anomalous one(s){why}. Expected "
-            "two groups of normal images, one to learn from and one to test, and an anomalous image outside the first. "
-            "Add images, or tell patients apart by a table with the columns path and patient."
+            f"{self.manifest.name}: your folder {self.download!r} holds {normal} that are normal and {anomalous} that "
+            f"are anomalous.{unread} Expected normal images of two groups (patients, joined with near-duplicates) or "
+            f"more, one to train and one to test on, and an anomalous image to test on{sides}. Add images, or tell "
+            "patients apart in a table with the column `patient` if the groups are wrong."
         )
 
     def _allow_smaller(self, what: str) -> None:

@@ -76,9 +76,8 @@ def prepare_set(
 
 
 def _members(download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> Members:
-    """The images that may take part; of a user's own folder with the counts that it can fill."""
-    own = download.layout in OWN_LAYOUTS
-    options = replace(options, benchmark=OWN) if own else options
+    """The images that may take part."""
+    options = replace(options, benchmark=OWN) if download.layout in OWN_LAYOUTS else options
     split = manifest.split(options.benchmark)
     _check_upstream(manifest, split, download)
     listed = listed_ids(manifest, split)

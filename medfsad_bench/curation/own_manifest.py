@@ -1,7 +1,6 @@
 """A manifest for the user's own folder, made on the spot: half of the normals for training, the rest for testing."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def own_split(name: str, candidates: Sequence[Candidate], *, sided: bool) -> Spl
 
     Args:
         name: The set's.
-        candidates: All that have a label and, once they were read, could be.
+        candidates: All that have a label and could be read, if they were read already.
         sided: Whether the download fixes the sides.
     """
     normal = [candidate for candidate in candidates if not candidate.anomalous]
@@ -71,7 +70,7 @@ def own_split(name: str, candidates: Sequence[Candidate], *, sided: bool) -> Spl
         test_anomalous=max(1, len(candidates) - len(normal)),
         upstream=sided,
     )
-    if sided or max(Counter(candidate.group for candidate in candidates).values(), default=1) == 1:
+    if sided or len({candidate.group for candidate in candidates}) == len(candidates):
         return split
     _, counts = choose_smaller(name, candidates, split)
     if not counts:
