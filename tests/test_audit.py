@@ -10,12 +10,19 @@ from conftest import Silent, write_own_folder
 from PIL import Image, ImageDraw
 from test_dicom import write as write_dicom
 
-from medfsad_bench.curation.audit import duplicate_findings, image_findings, patient_findings, shared_findings
+from medfsad_bench.curation.audit import (
+    duplicate_findings,
+    image_findings,
+    label_findings,
+    patient_findings,
+    shared_findings,
+)
 from medfsad_bench.curation.duplicates import fingerprint, joined_groups, near_duplicates
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.stage import PrepareOptions, SetReport, prepare
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.errors import CurationError
+from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.folders import chest_child
 from medfsad_bench.readers import read_picture
 from medfsad_bench.resources import resource_dir
@@ -92,10 +99,15 @@ def test_the_committed_brain_list_has_no_copy_on_both_sides(shared: Path) -> Non
 @pytest.mark.slow
 def test_different_patients_are_no_duplicates(shared: Path) -> None:
     """The most alike pair of different children's chest films correlates at 0.755: below the threshold by a margin."""
-    images = chest_child(shared / "data" / "chest_xray") or []
+    content = chest_child(shared / "data" / "chest_xray")
+    images = content.images if content else []
     prints = [fingerprint(read_picture(image.path).pixels) for image in images]
     pairs = near_duplicates(prints, min_correlation=0.76)
     assert all(images[i].patient == images[j].patient for i, j in pairs)
+
+
+def near(images: dict[str, Loaded]) -> np.ndarray:
+    return near_duplicates([item.prints for item in images.values()])
 
 
 def test_groups_are_closed_transitively() -> None:
@@ -107,7 +119,7 @@ def test_duplicates_across_the_split_stop_and_those_within_a_side_are_noted() ->
     candidates = [Candidate(name, name, name == "d") for name in "abcd"]
     images = {"a": loaded("a", 1), "b": loaded("b", 1), "c": loaded("c", 2), "d": loaded("d", 2, sha256="c")}
     split = {"a": "train", "b": "test", "c": "test", "d": "test"}
-    by_pair = {f.where: f for f in duplicate_findings(candidates, split, images)}
+    by_pair = {f.where: f for f in duplicate_findings(candidates, split, images, near(images))}
     assert by_pair["a ~ b"].stops
     assert "both sides" in by_pair["a ~ b"].what
     assert not by_pair["c ~ d"].stops
@@ -120,7 +132,7 @@ def test_the_same_file_is_found_even_where_nothing_can_be_compared() -> None:
     candidates = [Candidate(name, name, False) for name in "ab"]
     blank = np.zeros((32, 32), np.float32)
     images = {name: loaded(name, 1, sha256="same", prints=blank) for name in "ab"}
-    assert len(duplicate_findings(candidates, {"a": "train", "b": "test"}, images)) == 1
+    assert len(duplicate_findings(candidates, {"a": "train", "b": "test"}, images, near(images))) == 1
 
 
 def test_images_that_two_sets_share_are_found_and_stop_unless_held_out_together() -> None:
@@ -131,12 +143,37 @@ def test_images_that_two_sets_share_are_found_and_stop_unless_held_out_together(
     assert shared_findings({"m1": prints["m1"]}, "other", mirrored, stops=True) == []
 
 
-def test_one_patient_under_two_groups_on_both_sides_is_noted_without_the_identity() -> None:
-    candidates = [Candidate(name, name, False) for name in "ab"]
-    images = {name: loaded(name, seed, header_patient="DOE 1970") for seed, name in enumerate("ab")}
-    findings = patient_findings(candidates, {"a": "train", "b": "test"}, images)
-    assert [f.fault for f in findings] == ["one-patient"]
-    assert "DOE" not in findings[0].what + findings[0].where
+@pytest.mark.parametrize(
+    ("header_ids", "stops"),
+    [
+        (("DOE 1970", "DOE 1970", "ROE 1980"), [True]),
+        (("DOE 1970", "DOE 1970", "DOE 1970"), [False]),  # an ID that all share says nothing
+        (("ANONYMOUS", "anonymous", "ROE 1980"), []),
+        (("", "", "ROE 1980"), []),
+    ],
+)
+def test_one_patient_on_both_sides_stops_without_the_identity(header_ids: tuple[str, ...], stops: list[bool]) -> None:
+    candidates = [Candidate(name, name, False) for name in "abc"]
+    images = {name: loaded(name, k, header_patient=header_ids[k]) for k, name in enumerate("abc")}
+    findings = patient_findings(candidates, {"a": "train", "b": "test", "c": "test"}, images)
+    assert [(f.fault, f.stops) for f in findings] == [("one-patient", stop) for stop in stops]
+    assert not any("DOE" in f.what + f.where for f in findings)
+
+
+@pytest.mark.parametrize("patients", [("n", "a"), ("one", "one")])
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_picture_under_both_labels_stops_and_neighbours_of_one_patient_do_not(
+    patients: tuple[str, str], altered: bool
+) -> None:
+    """Even where both stand in one group, as near-duplicates are joined, and only one of them takes part."""
+    candidates = [Candidate("n", "g", False), Candidate("a", "g", True)]
+    sources = {i: RawImage(i, Path(f"{i}.png"), "", patient) for i, patient in zip("na", patients, strict=True)}
+    images = {"n": loaded("n", 1), "a": loaded("a", 1)}
+    if altered:
+        images["a"] = loaded("a", 1, prints=fingerprint(np.clip(tissue(1) * 0.8 + 20, 0, 255).astype(np.uint8)))
+    findings = label_findings(candidates, sources, images, near(images), stops=True)
+    expected = [] if altered and patients[0] == patients[1] else [("both-labels", "n ~ a", True)]
+    assert [(f.fault, f.where, f.stops) for f in findings] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Eight ways to get a better number than the images deserve: each is caught, or stands in the threat model."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np

@@ -86,6 +86,26 @@ def test_a_folder_whose_images_can_not_be_read_is_spoken_of_as_the_users_own(tmp
     assert not any(words in text for words in ("medfsad datasets", "omplete the download", "--allow", "benchmark"))
 
 
+def test_a_file_with_a_fault_that_was_allowed_says_so_in_name_and_attributes(tmp_path: Path) -> None:
+    """Here the same picture under both labels, of which only one takes part, as both are of one group."""
+    write_own_folder(tmp_path / "ward", seed=3, masks=False)
+    shutil.copy(tmp_path / "ward" / "normal" / "case03.png", tmp_path / "ward" / "anomalous" / "copy.png")
+    with pytest.raises(CurationError, match="normal/case03 ~ anomalous/copy: the same picture under both labels"):
+        prepared(tmp_path / "ward", tmp_path / "out")
+    report = prepared(tmp_path / "ward", tmp_path / "out", allow=frozenset({"both-labels"}))[0]
+    assert "both-labels" in Path(report.path).name
+    assert json.loads(Dataset(Path(report.path)).attributes["allowed"]) == ["both-labels"]
+
+
+def test_a_folder_without_a_second_normal_image_is_told_what_it_lacks(tmp_path: Path) -> None:
+    write_own_folder(tmp_path / "ward", seed=3, masks=False, normal=1, anomalous=2)
+    with pytest.raises(
+        CurationError, match=r"your folder 'ward' holds 1 image\(s\) of 1 group\(s\) that are normal"
+    ) as caught:
+        prepared(tmp_path / "ward", tmp_path / "out")
+    assert "medfsad datasets" not in str(caught.value)
+
+
 def test_a_copy_of_an_image_joins_its_group_and_never_crosses_the_split(tmp_path: Path) -> None:
     """Brightened and mirrored copies, as a data set that was augmented before its release holds them."""
     write_own_folder(tmp_path / "ward", seed=6, masks=False)

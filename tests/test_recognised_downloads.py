@@ -49,7 +49,8 @@ def test_chest_patients_coarsen_the_independent_table(shared: Path) -> None:
 
     with (shared / "data" / "chest_xray" / "manifest.csv").open() as file:
         theirs = {Path(row["file"]).with_suffix("").as_posix(): row["patient"] for row in csv.DictReader(file)}
-    images = chest_child(shared / "data" / "chest_xray") or []
+    content = chest_child(shared / "data" / "chest_xray")
+    images = content.images if content else []
     pairs = {(image.patient, theirs[image.id]) for image in images}
     assert len(pairs) == len({other for _, other in pairs})
     assert len({ours for ours, _ in pairs}) == len(pairs) - 7
@@ -67,12 +68,13 @@ def test_a_download_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         recognise(tmp_path / "nothing")
 
 
-def test_masks_are_found_by_name_and_only_for_anomalous_images(tmp_path: Path) -> None:
-    touch(*(tmp_path / p for p in ("normal/1.png", "anomalous/2.png", "anomalous/3.png", "masks/1.png", "masks/2.png")))
+def test_masks_are_matched_by_name_and_with_anomalous_images_first(tmp_path: Path) -> None:
+    names = ("normal/1.png", "normal/2.png", "anomalous/2.png", "anomalous/3.png", "masks/1.png", "masks/2.png")
+    touch(*(tmp_path / name for name in names))
     images = {image.id: image for image in recognise(tmp_path)[0][0].images}
-    assert images["normal/1"].mask is None
-    assert images["anomalous/2"].mask == tmp_path / "masks/2.png"
-    assert images["anomalous/3"].mask is None
+    assert {name: [mask.stem for mask in image.masks] for name, image in images.items()} == {
+        "normal/1": ["1"], "normal/2": [], "anomalous/2": ["2"], "anomalous/3": [],
+    }  # fmt: skip
 
 
 def test_camelyon_slides_come_from_the_name_and_fix_the_side(tmp_path: Path) -> None:

@@ -28,9 +28,7 @@ def prepare(
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Fault to let through: smaller, near-duplicates, other-files, shared-images, mask-grid; repeatable."
-        ),
+        typer.Option(help="Fault to let through, by the name that the message gives it; repeatable."),
     ] = None,
     intensity: Annotated[
         IntensityChoice | None,

@@ -2,14 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from jaxtyping import Int64
 
 from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.staging import Loaded
+from medfsad_bench.layouts import Finding, RawImage
+from medfsad_bench.layouts.columns import is_placeholder
+from medfsad_bench.layouts.finding import first_of
 from medfsad_bench.manifest import Listed
 
 CONSTANT_CONTRAST = 1.0  # grey levels of 255: below it there's nothing to see
@@ -19,22 +22,6 @@ _SMALLEST_PX = 64
 _SIZE_FACTOR = 4  # between an image's shorter side and the set's median
 _ASPECT = 3
 _FULL_MASK = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One fault; those that stop keep the set from being written unless the user allows it."""
-
-    fault: str  # short name; what `--allow` takes
-    where: str  # image or images
-    what: str  # what was found and what to do
-    stops: bool
-    ids: tuple[str, ...] = ()  # the images, for the sheet of offenders
-
-
-def first_of(ids: Sequence[str]) -> str:
-    """The first of several images and how many more there are, for a line."""
-    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"
 
 
 def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
@@ -49,21 +36,64 @@ def quarantine(loaded: Mapping[str, Loaded]) -> dict[str, str]:
 
 
 def duplicate_findings(
-    candidates: Sequence[Candidate], split: Mapping[str, str], loaded: Mapping[str, Loaded]
+    candidates: Sequence[Candidate],
+    split: Mapping[str, str],
+    loaded: Mapping[str, Loaded],
+    near: Int64[np.ndarray, "m 2"],
 ) -> list[Finding]:
-    """Duplicates in different groups, exact or near: they stop the set across the split, else they are noted."""
-    chosen = [c for c in candidates if c.id in split]
-    near = near_duplicates([loaded[c.id].prints for c in chosen])
+    """Duplicates in different groups, exact or near: they stop the set across the split, else they are noted.
+
+    Args:
+        candidates: Images that may take part.
+        split: The sides of those that do.
+        loaded: What is known of each.
+        near: Pairs of near-duplicates among the candidates, as `near_duplicates` finds them.
+    """
+    chosen = [index for index, c in enumerate(candidates) if c.id in split]
+    pairs = {(int(i), int(j)) for i, j in near} | _same_file(candidates, chosen, loaded)
     findings = []
-    for first, second in sorted({(int(i), int(j)) for i, j in near} | _same_file(chosen, loaded)):
-        a, b = chosen[first], chosen[second]
-        if a.group != b.group:
+    for first, second in sorted(pairs):
+        a, b = candidates[first], candidates[second]
+        if a.id in split and b.id in split and a.group != b.group:
             across = split[a.id] != split[b.id]
             exact = loaded[a.id].sha256 == loaded[b.id].sha256
             what = f"{'the same file' if exact else 'near-duplicates'} in two groups ({a.group}, {b.group})"
             what += ", on both sides of the split" if across else ""
             what += ", with different labels" if a.anomalous != b.anomalous else ""
             findings.append(Finding("near-duplicates", f"{a.id} ~ {b.id}", what, across, (a.id, b.id)))
+    return findings
+
+
+def label_findings(
+    candidates: Sequence[Candidate],
+    images: Mapping[str, RawImage],
+    loaded: Mapping[str, Loaded],
+    near: Int64[np.ndarray, "m 2"],
+    *,
+    stops: bool,
+) -> list[Finding]:
+    """The same picture under both labels, whether or not it takes part: one of the two is wrong.
+
+    Neighbouring slices or frames of one patient may be near-duplicates and differ in their labels; of them only a
+    picture that is the very same in two files is meant.
+
+    Args:
+        candidates: Images that may take part.
+        images: What they were made from, by id.
+        loaded: What is known of each.
+        near: Pairs of near-duplicates among the candidates.
+        stops: Whether it stops the set.
+    """
+    findings = []
+    for first, second in near:
+        a, b = candidates[int(first)], candidates[int(second)]
+        same = np.array_equal(loaded[a.id].prints, loaded[b.id].prints) and images[a.id].path != images[b.id].path
+        if a.anomalous != b.anomalous and (same or images[a.id].patient != images[b.id].patient):
+            normal, anomalous = (b, a) if a.anomalous else (a, b)
+            what = f"{'the same picture' if same else 'near-duplicates'} under both labels. Remove the wrong one"
+            findings.append(
+                Finding("both-labels", f"{normal.id} ~ {anomalous.id}", what, stops, (normal.id, anomalous.id))
+            )
     return findings
 
 
@@ -94,17 +124,21 @@ def shared_findings(
 def patient_findings(
     candidates: Sequence[Candidate], split: Mapping[str, str], loaded: Mapping[str, Loaded]
 ) -> list[Finding]:
-    """One PatientID of the headers in several groups on both sides of the split."""
+    """One PatientID of the headers in several groups on both sides of the split.
+
+    It stops the set, unless all share it: then it says nobody, as do words such as ANONYMOUS.
+    """
     sides: dict[str, dict[str, str]] = defaultdict(dict)
     for c in candidates:
-        if c.id in split and loaded[c.id].header_patient:
+        if c.id in split and not is_placeholder(loaded[c.id].header_patient):
             sides[loaded[c.id].header_patient].setdefault(c.group, c.id)
     findings = []
+    everybody = len(sides) == 1 and all(loaded[c.id].header_patient for c in candidates if c.id in split)
     for members in sides.values():  # the ID itself is nobody's business
         if len(members) > 1 and len({split[i] for i in members.values()}) > 1:
             ids = tuple(sorted(members.values()))
             what = f"{len(ids)} groups on both sides of the split have one PatientID in their headers"
-            findings.append(Finding("one-patient", first_of(ids), what, stops=False, ids=ids[:4]))
+            findings.append(Finding("one-patient", first_of(ids), what, stops=not everybody, ids=ids[:4]))
     return findings
 
 
@@ -150,14 +184,15 @@ def unlabelled_findings(ids: Sequence[str]) -> list[Finding]:
     return [Finding("no-label", first_of(ids), f"{len(ids)} without a label or segmentation; left out", stops=False)]
 
 
-def _same_file(chosen: Sequence[Candidate], loaded: Mapping[str, Loaded]) -> set[tuple[int, int]]:
+def _same_file(
+    candidates: Sequence[Candidate], chosen: Sequence[int], loaded: Mapping[str, Loaded]
+) -> set[tuple[int, int]]:
     """Neighbours among images of equal file digest; slices and patches of one file aren't meant."""
     by_digest: dict[str, list[int]] = defaultdict(list)
-    for index, c in enumerate(chosen):
-        by_digest[loaded[c.id].sha256].append(index)
-    return {
-        (a, b) for indices in by_digest.values() for a, b in pairwise(indices) if chosen[a].group != chosen[b].group
-    }
+    for index in chosen:
+        by_digest[loaded[candidates[index].id].sha256].append(index)
+    neighbours = (pair for indices in by_digest.values() for pair in pairwise(indices))
+    return {(a, b) for a, b in neighbours if candidates[a].group != candidates[b].group}
 
 
 def _image_faults(item: Loaded, candidate: Candidate, usual_px: float, mask_kind: str) -> Iterable[tuple[str, str]]:

@@ -7,10 +7,10 @@ the whole set is taken.
 
 from collections.abc import Sequence
 
-from medfsad_bench.curation.audit import Finding, first_of
 from medfsad_bench.curation.options import IntensityChoice
 from medfsad_bench.errors import CurationError, DownloadError
-from medfsad_bench.layouts import RawImage
+from medfsad_bench.layouts import Finding, RawImage
+from medfsad_bench.layouts.finding import first_of
 from medfsad_bench.manifest import IntensityRule, Manifest
 from medfsad_bench.readers import extremes, is_dicom, range_in_use
 

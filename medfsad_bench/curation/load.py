@@ -90,11 +90,11 @@ def _load_file(images: list[RawImage], plan: LoadPlan) -> list[Loaded]:
 
 
 def _file_digest(image: RawImage) -> str:
-    """SHA-256 of the image's file, of file and mask where there is one: what the stored pixels come from."""
+    """SHA-256 of the image's file, of file and masks where there are any: what the stored pixels come from."""
     with image.path.open("rb") as file:  # in pieces: a slide has gigabytes
         digest = hashlib.file_digest(file, "sha256")
-    if image.mask is not None:
-        with image.mask.open("rb") as file:
+    for mask in image.masks:
+        with mask.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
@@ -109,11 +109,11 @@ def _pictures(images: list[RawImage], plan: LoadPlan, *, several: bool) -> Itera
 
 
 def _patches(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
-    outlines = next((image.mask for image in images if image.mask is not None), None)
+    outlines = next((mask for image in images for mask in image.masks), None)
     polygons, holes = read_polygons(outlines) if outlines else ([], [])
     regions = [image.region for image in images if image.region is not None]
     for image, region, picture in zip(images, regions, read_patches(images[0].path, regions), strict=True):
-        wanted = plan.keep_masks and image.mask is not None
+        wanted = plan.keep_masks and bool(image.masks)
         yield image, picture, polygon_mask(polygons, holes, region) if wanted else None
 
 
@@ -121,8 +121,8 @@ def _slices(images: list[RawImage], plan: LoadPlan) -> Iterator[_WithMask]:
     volume = read_volume(images[0].path)
     range_ = display_range(volume, plan.intensity)
     truth = None
-    if (path := images[0].mask) is not None and plan.keep_masks:
-        truth = read_volume_masks([path], volume, one_to_one=plan.one_to_one)
+    if images[0].masks and plan.keep_masks:
+        truth = read_volume_masks(images[0].masks, volume, one_to_one=plan.one_to_one)
     for image in images:
         index = image.slice_index or 0
         picture = axial_picture(volume, index, intensity=plan.intensity, range_=range_)
@@ -139,8 +139,8 @@ def _picture(image: RawImage, plan: LoadPlan, *, several: bool) -> tuple[Picture
     marked = None
     if plan.keep_masks and image.boxes:
         marked = _filled_boxes(image, picture.pixels.shape[:2])
-    elif plan.keep_masks and image.mask is not None:
-        mask = _mask([image.mask], image, picture)
+    elif plan.keep_masks and image.masks:
+        mask = _mask(image.masks, image, picture)
         picture, marked = _noted(picture, mask.warnings), mask.pixels
     square = field_of_view(picture.pixels) if plan.crop == "fundus" else None
     if square is None:

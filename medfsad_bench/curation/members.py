@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from medfsad_bench.curation.audit import (
-    Finding,
     duplicate_findings,
     image_findings,
+    label_findings,
     listed_findings,
     patient_findings,
     quarantine,
@@ -21,7 +22,7 @@ from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chos
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.curation.warnings import warning_findings
 from medfsad_bench.errors import CurationError
-from medfsad_bench.layouts import RawImage
+from medfsad_bench.layouts import Finding, RawImage
 from medfsad_bench.manifest import OWN, Listed, Manifest, Split, committed_groups, ids_digest
 from medfsad_bench.store.composition import Composition, compositions, split_key
 
@@ -43,7 +44,8 @@ class Members:
     chosen: dict[str, str] = field(default_factory=dict)  # sides
     findings: list[Finding] = field(default_factory=list)
     allowed: set[str] = field(default_factory=set)  # faults that the user let through
-    _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups: comparing all takes its time
+    _compared: tuple[list[str], Int64[np.ndarray, "m 2"]] | None = None  # the last ids and pairs: it takes its time
+    _joined: tuple[list[str], dict[str, str]] | None = None  # the last ids and groups
 
     @property
     def is_own(self) -> bool:
@@ -134,7 +136,10 @@ class Members:
         candidates = self.candidates
         if self.listed is None:
             self.note(self._digest_findings(candidates))
-        self.note(duplicate_findings(candidates, self.chosen, self.loaded))
+        read = [c for c in candidates if c.id in self.loaded]
+        near = self._near_duplicates([c.id for c in read])
+        self.note(duplicate_findings(read, self.chosen, self.loaded, near))
+        self.note(label_findings(read, self.images, self.loaded, near, stops=self.is_own))
         self.note(patient_findings(candidates, self.chosen, self.loaded))
         self.note(image_findings(candidates, self.chosen, self.loaded, self.manifest.mask_kind))
         self.note(listed_findings(self.listed or [], self.loaded))
@@ -156,11 +161,16 @@ class Members:
         if not self.joins_near_duplicates or any(i not in self.loaded for i in ids):
             return dict(zip(ids, groups, strict=True))
         if self._joined is None or self._joined[0] != ids:
-            near = near_duplicates([self.loaded[i].prints for i in ids])
+            near = self._near_duplicates(ids)
             pairs = [(a, b) for a, b in near if not (ids[a] in committed and ids[b] in committed)]
             joined = joined_groups(groups, np.array(pairs, np.int64).reshape(-1, 2))
             self._joined = ids, dict(zip(ids, joined, strict=True))
         return self._joined[1]
+
+    def _near_duplicates(self, ids: list[str]) -> Int64[np.ndarray, "m 2"]:
+        if self._compared is None or self._compared[0] != ids:
+            self._compared = ids, near_duplicates([self.loaded[i].prints for i in ids])
+        return self._compared[1]
 
     def _chosen_by_list(self, listed: list[Listed]) -> dict[str, str]:
         chosen = {row.id: row.split for row in listed if row.id in self.images and row.id not in self.quarantined}

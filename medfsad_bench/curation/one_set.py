@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench import __version__
-from medfsad_bench.curation.audit import Finding, shared_findings, unlabelled_findings
+from medfsad_bench.curation.audit import shared_findings, unlabelled_findings
 from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
 from medfsad_bench.curation.intensity import own_intensity
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.report import SetReport, set_report, write_report
-from medfsad_bench.curation.slices import Slices, expand_slices
+from medfsad_bench.curation.slices import Slices, expand_slices, stacks
 from medfsad_bench.curation.split import Candidate, draw_supports
 from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
-from medfsad_bench.layouts import OWN_LAYOUTS, Download, RawImage
+from medfsad_bench.layouts import OWN_LAYOUTS, Download, Finding, RawImage
 from medfsad_bench.layouts.raw import leads_out
 from medfsad_bench.layouts.walk import is_storable, readable, walk
 from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
@@ -97,8 +97,8 @@ def _members(download: Download, manifest: Manifest, options: PrepareOptions, wa
     plan = _load_plan(manifest, options)
     members = Members(manifest, split, listed, images, readable(download.root.name), options, plan, watcher)
     members.note([Finding("left-out", item.where, item.what, stops=False) for item in walk(download.root).unreachable])
+    members.note([*download.findings, *slices.findings, *intensity_findings])
     members.note(unlabelled_findings([image.id for image in download.images if image.label == "unlabelled"]))
-    members.note([*slices.findings, *intensity_findings])
     members.leave_out(slices.problems | _outside(images.values(), download.root))
     return members
 
@@ -118,7 +118,7 @@ def _labelled(
     """Images with a label of the manifest, by id, and what became of volumes."""
     slices = Slices(download.images)
     if manifest.slices is not None:
-        watcher.start(f"{manifest.name}: choosing slices", len({image.patient for image in download.images}))
+        watcher.start(f"{manifest.name}: choosing slices", len(stacks(download.images)))
         slices = expand_slices(
             download.images, manifest.slices, one_to_one=_one_to_one(options), on_done=watcher.advance
         )
@@ -159,7 +159,7 @@ def _outside(images: Iterable[RawImage], root: Path) -> dict[str, str]:
     return {
         image.id: f"{image.path.name}: a link that leads out of the download; put the file itself there"
         for image in images
-        if any(leads_out(path, root) for path in (image.path, image.mask) if path is not None)
+        if any(leads_out(path, root) for path in (image.path, *image.masks))
     }
 
 

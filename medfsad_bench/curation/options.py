@@ -4,7 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-FAULTS = ("smaller", "near-duplicates", "other-files", "shared-images", "mask-grid")
+FAULTS = (
+    "smaller",
+    "near-duplicates",
+    "other-files",
+    "shared-images",
+    "masks",
+    "mask-grid",
+    "two-files",
+    "both-labels",
+    "one-patient",
+)
 
 IntensityChoice = Literal["full", "used", "percentiles"]
 

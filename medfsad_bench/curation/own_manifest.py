@@ -45,7 +45,7 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
         if sided
         else "Half of the normal images for training; groups as the download names them, joined with near-duplicates.",
         layout="plain",
-        mask_kind="voxel" if any(image.mask for image in images) else "none",
+        mask_kind="voxel" if any(image.masks for image in images) else "none",
         join_near_duplicates=not volumes and not sided,
         labels=Labels(normal=("normal",), anomalous=("tumour",) if volumes else ("anomalous",)),
         slices=_VOLUMES if volumes else None,

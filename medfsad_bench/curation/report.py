@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medfsad_bench.curation.audit import Finding
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.staging import staged_pixels, writing
 from medfsad_bench.files import write_json
+from medfsad_bench.layouts import Finding
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.composition import Composition, split_key
 from medfsad_bench.store.sheet import write_offenders
@@ -45,7 +45,7 @@ def set_report(members: Members, findings: Sequence[Finding] = (), dataset: Data
 
     Args:
         members: Who takes part.
-        findings: What the audit found; a dry run has none.
+        findings: What layout and audit found; a dry run has the layout's alone.
         dataset: The prepared file, if one was written.
     """
     return SetReport(

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from medfsad_bench.curation.audit import Finding
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.layouts import RawImage
+from medfsad_bench.layouts import Finding, RawImage
 from medfsad_bench.manifest import SliceRule
 from medfsad_bench.readers import Intensity, read_masks, read_picture, read_volume, read_volume_masks
 
@@ -30,7 +29,7 @@ class Slices:
 def expand_slices(
     images: Sequence[RawImage], rule: SliceRule, *, one_to_one: bool = False, on_done: Callable[[int], None]
 ) -> Slices:
-    """Slices that take part, labelled `normal` or `tumour`, sorted by patient and id.
+    """Slices that take part, labelled `normal` or `tumour`, stack by stack and sorted by id.
 
     A volume or slice that can't be read is a problem of its own, and the rest goes on.
 
@@ -38,15 +37,12 @@ def expand_slices(
         images: Label `volume` (NIfTI) or `slice` (one raster file per slice); others are left out.
         rule: The manifest's.
         one_to_one: Whether a mask of its volume's shape is taken voxel by voxel, whatever its affine says.
-        on_done: Called with the number of patients finished since the last call.
+        on_done: Called with the number of stacks finished since the last call.
     """
     slices = Slices()
-    of_patients: dict[str, list[RawImage]] = defaultdict(list)
-    for image in images:
-        of_patients[image.patient].append(image)
-    for _, of_patient in sorted(of_patients.items()):
+    for stack in stacks(images):
         measured: list[_Slice] = []
-        for image in of_patient:
+        for image in stack:
             try:
                 if image.label == "volume":
                     measured += _slices_of_volume(image, rule.step, slices, one_to_one=one_to_one)
@@ -61,11 +57,19 @@ def expand_slices(
     return slices
 
 
+def stacks(images: Sequence[RawImage]) -> list[list[RawImage]]:
+    """Images by stack: a patient may have several volumes, but slices in files are one stack."""
+    by_name: dict[str, list[RawImage]] = defaultdict(list)
+    for image in images:
+        by_name[image.patient if image.label == "slice" else image.id].append(image)
+    return [stack for _, stack in sorted(by_name.items())]
+
+
 def _slices_of_volume(image: RawImage, step: int, slices: Slices, *, one_to_one: bool) -> list[_Slice]:
     volume = read_volume(image.path)
     tumour = np.zeros(volume.array.shape, bool)
-    if image.mask is not None:
-        mask = read_volume_masks([image.mask], volume, one_to_one=one_to_one)
+    if image.masks:
+        mask = read_volume_masks(image.masks, volume, one_to_one=one_to_one)
         tumour = mask.voxels
         if mask.contradiction:
             slices.findings.append(Finding("mask-grid", image.id, mask.contradiction, stops=True))
@@ -82,7 +86,7 @@ def _slices_of_volume(image: RawImage, step: int, slices: Slices, *, one_to_one:
 
 def _slice(image: RawImage) -> _Slice:
     pixels = np.atleast_3d(read_picture(image.path, intensity=Intensity()).pixels)
-    tumour = int(read_masks([image.mask]).pixels.sum()) if image.mask else 0
+    tumour = int(read_masks(image.masks).pixels.sum()) if image.masks else 0
     number = int(re.split(r"\D+", image.path.stem)[-1])
     return image, number, int((pixels.mean(axis=2) > _DARK).sum()), tumour
 

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from medfsad_bench.curation.audit import Finding, first_of
 from medfsad_bench.curation.staging import Loaded
+from medfsad_bench.layouts.finding import Finding, first_of
 
 
 def warning_findings(ids: Sequence[str], loaded: Mapping[str, Loaded]) -> list[Finding]:

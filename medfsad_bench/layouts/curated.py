@@ -5,11 +5,14 @@ Their splits are kept as they are, so that old numbers can be scored again.
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from medfsad_bench.errors import DownloadError
+from medfsad_bench.layouts.finding import Content, Finding, within
+from medfsad_bench.layouts.masks import Located, match_masks
 from medfsad_bench.layouts.raw import RASTER_SUFFIXES, RawImage, Side, files_below, rasters, relative_id
 
 _ANOMALOUS = {"rsna": "Lung Opacity", "lag": "suspicious_glaucoma", "his": "Ungood"}
@@ -23,36 +26,47 @@ _NAMES = {  # by which the files of a set are told
 }
 
 
-def medianomaly(name: str) -> Callable[[Path], list[RawImage] | None]:
+def medianomaly(name: str) -> Callable[[Path], Content | None]:
     """The layout of one of our sets in MedIAnomaly-Data, told by its file names; `other` takes any further set."""
 
-    def layout(root: Path) -> list[RawImage] | None:
+    def layout(root: Path) -> Content | None:
         listed = _listed(root)
         if listed is None or _set_name([Path(file).stem for _, _, file in listed]) != name:
             return None
-        files = _files(root)
-        images = [_image(name, files, root, file, anomalous, side) for side, anomalous, file in listed]
-        return images if name != "other" else [image for image in images if image.split]
+        files = _Files(root)
+        images = [_image(name, files, file, anomalous, side) for side, anomalous, file in listed]
+        if name == "other":
+            images = [image for image in images if image.split]
+        return Content(images, tuple(files.doubts))
 
     return layout
 
 
-def bmad(root: Path) -> list[RawImage] | None:
+def bmad(root: Path) -> Content | None:
     """BMAD: `train/good`, `{valid,test}/{good,Ungood}`, each with or without `img`, and masks in `label`.
 
     What BMAD calls `valid` is part of the test here. Camelyon16 is a layout of its own.
     """
-    masks = {(s, path.stem): path for s in ("valid", "test") for path in rasters(root / s / "Ungood" / "label")}
+    listed = _bmad_files(root)
+    masks, findings = dict[Path, tuple[Path, ...]](), []
+    for side in ("valid", "test"):
+        folder = root / side / "Ungood" / "label"
+        lesions = [
+            Located(path, path.parent, "anomalous") for of, label, path in listed if (of, label) == (side, "Ungood")
+        ]
+        of_side, doubts = match_masks(lesions, [Located(path, folder, "anomalous") for path in rasters(folder)], root)
+        masks |= of_side
+        findings += doubts
     images = []
-    for side, label, path in _bmad_files(root):
+    for side, label, path in listed:
         name, kind = relative_id(path, root), "normal" if label == "good" else "anomalous"
-        mask = masks.get((side, path.stem)) if kind == "anomalous" else None
         split: Side = "train" if side == "train" else "test"
-        images.append(RawImage(name, path, kind, patient=name, disease=kind, split=split, mask=mask))
-    return images
+        of_image = masks.get(path, ())
+        images.append(RawImage(name, path, kind, patient=name, disease=kind, split=split, masks=of_image))
+    return Content(images, tuple(findings))
 
 
-def camelyon_patches(root: Path) -> list[RawImage] | None:
+def camelyon_patches(root: Path) -> Content | None:
     """Camelyon16 patches as BMAD distributes them.
 
     The slide is the first part of the name (`normal_001_62656_108672`: slide, x, y). `normal_*` slides are for
@@ -67,7 +81,7 @@ def camelyon_patches(root: Path) -> list[RawImage] | None:
         split: Side = "test" if slide.startswith("test_") or (not slide and side != "train") else "train"
         patient = slide or relative_id(path, root)
         images.append(RawImage(path.stem, path, label, patient=patient, disease=disease, split=split))
-    return images
+    return Content(images)
 
 
 def _listed(root: Path) -> list[tuple[Side, bool, str]] | None:
@@ -94,19 +108,31 @@ def _set_name(stems: list[str]) -> str:
     return next(names, "other")
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """Files by their path below `images/` or the root, and by their name alone."""
-    base = root / "images" if (root / "images").is_dir() else root
-    files: dict[str, Path] = {}
-    for path in files_below(base):
-        if path.suffix.lower() in RASTER_SUFFIXES:
-            files[path.relative_to(base).as_posix()] = path
-            files.setdefault(path.name, path)
-    return files
+class _Files:
+    """Files by their path below `images/` or the root; by their name alone where that is enough to tell them."""
+
+    def __init__(self, root: Path) -> None:
+        base = root / "images" if (root / "images").is_dir() else root
+        files = [path for path in files_below(base) if path.suffix.lower() in RASTER_SUFFIXES]
+        self.doubts: list[Finding] = []  # names that stand for several files
+        self._by_path = {path.relative_to(base).as_posix(): path for path in files}
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in files:
+            self._by_name[path.name].append(path)
+        self._root = root
+
+    def path(self, file: str) -> Path:
+        """The file that a list means; where there's none, the path that it would have."""
+        name = Path(file).name
+        alike = [self._by_path[file]] if file in self._by_path else self._by_name.get(name, [])
+        if len(alike) > 1:
+            what = f"{len(alike)} files bear this name ({within(alike[0], self._root)} is taken). Keep the one meant"
+            self.doubts.append(Finding("two-files", file, what, stops=True))
+        return alike[0] if alike else self._root / "images" / name
 
 
-def _image(name: str, files: dict[str, Path], root: Path, file: str, anomalous: bool, side: Side) -> RawImage:
-    path = files.get(file) or files.get(Path(file).name) or root / "images" / Path(file).name
+def _image(name: str, files: _Files, file: str, anomalous: bool, side: Side) -> RawImage:
+    path = files.path(file)
     label, patient = _label(name, path.stem, anomalous), _slide_of(path.stem) or path.stem
     return RawImage(path.stem, path, label, patient=patient, disease=label if anomalous else "", split=side)
 

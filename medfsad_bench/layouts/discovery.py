@@ -7,9 +7,10 @@ from pathlib import Path
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import curated, folders, mri, own, slides, tables
 from medfsad_bench.layouts.archives import archives
+from medfsad_bench.layouts.finding import Content, Finding
 from medfsad_bench.layouts.raw import RawImage, leads_out
 
-Layout = Callable[[Path], list[RawImage] | None]
+Layout = Callable[[Path], Content | None]
 
 LAYOUTS: dict[str, Layout] = {
     "brain_tumor": folders.brain_tumor,
@@ -44,6 +45,7 @@ class Download:
     layout: str
     root: Path
     images: list[RawImage]
+    findings: tuple[Finding, ...] = ()  # what of the folder isn't used as it lies there
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ def recognise(folder: Path) -> tuple[list[Download], list[LeftAlone]]:
 def _download_in(folder: Path) -> Download | None:
     for _ in range(_WRAPPERS):
         for name, layout in LAYOUTS.items():
-            images = layout(folder)
-            if images:
-                return Download(name, folder, images)
+            content = layout(folder)
+            if content and content.images:
+                return Download(name, folder, content.images, content.findings)
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
             return None

@@ -1,12 +1,10 @@
 """One image of a raw download, before anything was read from it."""
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts.walk import walk
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -36,9 +34,10 @@ class RawImage:
     disease: str = ""  # what to break results down by; the class name unless the download says more
     split: Side = ""  # where the download itself fixes the side (Camelyon16's slides), else empty
     slice_index: int | None = None  # axial slice of a volume
-    mask: Path | None = None  # file with the localisation truth
+    masks: tuple[Path, ...] = ()  # files with the localisation truth, which are united
     boxes: tuple[Box, ...] = ()  # localisation truth as boxes
-    frame: int = 0  # of a multi-frame DICOM file
+    frame: int = 0  # of a multi-frame DICOM file, and of its masks
+    frames: int = 1  # that the file holds
     region: tuple[int, int, int] | None = None  # left, top, edge of a slide's patch, in pixels of level 0
 
 
@@ -63,34 +62,14 @@ def leads_out(path: Path, root: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """The file's name without its suffix; `.nii.gz` counts as one.
+    """The file's name without its suffix; `.nii.gz` counts as one, and the last number of a DICOM UID as none.
 
-    >>> stem(Path("a/case1.nii.gz"))
-    'case1'
+    >>> stem(Path("a/case1.nii.gz")), stem(Path("a/1.2.840.7"))
+    ('case1', '1.2.840.7')
     """
-    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
-
-
-def read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
-    """Rows of a table that must have `columns`.
-
-    Raises:
-        DownloadError: If it can't be read or lacks a column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = tuple(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DownloadError(f"{path}: can't be read as a CSV table ({error}). Download it again.") from error
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise DownloadError(
-            f"{path}: column(s) {', '.join(missing)} not found; the table has {', '.join(header) or 'no header'}. "
-            "Use the table of the original download."
-        )
-    return rows
+    if path.name.lower().endswith(".nii.gz"):
+        return path.name[: -len(".nii.gz")]
+    return path.name if path.suffix[1:].isdigit() else path.stem
 
 
 def relative_id(path: Path, root: Path) -> str:

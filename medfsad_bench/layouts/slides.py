@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from medfsad_bench.errors import DownloadError
+from medfsad_bench.layouts.finding import Content, first_files
 from medfsad_bench.layouts.raw import RawImage, files_below
 from medfsad_bench.manifest import slide_coordinates
 
@@ -15,17 +16,20 @@ _NAME = re.compile(r"^(normal|tumor|test)_\d{3}$", re.IGNORECASE)
 Polygon = list[tuple[float, float]]
 
 
-def camelyon_slides(root: Path) -> list[RawImage] | None:
+def camelyon_slides(root: Path) -> Content | None:
     """`normal_001.tif`, `test_001.tif`, … at any depth, and annotations `test_001.xml` beside or below.
 
-    The patches are those of the committed coordinates; of a slide that isn't there nothing is asked for.
+    The patches are those of the committed coordinates; of a slide that isn't there nothing is asked for. Two files of
+    one name are a finding; it stops where they are annotations, as one of them would be a wrong mask.
     """
     files = files_below(root)
-    slides = {path.stem.lower(): path for path in files if path.suffix.lower() == ".tif" and _NAME.match(path.stem)}
+    tiffs = (path for path in files if path.suffix.lower() == ".tif" and _NAME.match(path.stem))
+    slides, copies = first_files(tiffs, _lower_stem, root, stops=False)
     if not slides:
         return None
-    outlines = {path.stem.lower(): path for path in files if path.suffix.lower() == ".xml"}
-    return [
+    annotations = (path for path in files if path.suffix.lower() == ".xml" and _lower_stem(path) in slides)
+    outlines, doubts = first_files(annotations, _lower_stem, root, stops=True)
+    images = [
         RawImage(
             id=f"{slide}_{x}_{y}",
             path=slides[slide],
@@ -33,12 +37,13 @@ def camelyon_slides(root: Path) -> list[RawImage] | None:
             patient=slide,
             disease="metastasis" if label == "Ungood" else "",
             split="train" if slide.startswith(("normal_", "tumor_")) else "test",
-            mask=outlines.get(slide) if label == "Ungood" else None,
+            masks=(outlines[slide],) if label == "Ungood" and slide in outlines else (),
             region=(x, y, PATCH_PX),
         )
         for slide, x, y, label in slide_coordinates()
         if slide in slides
     ]
+    return Content(images, (*copies, *doubts))
 
 
 def read_polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
@@ -62,3 +67,7 @@ def read_polygons(path: Path) -> tuple[list[Polygon], list[Polygon]]:
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise DownloadError(f"{path.name}: no annotation in ASAP's form ({error}). Download it again.") from error
     return polygons[False], polygons[True]
+
+
+def _lower_stem(path: Path) -> str:
+    return path.stem.lower()

@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.layouts.raw import DICOM_SUFFIXES, Box, RawImage, files_below, rasters, read_csv
+from medfsad_bench.layouts.finding import Content, Finding, first_files, first_of, within
+from medfsad_bench.layouts.raw import DICOM_SUFFIXES, RASTER_SUFFIXES, Box, RawImage, files_below, rasters, stem
+from medfsad_bench.layouts.table_file import read_csv, read_table
 
 _NIH_NAME = re.compile(r"^(\d{8})_\d{3}$")
 _APTOS_TABLES = ("train.csv", "train_1.csv", "valid.csv", "test.csv")
 _NIH_FOLDERS = {"No_findings": "No Finding", "No Finding": "No Finding", "Pneumonia": "Pneumonia"}
 
 
-def rsna(root: Path) -> list[RawImage] | None:
+def rsna(root: Path) -> Content | None:
     """RSNA Pneumonia Detection Challenge 2018: two tables, and the images in Kaggle's or in TCIA's layout.
 
     Kaggle: `stage_2_train_images/<patientId>.dcm`. TCIA's retriever: `…/<patientId>/<study>/<series>/1-1.dcm` at any
@@ -25,11 +27,11 @@ def rsna(root: Path) -> list[RawImage] | None:
     folder = root / "stage_2_train_images"
     images = rsna_from_tables(labels, classes, folder)
     if folder.is_dir() and any(image.path.is_file() for image in images[:100]):
-        return images
-    files = _by_patient(root, {image.id for image in images})
+        return Content(images)
+    files, findings = _by_patient(root, {image.id for image in images})
     if not files:
         return None
-    return [replace(image, path=files.get(image.id, image.path)) for image in images]
+    return Content([replace(image, path=files.get(image.id, image.path)) for image in images], tuple(findings))
 
 
 def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage]:
@@ -61,12 +63,14 @@ def rsna_from_tables(labels: Path, classes: Path, folder: Path) -> list[RawImage
     return images
 
 
-def aptos(root: Path) -> list[RawImage] | None:
+def aptos(root: Path) -> Content | None:
     """APTOS 2019: `train_images/<id_code>.png` and `train.csv` (id_code, diagnosis 0–4), or a mirror of it.
 
     Mirrors of 224 or 512 px hold PNG or JPEG files, in `train_images/` or in other folders of images below the root
     (`colored_images/<grade>/`), and some cut the table in three (`train_1.csv`, `valid.csv`, `test.csv`). Copies that
-    were filtered (`gaussian_filtered_images/`) are no photographs any more and aren't taken.
+    were filtered (`gaussian_filtered_images/`) are no photographs any more and aren't taken. An image that lies in
+    `train_images/` is taken from there, whatever other folder holds one of its name, which is noted; one that lies only
+    in several others stops the set.
 
     Raises:
         DownloadError: If the tables lack a column or give an image two grades.
@@ -74,22 +78,24 @@ def aptos(root: Path) -> list[RawImage] | None:
     tables = [root / name for name in _APTOS_TABLES if (root / name).is_file()]
     grades: dict[str, str] = {}
     for table in tables:
-        if table.name == "test.csv" and "diagnosis" not in table.read_text("utf-8-sig")[:200]:
+        if table.name == "test.csv" and "diagnosis" not in read_table(table, header_only=True).header:
             continue  # Kaggle's own list of test images, without grades
         for row in read_csv(table, "id_code", "diagnosis"):
             if grades.setdefault(row["id_code"], row["diagnosis"]) != row["diagnosis"]:
                 raise DownloadError(f"{table}: {row['id_code']} has two grades. Download the tables again.")
-    files = {path.stem: path for folder in _photograph_folders(root) for path in reversed(files_below(folder))}
-    if not grades or not set(grades) & set(files):
+    folders = _photograph_folders(root)
+    pictures = (path for folder in folders for path in files_below(folder) if path.suffix.lower() in RASTER_SUFFIXES)
+    files, findings = _photographs([path for path in pictures if path.stem in grades], root)
+    if not files:
         return None
     images = []
     for name, grade in sorted(grades.items()):
         path = files.get(name, root / "train_images" / f"{name}.png")
         images.append(RawImage(name, path, grade, patient=name, disease=f"grade {grade}"))
-    return images
+    return Content(images, tuple(findings))
 
 
-def odir(root: Path) -> list[RawImage] | None:
+def odir(root: Path) -> Content | None:
     """ODIR-5K: `preprocessed_images/<ID>_{left,right}.jpg` and `full_df.csv`, labelled by the eye's own keywords.
 
     The columns N, D, G, … hold for the patient, not for the eye, so they are not used. An eye is `normal fundus`,
@@ -106,30 +112,33 @@ def odir(root: Path) -> list[RawImage] | None:
             if name in files and name not in images:
                 label = odir_label(keywords)
                 images[name] = RawImage(Path(name).stem, files[name], label, patient=row["ID"], disease=label)
-    return [images[name] for name in sorted(images)]
+    return Content([images[name] for name in sorted(images)])
 
 
 def odir_label(keywords: str) -> str:
     """Class of one eye from its diagnostic keywords, which the table separates by a (full-width) comma.
 
+    What is only suspected is no diagnosis, of whatever disease.
+
     >>> odir_label("moderate non proliferative retinopathy，epiretinal membrane")
     'diabetic retinopathy'
     >>> odir_label("glaucoma，diabetic retinopathy")
     'glaucoma'
-    >>> odir_label("hypertensive retinopathy")
+    >>> odir_label("suspected diabetic retinopathy，drusen")
     'other'
     """
     words = [word.strip().lower() for word in re.split(r"[,，]", keywords)]
     if words == ["normal fundus"]:
         return "normal fundus"
-    if any("glaucoma" in word and "suspected" not in word for word in words):
+    certain = [word for word in words if "suspect" not in word and "suspicious" not in word]
+    if any("glaucoma" in word for word in certain):
         return "glaucoma"
-    if any("proliferative" in word or "diabetic retinopathy" in word for word in words):
+    if any("proliferative" in word or "diabetic retinopathy" in word for word in certain):
         return "diabetic retinopathy"
     return "other"
 
 
-def chest_nih(root: Path) -> list[RawImage] | None:
+def chest_nih(root: Path) -> Content | None:
     """NIH ChestX-ray14: `images*/` and `Data_Entry_2017*.csv`, or its folder form `No_findings/`, `Pneumonia/`.
 
     The patient is the first eight digits of the file's name.
@@ -143,19 +152,18 @@ def chest_nih(root: Path) -> list[RawImage] | None:
         for path in rasters(root / name)
         if _NIH_NAME.match(path.stem)
     ]
-    return images if {image.label for image in images} == {"No Finding", "Pneumonia"} else None
+    return Content(images) if {image.label for image in images} == {"No Finding", "Pneumonia"} else None
 
 
-def _by_patient(root: Path, patients: set[str]) -> dict[str, Path]:
+def _by_patient(root: Path, patients: set[str]) -> tuple[dict[str, Path], list[Finding]]:
     """DICOM files by the patient that their name or a folder above them names; the first where there are several."""
-    first: dict[str, Path] = {}
-    for path in files_below(root):
-        if path.suffix.lower() in DICOM_SUFFIXES:
-            names = (path.stem, *reversed(path.relative_to(root).parent.parts))
-            patient = next((name for name in names if name in patients), None)
-            if patient is not None:
-                first.setdefault(patient, path)
-    return first
+
+    def patient_of(path: Path) -> str:
+        names = (path.stem, *reversed(path.relative_to(root).parent.parts))
+        return next((name for name in names if name in patients), "")
+
+    dicom = (path for path in files_below(root) if path.suffix.lower() in DICOM_SUFFIXES)
+    return first_files(filter(patient_of, dicom), patient_of, root, stops=True)
 
 
 def _photograph_folders(root: Path) -> list[Path]:
@@ -163,14 +171,30 @@ def _photograph_folders(root: Path) -> list[Path]:
     return [path for path in folders if "filtered" not in path.name and not path.name.startswith(".")]
 
 
-def _nih_from_table(root: Path, table: Path) -> list[RawImage]:
+def _photographs(paths: list[Path], root: Path) -> tuple[dict[str, Path], list[Finding]]:
+    of_manifest = [path for path in paths if path.relative_to(root).parts[0] == "train_images"]
+    stems = {path.stem for path in of_manifest}
+    copies = [path for path in paths if path.stem in stems and path.relative_to(root).parts[0] != "train_images"]
+    others = [path for path in paths if path.stem not in stems]
+    files, findings = first_files(of_manifest, stem, root, stops=True)
+    more, doubts = first_files(others, stem, root, stops=True)
+    if copies:
+        folders = sorted({path.relative_to(root).parts[0] for path in copies})
+        what = f"{len(copies)} image(s) of {', '.join(folders)} aren't used: train_images holds those of the same names"
+        findings.append(Finding("unused-images", first_of([within(path, root) for path in copies]), what, stops=False))
+    return files | more, [*findings, *doubts]
+
+
+def _nih_from_table(root: Path, table: Path) -> Content:
     folders = sorted(root.glob("images*"))
-    files = {path.name: path for folder in folders for path in rasters(folder) or rasters(folder / "images")}
-    return [
+    photographs = (path for folder in folders for path in rasters(folder) or rasters(folder / "images"))
+    files, findings = first_files(photographs, lambda path: path.name, root, stops=False)
+    images = [
         _nih_image(files.get(row["Image Index"], root / "images" / row["Image Index"]), row["Finding Labels"])
         for row in read_csv(table, "Image Index", "Finding Labels")
         if row["Finding Labels"] == "No Finding" or "Pneumonia" in row["Finding Labels"].split("|")
     ]
+    return Content(images, tuple(findings))
 
 
 def _nih_image(path: Path, labels: str) -> RawImage:
