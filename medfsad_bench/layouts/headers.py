@@ -59,10 +59,9 @@ def page_count(path: Path) -> int:
 
             shape = nib.load(path).shape  # type: ignore[attr-defined]
             return int(shape[2]) if len(shape) > 2 else 1
-        from PIL import Image
+        from medfsad_bench.readers import frame_count
 
-        with Image.open(path) as image:
-            return int(getattr(image, "n_frames", 1))
+        return frame_count(path)
     except Exception:  # noqa: BLE001 - decoders raise whatever they like; the reader says what is wrong
         return 1
 
