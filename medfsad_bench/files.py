@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, whatever stops the process that writes them."""
 
+import errno
 import json
 import os
 import shutil
@@ -53,6 +54,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_advice(error: OSError) -> str:
+    """What to do about a file or folder that couldn't be written: it depends on why.
+
+    >>> write_advice(OSError(28, "No space left on device"))
+    'Free disk space or choose another --out.'
+    >>> write_advice(OSError(30, "Read-only file system"))
+    'Choose another --out, or get the right to write there.'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Free disk space or choose another --out."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Choose another --out, or get the right to write there."
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return "Expected a folder, or a name that is free; choose another --out."
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+        return "The name is one that the file system doesn't take; choose another --out."
+    return "Choose another --out."
 
 
 def write_text(path: Path, text: str) -> None:

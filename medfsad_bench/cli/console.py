@@ -21,13 +21,18 @@ err = Console(stderr=True, highlight=False)
 def fail(message: str) -> NoReturn:
     """Print one paragraph and exit with 2."""
     err.print("[bold red]Error:[/] ", end="")
-    err.print(" ".join(message.split()), markup=False)
+    err.print(" ".join(printable(message).split()), markup=False)
     sys.exit(2)
 
 
 def print_json(content: Any) -> None:
     """Machine-readable output on stdout, nothing else with it."""
     sys.stdout.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def printable(text: object) -> str:
+    """A text that any console takes: bytes of a file's name that are no UTF-8 are written as `\\xff`."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def interval_text(estimate: "Estimate") -> str:

@@ -1,5 +1,6 @@
 """`medfsad prepare`, `verify`, `inspect`, `export`: make, test, look at and pass on prepared files."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,17 +10,31 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from medfsad_bench.cli.console import out, print_json, progress_bars, table_of, unfolded
+from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Json, Workers
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
+    from medfsad_bench.layouts.own_arguments import OwnImages
     from medfsad_bench.store.composition import Composition
 
 
 def prepare(
-    source: Annotated[Path, typer.Option(help="Folder or zip file of a download, or a folder of several.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Folder or zip file of a download, or a folder of several at any depth.")
+    ] = None,
+    normal: Annotated[Path | None, typer.Option(help="Folder of your own normal images.")] = None,
+    anomalous: Annotated[Path | None, typer.Option(help="Folder of your own anomalous images.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks of these, under the same names.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="path=NAME, label=NAME, patient=NAME or mask=NAME: a column of your table; repeatable."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="normal=WORD,… or anomalous=WORD,…: labels of your table; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call your own set.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of prepared files.")] = DATA,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
@@ -29,11 +44,15 @@ def prepare(
         list[str] | None,
         typer.Option(help="Fault to let through: smaller, near-duplicates, other-files, shared-images; repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    scan: Annotated[bool, typer.Option("--scan", help="Only say what lies there and what is missing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as --scan.")] = False,
     json_: Json = False,
 ) -> None:
-    """Prepare downloads: recognise them, select and check their images, split, and write versioned HDF5."""
-    from medfsad_bench.curation.stage import FAULTS, PrepareOptions
+    """Prepare downloads: recognise them, select and check their images, split, and write versioned HDF5.
+
+    Exit 1 if one of several sets can't be prepared, or, with --scan, if a --dataset isn't there.
+    """
+    from medfsad_bench.curation.stage import FAULTS, OwnImages, PrepareOptions, SetsFailedError
     from medfsad_bench.curation.stage import prepare as prepare_downloads
     from medfsad_bench.manifest import benchmark_names
 
@@ -41,15 +60,28 @@ def prepare(
         raise ManifestError(f"Benchmark {benchmark!r} is unknown; there are {', '.join(benchmark_names())}.")
     if unknown := sorted(set(allow or []) - set(FAULTS)):
         raise DownloadError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
-    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run)
-    with progress_bars() as bars:
-        reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars)
-    if json_:
-        print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
+    own = OwnImages(normal, anomalous, masks, column or [], label or [])
+    if scan or dry_run:
+        _scan(source, benchmark, own, name, dataset or [], json_=json_)
         return
-    _print_reports(reports, benchmark, dry_run=dry_run)
-    for folder in left:
-        out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
+    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []))
+    reasons: list[str] = []
+    try:
+        with progress_bars() as bars:
+            reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars, own=own, name=name)
+    except SetsFailedError as failed:
+        reports, left, reasons = failed.reports, failed.left_alone, failed.reasons
+    if json_:
+        left_alone = [asdict(item) | {"path": str(item.path), "name": item.name} for item in left]
+        print_json({"sets": [asdict(report) for report in reports], "left_alone": left_alone, "failed": reasons})
+    else:
+        _print_reports(reports, benchmark)
+        for item in left:
+            out.print(f"left alone: {printable(item.path)} ({printable(item.reason)})", style="dim", markup=False)
+        for reason in reasons:
+            out.print(f"not prepared: {printable(reason)}", markup=False)
+    if reasons:
+        raise typer.Exit(1 if reports else 2)
 
 
 def verify(files: Annotated[list[Path], typer.Argument(help="Prepared files.")], json_: Json = False) -> None:
@@ -129,21 +161,51 @@ def export(
     out.print(f"wrote {count:,} {what} to {out_path}")
 
 
-def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: bool) -> None:
-    from medfsad_bench.store.composition import is_small
+def _scan(
+    source: Path | None,
+    benchmark: str,
+    own: "OwnImages",
+    name: str | None,
+    datasets: Sequence[str],
+    *,
+    json_: bool,
+) -> None:
+    from medfsad_bench.curation.scan import scan
+    from medfsad_bench.manifest import all_manifests
 
-    counted = (Column(name, no_wrap=True, justify="right") for name in ("train", "normal", "anomalous", "bad"))
-    table = Table(*unfolded("set"), *counted, "notes", title=f"{benchmark}{' (dry run)' if dry_run else ''}")
-    for report in reports:
-        counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
-        notes = [*report.allowed] or ([f"{len(report.findings)} noted"] if report.findings else [])
-        notes += ["small"] if is_small(report.composition) else []
-        table.add_row(report.name, *counts, str(len(report.quarantined)), ", ".join(notes))
-    table.caption = "train: normal images; normal, anomalous: of the test; bad: quarantined"
-    out.print(table, _composition_table({report.name: report.composition for report in reports}))
-    if not dry_run:
-        folders = sorted({str(Path(report.path).parent) for report in reports})
-        out.print(f"Files, reports and contact sheets are in {', '.join(folders)}.")
+    seen = scan(source, benchmark, own=own, name=name)
+    lacking = seen.lacks(datasets)
+    manifests = all_manifests()
+    if json_:
+        steps = [
+            {"name": m.name, "url": m.url, "obtain": m.obtain.strip()} for m in map(manifests.get, seen.absent) if m
+        ]
+        print_json({**asdict(seen), "absent": steps, "lacking": lacking})
+    else:
+        rows = ((sight.status, printable(sight.path), sight.name, printable(sight.detail)) for sight in seen.sights)
+        table = Table("", *folded("where"), "set", *folded("what"), title=f"{source or 'own images'}, for {benchmark}")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        out.print(table)
+        for absent in seen.absent:
+            out.print(f"{absent} is nowhere here. How to get it ({manifests[absent].url}):", markup=False)
+            out.print(textwrap.indent(manifests[absent].obtain.strip(), "  "), markup=False)
+        if lacking:
+            out.print(f"Asked for and not there, or not whole: {', '.join(lacking)}.", markup=False)
+    if lacking:
+        raise typer.Exit(1)
+
+
+def _print_reports(reports: "Sequence[SetReport]", benchmark: str) -> None:
+    """A table for the benchmark's sets and one for the user's own, then what all of them need said."""
+    for title in (benchmark, "own"):
+        if of_benchmark := [report for report in reports if report.benchmark == title]:
+            out.print(_counts_table(of_benchmark, title))
+    if not reports:
+        return
+    out.print(_composition_table({report.name: report.composition for report in reports}))
+    folders = sorted({str(Path(report.path).parent) for report in reports})
+    out.print(f"Files, reports and contact sheets are in {', '.join(folders)}.", markup=False)
     if any(report.findings or report.quarantined for report in reports):
         out.print(_findings_table(reports))
     for report in reports:
@@ -157,6 +219,20 @@ def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: b
             out.print(
                 f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
             )
+
+
+def _counts_table(reports: "Sequence[SetReport]", title: str) -> Table:
+    from medfsad_bench.store.composition import is_small
+
+    counted = (Column(name, no_wrap=True, justify="right") for name in ("train", "normal", "anomalous", "bad"))
+    table = Table(*unfolded("set"), *counted, "notes", title=title)
+    for report in reports:
+        counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
+        notes = [*report.allowed] or ([f"{len(report.findings)} noted"] if report.findings else [])
+        notes += ["small"] if is_small(report.composition) else []
+        table.add_row(report.name, *counts, str(len(report.quarantined)), ", ".join(notes))
+    table.caption = "train: normal images; normal, anomalous: of the test; bad: quarantined"
+    return table
 
 
 def _composition_table(by_set: "Mapping[str, Mapping[str, Composition]]") -> Table:

@@ -1,6 +1,5 @@
 """A manifest for the user's own folder, made on the spot: half of the normals for training, the rest for testing."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from medfsad_bench.manifest import OWN, IntensityRule, Labels, Manifest, SliceRu
 _VOLUMES = SliceRule(min_area=0.3, min_tumour_voxels=1, step=3)
 
 
-def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
+def plain_manifest(name: str, root: Path, images: Sequence[RawImage]) -> Manifest:
     """Describe a folder of a user's own.
 
     Where the download fixes sides (BMAD, MedIAnomaly) they are kept. Volumes become every third axial slice with at
@@ -20,11 +19,11 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
     slices with a voxel of the mask are anomalous.
 
     Args:
-        root: The folder; its name, reduced to a–z, 0–9 and _, becomes the set's.
+        name: The set's.
+        root: The folder.
         images: What lies in it; `own_split` counts them, once volumes have become slices.
     """
     volumes = any(image.slice_index is not None or image.label in ("volume", "unlabelled") for image in images)
-    name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "own"
     sided = all(image.split for image in images)
     intensity = IntensityRule()
     if volumes:

@@ -4,7 +4,8 @@ One module per kind of layout. A layout is a function from a folder to raw image
 folder isn't of that layout; it reads names and tables, and never a pixel.
 """
 
-from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, Download, LeftAlone, recognise
+from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, Download, LeftAlone, layout_of
 from medfsad_bench.layouts.raw import Box, RawImage
+from medfsad_bench.layouts.search import recognise
 
-__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "Download", "LeftAlone", "RawImage", "recognise"]
+__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "Download", "LeftAlone", "RawImage", "layout_of", "recognise"]

@@ -79,8 +79,10 @@ def aptos(root: Path) -> list[RawImage] | None:
         for row in read_csv(table, "id_code", "diagnosis"):
             if grades.setdefault(row["id_code"], row["diagnosis"]) != row["diagnosis"]:
                 raise DownloadError(f"{table}: {row['id_code']} has two grades. Download the tables again.")
+    if not grades:
+        return None
     files = {path.stem: path for folder in _photograph_folders(root) for path in reversed(files_below(folder))}
-    if not grades or not set(grades) & set(files):
+    if not set(grades) & set(files):
         return None
     images = []
     for name, grade in sorted(grades.items()):
