@@ -31,19 +31,21 @@ def planned(
     """
     from medfsad_bench.manifest import version_note
     from medfsad_bench.registry import method_info
-    from medfsad_bench.runner.plan import cells
+    from medfsad_bench.runner.plan import cells, held_out_by_content
+    from medfsad_bench.runner.targets import chosen_targets
     from medfsad_bench.store.prepared import own_sets, prepared_sets
 
     infos = [method_info(name) for name in methods]
     sets = prepared_sets(data, benchmark)
-    by_name = {dataset.name: dataset for dataset in (*own_sets(data), *sets)}
-    names = set(targets or ["all"])
-    if unknown := sorted(names - set(by_name) - {"all"}):
-        raise StoreError(f"--target {unknown[0]!r} is not prepared in {data}; there are {', '.join(sorted(by_name))}.")
+    chosen = chosen_targets(targets or ["all"], sets, own_sets(data), data)
     for dataset in sets:
         if note := version_note(dataset.attributes):
             err.print(f"{dataset.path.name}: {note}", markup=False)
-    chosen = sets if "all" in names else [by_name[name] for name in targets or []]
+    for target in chosen:
+        if partners := held_out_by_content(target, sets):
+            err.print(
+                f"{target.name}: held out together with {', '.join(partners)}, as they share images", markup=False
+            )
     return existing(
         [cell for target in chosen for info in infos for cell in cells(info, [target], sets, shots or [4], options)]
     )

@@ -31,7 +31,7 @@ def print_json(content: Any) -> None:
 
 
 def printable(text: object) -> str:
-    """A text that any console takes: bytes of a file's name that are no UTF-8 are written as `\\xff`."""
+    """A text that any console takes: bytes of a name that are no UTF-8 are written as hexadecimal."""
     return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

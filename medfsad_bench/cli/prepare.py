@@ -72,7 +72,10 @@ def prepare(
     except SetsFailedError as failed:
         reports, left, reasons = failed.reports, failed.left_alone, failed.reasons
     if json_:
-        left_alone = [asdict(item) | {"path": str(item.path), "name": item.name} for item in left]
+        left_alone = [
+            {"name": item.name, "path": printable(item.path), "kind": item.kind, "reason": printable(item.reason)}
+            for item in left
+        ]
         print_json({"sets": [asdict(report) for report in reports], "left_alone": left_alone, "failed": reasons})
     else:
         _print_reports(reports, benchmark)
@@ -180,7 +183,8 @@ def _scan(
         steps = [
             {"name": m.name, "url": m.url, "obtain": m.obtain.strip()} for m in map(manifests.get, seen.absent) if m
         ]
-        print_json({**asdict(seen), "absent": steps, "lacking": lacking})
+        sights = [{key: printable(value) for key, value in asdict(sight).items()} for sight in seen.sights]
+        print_json({"benchmark": benchmark, "sights": sights, "absent": steps, "lacking": lacking})
     else:
         rows = ((sight.status, printable(sight.path), sight.name, printable(sight.detail)) for sight in seen.sights)
         table = Table("", *folded("where"), "set", *folded("what"), title=f"{source or 'own images'}, for {benchmark}")

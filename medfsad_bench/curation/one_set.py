@@ -20,7 +20,6 @@ from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.own_manifest import own_split
-from medfsad_bench.curation.own_sets import origin_digest
 from medfsad_bench.curation.report import SetReport, set_report, write_report
 from medfsad_bench.curation.shared import PrintsByFile, shared_with_others
 from medfsad_bench.curation.shortcomings import missing_file_findings, one_group_findings
@@ -32,6 +31,7 @@ from medfsad_bench.layouts import Download, RawImage
 from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
 from medfsad_bench.readers import Intensity
 from medfsad_bench.store import Dataset
+from medfsad_bench.store.prepared import origin_digest
 from medfsad_bench.store.sheet import write_contact_sheet
 from medfsad_bench.store.writer import Packed, StoreHeader, store_name, write_store
 

@@ -1,15 +1,16 @@
 """A user's own sets: what they are called, whether they can be a target at all, and whose file may be written anew."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from medfsad_bench.curation.own_manifest import reduced_name
 from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.layouts import Download, RawImage
 from medfsad_bench.manifest import OWN, all_manifests
 from medfsad_bench.store import Dataset, prepared_files
+from medfsad_bench.store.prepared import origin_digest
 
 _NAME = re.compile(r"^[a-z0-9_]+$")
 
@@ -35,10 +36,10 @@ def own_names(downloads: Sequence[Download], given: str | None) -> list[str]:
             there = ", ".join(str(download.origin) for download in downloads) or "none"
             raise DownloadError(f"--name {given!r} names one own set; there are {len(downloads)} ({there}).")
         return [given]
-    names = [_reduced(download.root.name) for download in downloads]
+    names = [reduced_name(download.root.name) for download in downloads]
     shared = {name for name, count in Counter(names).items() if count > 1}
     longer = [
-        f"{_reduced(download.origin.parent.name)}_{name}" if name in shared else name
+        f"{reduced_name(download.origin.parent.name)}_{name}" if name in shared else name
         for name, download in zip(names, downloads, strict=True)
     ]
     return [f"own_{name}" if name in all_manifests() else name for name in longer]
@@ -88,17 +89,3 @@ def refuse_other_origin(name: str, download: Download, out: Path) -> None:
                 f"{download.origin}: its name {name!r} is that of {path}, which was prepared from another folder. "
                 "Nothing was written. Give it another name with --name, or remove that file if this folder replaces it."
             )
-
-
-def origin_digest(origin: Path) -> str:
-    """What a prepared file keeps of where its images came from: enough to tell one folder from another."""
-    return hashlib.sha256(str(origin.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _reduced(name: str) -> str:
-    """A name as a set's.
-
-    >>> _reduced("Ward 3 (new)")
-    'ward_3_new'
-    """
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or OWN

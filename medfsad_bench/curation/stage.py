@@ -149,7 +149,7 @@ def benchmark_manifests(layout: str, benchmark: str) -> list[Manifest]:
 
 def _manifests(download: Download, name: str, benchmark: str) -> list[Manifest]:
     if download.is_own:
-        return [plain_manifest(name, download.root, download.images)]
+        return [plain_manifest(download.root, download.images, name=name)]
     return benchmark_manifests(download.layout, benchmark)
 
 
@@ -175,7 +175,7 @@ def _one(
     download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher, prints_by_file: PrintsByFile
 ) -> SetReport:
     if download.is_own:
-        manifest = plain_manifest(manifest.name, download.root, download.images)  # what is there is known only now
+        manifest = plain_manifest(download.root, download.images, name=manifest.name)  # what is there is known only now
         check_own(manifest.name, download.images)
         refuse_other_origin(manifest.name, download, options.out)
     return prepare_set(download, manifest, options, watcher, prints_by_file)

@@ -15,6 +15,7 @@ from medfsad_bench.errors import WeightsError
 from medfsad_bench.info import ABNORMAL_SUPPORTS, HoldOut, MethodInfo, Protocol
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
+from medfsad_bench.results.protocol_checks import partners_of
 from medfsad_bench.runner.weights import weights_digest
 from medfsad_bench.store import Dataset
 
@@ -151,12 +152,37 @@ def sources_for(target: Dataset, sets: Sequence[Dataset], hold_out: HoldOut) -> 
     """The sets that a method may be trained on: none that shares images with the target, nor what `hold_out` adds."""
 
     def held_out(other: Dataset) -> bool:
-        together = json.loads(other.attributes["held_out_with"]), json.loads(target.attributes["held_out_with"])
-        if other.name == target.name or target.name in together[0] or other.name in together[1]:
+        if other.name == target.name or other.name in _declared(target) or target.name in _declared(other):
+            return True
+        if share_files(target, other):
             return True
         return hold_out != "dataset" and other.attributes[hold_out] == target.attributes[hold_out]
 
     return tuple(other for other in sets if not held_out(other))
+
+
+def share_files(target: Dataset, other: Dataset) -> bool:
+    """Whether two prepared sets have an image of the same raw file, whatever their manifests know of each other.
+
+    Altered copies and other formats are found when the second of the two is prepared, which names the first in its
+    `held_out_with`.
+    """
+    return not set(target.table["sha256"]).isdisjoint(other.table["sha256"])
+
+
+def held_out_by_content(target: Dataset, sets: Sequence[Dataset]) -> list[str]:
+    """Sets that are held out with the target although no manifest says so: their prepared files share images."""
+    partners = partners_of(target.name)
+    return [
+        other.name
+        for other in sets
+        if other.name not in (target.name, *partners)
+        and (other.name in _declared(target) or target.name in _declared(other) or share_files(target, other))
+    ]
+
+
+def _declared(dataset: Dataset) -> list[str]:
+    return list(json.loads(dataset.attributes["held_out_with"]))
 
 
 def cells(

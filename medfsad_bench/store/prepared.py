@@ -1,5 +1,6 @@
 """Which prepared files lie in a folder."""
 
+import hashlib
 from pathlib import Path
 
 from medfsad_bench.errors import StoreError
@@ -40,6 +41,11 @@ def prepared_sets(data: Path, benchmark: str | None = None) -> list[Dataset]:
 def own_sets(data: Path) -> list[Dataset]:
     """The user's own prepared folders, which may be targets beside any benchmark."""
     return _sets_in(data / OWN)
+
+
+def origin_digest(origin: Path) -> str:
+    """What an own set's file keeps of the folder that it was prepared from: enough to tell one folder from another."""
+    return hashlib.sha256(str(origin.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def find_by_digest(data: Path, digest: str) -> Dataset:
