@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -81,6 +82,9 @@ def prepare(
         _print_reports(reports, benchmark)
         for item in left:
             out.print(f"left alone: {printable(item.path)} ({printable(item.reason)})", style="dim", markup=False)
+        _print_what_is_told(own)
+        if not dataset:
+            _print_absent(reports, benchmark)
         for reason in reasons:
             out.print(f"not prepared: {printable(reason)}", markup=False)
     if reasons:
@@ -186,11 +190,11 @@ def _scan(
         sights = [{key: printable(value) for key, value in asdict(sight).items()} for sight in seen.sights]
         print_json({"benchmark": benchmark, "sights": sights, "absent": steps, "lacking": lacking})
     else:
-        rows = ((sight.status, printable(sight.path), sight.name, printable(sight.detail)) for sight in seen.sights)
-        table = Table("", *folded("where"), "set", *folded("what"), title=f"{source or 'own images'}, for {benchmark}")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        out.print(table)
+        columns = (*unfolded("", "set"), *folded("where", "what"))
+        rows = ((sight.status, sight.name, _below(sight.path, source), sight.detail) for sight in seen.sights)
+        cells = (tuple(escape(printable(cell)) for cell in row) for row in rows)
+        title = escape(printable(f"{source or 'own images'}, for {benchmark}"))
+        out.print(table_of(columns, cells, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)))
         for absent in seen.absent:
             out.print(f"{absent} is nowhere here. How to get it ({manifests[absent].url}):", markup=False)
             out.print(textwrap.indent(manifests[absent].obtain.strip(), "  "), markup=False)
@@ -198,6 +202,35 @@ def _scan(
             out.print(f"Asked for and not there, or not whole: {', '.join(lacking)}.", markup=False)
     if lacking:
         raise typer.Exit(1)
+
+
+def _print_absent(reports: "Sequence[SetReport]", benchmark: str) -> None:
+    """Which sets of the benchmark weren't there, if any of them was."""
+    from medfsad_bench.manifest import all_manifests
+
+    there = {report.name for report in reports if report.benchmark == benchmark}
+    absent = [m.name for m in all_manifests().values() if benchmark in m.benchmarks and m.name not in there]
+    if there and absent:
+        out.print(
+            f"Of {benchmark} not prepared here: {', '.join(absent)}; `medfsad prepare --scan` says what is missing and "
+            "how to get it."
+        )
+
+
+def _print_what_is_told(own: "OwnImages") -> None:
+    """What --label leaves to be understood."""
+    classes = {label.partition("=")[0].strip() for label in own.labels}
+    if len(classes) == 1:
+        other = "anomalous" if classes == {"normal"} else "normal"
+        words = ", ".join(label.partition("=")[2].strip() for label in own.labels)
+        out.print(f"Labels: all but {words} are {other}.", markup=False)
+
+
+def _below(path: str, source: Path | None) -> str:
+    """A path as seen from the folder that was looked through."""
+    if source is None or not Path(path).is_relative_to(source) or Path(path) == source:
+        return path
+    return str(Path(path).relative_to(source))
 
 
 def _print_reports(reports: "Sequence[SetReport]", benchmark: str) -> None:
@@ -214,15 +247,11 @@ def _print_reports(reports: "Sequence[SetReport]", benchmark: str) -> None:
         out.print(_findings_table(reports))
     for report in reports:
         if "smaller" in report.allowed and benchmark != "demo":
-            out.print(
-                f"{report.name}: smaller than the benchmark asks for; file and rows say that it isn't {benchmark}."
-            )
+            out.print(f"{report.name}: smaller than the benchmark asks for; file and rows say so.")
         if report.licensed and report.benchmark not in ("demo", "own"):
             out.print(f"{report.name}: the licence of the images doesn't allow you to pass the prepared file on.")
         if report.benchmark == "own":
-            out.print(
-                f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
-            )
+            out.print(f"{report.name}: your own, no benchmark; `medfsad run METHOD --target {report.name}` uses it.")
 
 
 def _counts_table(reports: "Sequence[SetReport]", title: str) -> Table:

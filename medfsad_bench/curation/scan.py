@@ -11,6 +11,7 @@ from medfsad_bench.curation.split import Candidate, choose, chosen_counts
 from medfsad_bench.curation.stage import OwnImages, benchmark_manifests, downloads_of, names_of
 from medfsad_bench.errors import CurationError
 from medfsad_bench.layouts import Download, LeftAlone
+from medfsad_bench.layouts.raw import files_below, stem
 from medfsad_bench.manifest import Manifest, all_manifests, committed_groups, listed_ids
 from medfsad_bench.store.composition import split_key
 
@@ -131,10 +132,22 @@ def _left_alone(item: LeftAlone, benchmark: str) -> list[Sight]:
     if item.kind == "copy":
         return [Sight("copy", path, "", item.reason)]
     if item.kind == "incomplete":
-        names = [manifest.name for manifest in benchmark_manifests(item.layout, benchmark)]
-        elsewhere = "" if names else f"; {_where_it_goes(item.layout)}"
-        return [Sight("incomplete", path, name, item.reason + elsewhere) for name in names or [""]]
+        manifests = benchmark_manifests(item.layout, benchmark)
+        there = {stem(file) for file in files_below(item.path)} if manifests and item.path.is_dir() else set()
+        if not manifests:
+            return [Sight("incomplete", path, "", f"{item.reason}; {_where_it_goes(item.layout)}")]
+        return [
+            Sight("incomplete", path, manifest.name, item.reason + _listed_count(manifest, benchmark, there))
+            for manifest in manifests
+        ]
     return [Sight("not recognised", path, "", item.reason)]
+
+
+def _listed_count(manifest: Manifest, benchmark: str, names: set[str]) -> str:
+    """How many listed images have a file of their name, wherever it lies; empty without a list."""
+    listed = listed_ids(manifest, manifest.split(benchmark)) or []
+    there = sum(row.id.rpartition("/")[2] in names for row in listed)
+    return f"; has {there:,} of {len(listed):,} listed images" if listed else ""
 
 
 def _where_it_goes(layout: str) -> str:

@@ -21,6 +21,7 @@ from medfsad_bench.errors import CurationError, DownloadError, MedfsadError
 from medfsad_bench.files import write_advice
 from medfsad_bench.layouts import Download, LeftAlone, recognise
 from medfsad_bench.layouts.class_folders import OWN_FORMS
+from medfsad_bench.layouts.incomplete import hint
 from medfsad_bench.layouts.own_arguments import OwnImages, own_download
 from medfsad_bench.manifest import Manifest, all_manifests
 
@@ -220,6 +221,8 @@ def _nothing(
 ) -> str:
     incomplete = "".join(f" {item.path}: {item.reason}." for item in left_alone if item.kind == "incomplete")
     content = ", ".join(sorted({download.layout for download in downloads})) or "nothing of a known layout"
+    if folder is not None and folder.is_dir() and not downloads and not incomplete:
+        content += f" ({hint(folder)})"
     elsewhere = "--benchmark chooses another." if downloads else OWN_FORMS
     return (
         f"{folder}: no raw download of benchmark {benchmark!r} recognised in it; found {content}.{incomplete} `medfsad "

@@ -157,5 +157,9 @@ def layout_of(folder: Path) -> Download | None:
 
 def real_files(image: RawImage) -> RawImage:
     """The image with the files that links of `linked` lead to; one step, so that a link in the download stays one."""
-    path, mask = (file and (file.readlink() if file.is_symlink() else file) for file in (image.path, image.mask))
-    return replace(image, path=path, mask=mask)
+    mask = None if image.mask is None else _followed(image.mask)
+    return replace(image, path=_followed(image.path), mask=mask)
+
+
+def _followed(file: Path) -> Path:
+    return file.readlink() if file.is_symlink() else file

@@ -1,5 +1,6 @@
 """What a folder of no known layout looks like, in words that say what is missing from it."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -45,6 +46,10 @@ def hint(folder: Path) -> str:
         (only,) = classes
         other = "anomalous" if only == "normal" else "normal"
         return f"{classes[only].name}/ without a folder of {other} images"
+    for table in sorted(folder.glob("*.csv")):
+        columns = _columns(table)
+        if len(columns) > 1:
+            return f"the table {table.name} has the columns {', '.join(columns[:8])}, not path and label"
     images = 0
     for looked_at, name in enumerate(_names_below(folder)):
         path = Path(name)
@@ -52,6 +57,14 @@ def hint(folder: Path) -> str:
         if looked_at == _LOOKED_AT:
             break
     return f"{images:,} images without labels" if images else "no known layout"
+
+
+def _columns(table: Path) -> list[str]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            return next(csv.reader(file), [])
+    except (OSError, csv.Error):
+        return []
 
 
 def _names_below(folder: Path) -> list[str]:

@@ -31,19 +31,19 @@ def chosen_targets(
 
 
 def _target(target: str, sets: Sequence[Dataset], own: Sequence[Dataset], data: Path) -> Dataset:
-    by_path = {dataset.path.resolve(): dataset for dataset in (*own, *sets)}
-    by_full_name = {f"{dataset.attributes['benchmark']}/{dataset.name}": dataset for dataset in by_path.values()}
-    meant = [name for name, dataset in by_full_name.items() if target in (name, dataset.name)]
+    by_full_name = {f"{dataset.attributes['benchmark']}/{dataset.name}": dataset for dataset in (*own, *sets)}
+    path = Path(target)
+    meant = [
+        name
+        for name, dataset in by_full_name.items()
+        if target in (name, dataset.name)
+        or dataset.path.resolve() == path.resolve()
+        or (path.exists() and dataset.attributes.get("origin") == origin_digest(path))
+    ]
     if len(meant) > 1:
-        raise StoreError(f"--target {target!r} is the name of two prepared sets. Say which: {' or '.join(meant)}.")
+        raise StoreError(f"--target {target!r} stands for several prepared sets. Say which: {' or '.join(meant)}.")
     if meant:
         return by_full_name[meant[0]]
-    path = Path(target)
-    if dataset := by_path.get(path.resolve()):
-        return dataset
-    prepared_from = [dataset for dataset in own if dataset.attributes.get("origin") == origin_digest(path)]
-    if prepared_from:
-        return prepared_from[0]
     remedy = f" It is a folder: prepare it with `medfsad prepare --source {target}`." if path.is_dir() else ""
-    there = ", ".join(sorted(dataset.name for dataset in by_path.values()))
+    there = ", ".join(sorted({dataset.name for dataset in (*own, *sets)}))
     raise StoreError(f"--target {target!r} is not prepared in {data}; there are {there}.{remedy}")
