@@ -21,7 +21,7 @@ from medfsad_bench.layouts import discovery, recognise
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "raw"
-    write_demo_downloads(folder, scale=0.2)
+    write_demo_downloads(folder, scale=0.1)
     return folder
 
 
@@ -134,7 +134,7 @@ def test_a_set_that_fails_does_not_stop_the_others_and_all_reasons_come_at_once(
 
 
 def test_scan_says_what_is_there_incomplete_elsewhere_own_or_nowhere(
-    medfsad: Medfsad,
+    medfsad: Medfsad,  # noqa: F811
     demo: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -196,7 +196,7 @@ def test_missing_files_are_missing_and_not_bad(demo: Path, tmp_path: Path) -> No
 
 def test_a_name_that_is_no_utf8_can_be_printed(medfsad: Medfsad, tmp_path: Path) -> None:  # noqa: F811
     write_own_folder(tmp_path / "d" / "ward", seed=1, masks=False, normal=4, anomalous=2)
-    os.mkdir(os.fsencode(tmp_path / "d") + b"/caf\xe9")
+    Path(os.fsdecode(os.fsencode(tmp_path / "d") + b"/caf\xe9")).mkdir()
     for more in ((), ("--json",), ("--scan",), ("--scan", "--json")):
         code, out, err = medfsad("prepare", "--source", "d", "--size", 64, *more)
         assert code == 0, err

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.files import whole_folder, write_advice
@@ -174,7 +173,7 @@ def _entries_of(file: zipfile.ZipFile, name: str, stem: str, at: tuple[str, ...]
 
 
 @contextmanager
-def _opened(stream: IO[bytes], name: str) -> Iterator[zipfile.ZipFile]:
+def _opened(stream: zipfile.ZipExtFile, name: str) -> Iterator[zipfile.ZipFile]:
     try:
         file = zipfile.ZipFile(stream)
     except zipfile.BadZipFile as error:
