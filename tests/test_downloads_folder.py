@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Silent, write_own_folder
@@ -11,11 +12,11 @@ from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_layouts import picture, zipped
 
 from medfsad_bench.curation.scan import scan
-from medfsad_bench.curation.stage import PrepareOptions, SetsFailedError, prepare
+from medfsad_bench.curation.stage import PrepareOptions, SetReport, SetsFailedError, prepare
 from medfsad_bench.demo import write_demo_downloads
 from medfsad_bench.errors import CurationError
+from medfsad_bench.layouts import LeftAlone, discovery, recognise
 from medfsad_bench.layouts import archives as zips
-from medfsad_bench.layouts import discovery, recognise
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def prepared(folder: Path, out: Path, **options: object) -> object:
+def prepared(folder: Path, out: Path, **options: object) -> tuple[list[SetReport], list[LeftAlone]]:
     return prepare(folder, PrepareOptions(out, **{"size_px": 64, **options}), watcher=Silent())  # type: ignore[arg-type]
 
 
@@ -70,8 +71,8 @@ def test_parts_are_one_download_unpacked_or_packed_with_the_ids_of_the_whole(dem
         (joined,), left_alone = recognise(tmp_path / name)
         assert (joined.layout, left_alone) == ("lag", [])
         assert {image.id for image in joined.images} == {image.id for image in whole.images}
-    (report,), _ = prepared(tmp_path / "b", tmp_path / "out", benchmark="demo")  # type: ignore[misc]
-    (same,), _ = prepared(tmp_path / "a", tmp_path / "out2", benchmark="demo")  # type: ignore[misc]
+    (report,), _ = prepared(tmp_path / "b", tmp_path / "out", benchmark="demo")
+    (same,), _ = prepared(tmp_path / "a", tmp_path / "out2", benchmark="demo")
     assert report.content_digest == same.content_digest
     assert not list((tmp_path / "out").rglob("*.jpg"))
 
@@ -88,7 +89,12 @@ def test_only_the_wanted_part_of_an_archive_is_unpacked(
     everything = zipped(demo, tmp_path / "everything.zip")
     written: list[int] = []
     inner = zips._path_for
-    monkeypatch.setattr(zips, "_path_for", lambda *given: (written.append(1), inner(*given))[1])
+
+    def counted(*given: Any) -> Path:
+        written.append(1)
+        return inner(*given)
+
+    monkeypatch.setattr(zips, "_path_for", counted)
     options = PrepareOptions(tmp_path / "out", "demo", 64)
     prepare(everything, options, datasets=["lag"], watcher=Silent())
     outlined = sum(path.is_file() for path in demo.rglob("[!.]*"))
@@ -101,7 +107,7 @@ def test_one_bad_thing_is_a_line_and_the_others_go_on(tmp_path: Path, monkeypatc
     (tmp_path / "d" / "damaged.zip").write_bytes(b"PK\x03\x04 cut")
     zipped(picture(tmp_path / "x" / "normal" / "a.png").parent.parent, tmp_path / "d" / "secret.zip")
     flagged_as_encrypted(tmp_path / "d" / "secret.zip")
-    inner = discovery.own.plain
+    inner = discovery.LAYOUTS["plain"]
 
     def refused(root: Path) -> object:
         if root.name == "locked":
@@ -109,7 +115,7 @@ def test_one_bad_thing_is_a_line_and_the_others_go_on(tmp_path: Path, monkeypatc
         return inner(root)
 
     monkeypatch.setitem(discovery.LAYOUTS, "plain", refused)
-    reports, left_alone = prepared(tmp_path / "d", tmp_path / "out")  # type: ignore[misc]
+    reports, left_alone = prepared(tmp_path / "d", tmp_path / "out")
     assert [report.name for report in reports] == ["ward"]
     reasons = {item.name: item.reason for item in left_alone}
     assert "can't be listed (Permission denied)" in reasons["locked"]
@@ -188,7 +194,7 @@ def test_missing_files_are_missing_and_not_bad(demo: Path, tmp_path: Path) -> No
     removed = sorted((folder / "stage_2_train_images").glob("*.dcm"))[:2]
     for path in removed:
         path.unlink()
-    (report,), _ = prepared(folder, tmp_path / "out", benchmark="demo")  # type: ignore[misc]
+    (report,), _ = prepared(folder, tmp_path / "out", benchmark="demo")
     assert not report.quarantined
     (finding,) = [finding for finding in report.findings if finding["fault"] == "missing-files"]
     assert "aren't there" in finding["what"]
@@ -209,5 +215,5 @@ def test_the_shared_cases_stay_apart(shared: Path, tmp_path: Path) -> None:
     seen = scan(cases / "two_folders_one_name", "medfsad-open")
     assert {sight.name for sight in seen.sights} == {"sitea_images", "siteb_images"}
     assert [sight.name for sight in scan(cases / "own_named_lgg", "medfsad-open").sights] == ["own_lgg"]
-    (report,), _ = prepared(cases / "one_anomalous_patient", tmp_path / "out")  # type: ignore[misc]
+    (report,), _ = prepared(cases / "one_anomalous_patient", tmp_path / "out")
     assert "one-group" in {finding["fault"] for finding in report.findings}

@@ -4,7 +4,7 @@ import os
 import stat
 import time
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def with_method(archive: Path, method: int) -> None:
 
 
 def unpacked(archive: Path, target: Path) -> list[str]:
-    zips.unpack(archive, target, inside=zips.PurePosixPath(), on_start=Silent().start, on_done=Silent().advance)
+    zips.unpack(archive, target, inside=PurePosixPath(), on_start=Silent().start, on_done=Silent().advance)
     return sorted(path.relative_to(target).as_posix() for path in target.rglob("[!.]*") if path.is_file())
 
 

@@ -166,20 +166,21 @@ def _entries_of(file: zipfile.ZipFile, name: str, stem: str, at: tuple[str, ...]
         if parts[-1].lower().endswith(".zip") and depth < _NESTED:
             unpacked = (*parts[:-1], PurePosixPath(parts[-1]).stem)
             place = parts if unpacked in folders else unpacked  # a folder and an archive of its name are both kept
-            with file.open(member) as stream, _opened(stream, f"{name}: {member.filename}") as inner:
+            with _opened(file, member, f"{name}: {member.filename}") as inner:
                 yield from _entries_of(inner, f"{name}: {member.filename}", unpacked[-1], at + place, depth=depth + 1)
         else:
             yield _Entry(at + parts, member, file)
 
 
 @contextmanager
-def _opened(stream: zipfile.ZipExtFile, name: str) -> Iterator[zipfile.ZipFile]:
-    try:
-        file = zipfile.ZipFile(stream)
-    except zipfile.BadZipFile as error:
-        raise zipfile.BadZipFile(f"{name}: {error}") from error
-    with file:
-        yield file
+def _opened(file: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[zipfile.ZipFile]:
+    with file.open(member) as stream:
+        try:
+            inner = zipfile.ZipFile(stream)
+        except zipfile.BadZipFile as error:
+            raise zipfile.BadZipFile(f"{name}: {error}") from error
+        with inner:
+            yield inner
 
 
 def _checked(file: zipfile.ZipFile, name: str) -> list[tuple[zipfile.ZipInfo, tuple[str, ...]]]:
