@@ -3,6 +3,7 @@
 Tables are written so that a spreadsheet shows a cell and never runs it.
 """
 
+import errno
 import json
 import os
 import platform
@@ -81,6 +82,25 @@ def sweep(folder: Path) -> None:
         for name in filter(_is_abandoned, folders):
             shutil.rmtree(Path(parent, name), ignore_errors=True)
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+
+
+def write_advice(error: OSError) -> str:
+    """What to do about a file or folder that couldn't be written: it depends on why.
+
+    >>> write_advice(OSError(28, "No space left on device"))
+    'Free disk space or choose another --out.'
+    >>> write_advice(OSError(30, "Read-only file system"))
+    'Choose another --out, or get the right to write there.'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Free disk space or choose another --out."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Choose another --out, or get the right to write there."
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return "Expected a folder, or a name that is free; choose another --out."
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+        return "The name is one that the file system doesn't take; choose another --out."
+    return "Choose another --out."
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """The cache: pixels aren't brought back from a device, values are the same whatever company, and the budget is kept."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budge
         computed += len(batch)
         return [batch.sum((1, 2, 3)), batch[:, 0, :2]]
 
+    def products(batch: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        return batch[:, None, 0, 0] @ others[:, 0, 0].mT
+
     for budget in (8 << 30, 2_000, 0):
         cache, computed = FeatureCache(CPU, budget_bytes=budget), 0
         for _ in range(30):
@@ -94,12 +98,8 @@ def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budge
             assert torch.equal(corner, images[rows][:, 0, :2])
             total += 1  # a method may do with it what it likes
             others = images[rng.integers(0, 23, 3)]
-            pairs = cache.paired(
-                "products",
-                images[rows],
-                others,
-                lambda some, batch=images[rows]: batch[:, None, 0, 0] @ some[:, 0, 0].mT,
-            )
+            batch = images[rows]
+            pairs = cache.paired("products", batch, others, partial(products, batch))
             assert torch.equal(pairs, images[rows][:, None, 0, 0] @ others[:, 0, 0].mT)
             assert cache._bytes <= budget
             assert budget or not cache._placed

@@ -104,7 +104,9 @@ def test_bombs_links_and_damaged_archives_are_refused(tmp_path: Path) -> None:
         link = zipfile.ZipInfo("normal/a.png")
         link.external_attr = 0o120777 << 16
         file.writestr(link, "/etc/passwd")
-    whole = zipped(picture(tmp_path / "ward" / "normal" / "a.png").parent.parent, tmp_path / "cut.zip")
+    picture(tmp_path / "ward" / "normal" / "a.png")
+    picture(tmp_path / "ward" / "anomalous" / "b.png")
+    whole = zipped(tmp_path / "ward", tmp_path / "cut.zip")
     whole.write_bytes(whole.read_bytes()[:-30])
     flipped = zipped(tmp_path / "ward", tmp_path / "flipped.zip")
     content = bytearray(flipped.read_bytes())

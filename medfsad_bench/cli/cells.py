@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.cli.console import err, interval_text, progress_bars, table_of, unfolded
-from medfsad_bench.errors import StoreError, nearest
+from medfsad_bench.errors import StoreError
 
 if TYPE_CHECKING:
     from medfsad_bench.info import MethodInfo
@@ -35,7 +35,9 @@ def planned(
     """
     from medfsad_bench.manifest import version_note
     from medfsad_bench.registry import configure, method_info
+    from medfsad_bench.runner.held_out import held_out_by_content
     from medfsad_bench.runner.plan import cells
+    from medfsad_bench.runner.targets import chosen_targets
     from medfsad_bench.store.prepared import own_sets, prepared_sets
     from medfsad_bench.store.proof import why_own
 
@@ -43,20 +45,7 @@ def planned(
     for info in infos:  # a wrong setting of the last one is told before the first one's weights are loaded
         configure(info, preset=options.preset, settings=options.settings)
     sets = prepared_sets(data, benchmark)
-    by_name = _targets_by_name(sets, own_sets(data))
-    names = set(targets or ["all"])
-    if unknown := sorted(names - set(by_name) - {"all"}):
-        raise StoreError(
-            f"--target {unknown[0]!r} is not prepared in {data}.{nearest(unknown[0], by_name)} There are "
-            f"{', '.join(sorted(by_name))}."
-        )
-    for name in sorted(names & set(by_name)):
-        if len(by_name[name]) > 1:
-            files = " and ".join(f"{_folder(dataset)}/{name}" for dataset in by_name[name])
-            raise StoreError(
-                f"--target {name!r} is two sets in {data}: {files}. What a folder of your own is called says nothing "
-                "of a benchmark's set; name one of the two like this."
-            )
+    chosen = chosen_targets(targets or ["all"], sets, own_sets(data), data)
     for dataset in sets:
         if note := version_note(dataset.attributes):
             err.print(f"{dataset.path.name}: {note}", markup=False)
@@ -66,7 +55,11 @@ def planned(
                 "`own` and never stand among that one's.",
                 markup=False,
             )
-    chosen = sets if "all" in names else [by_name[name][0] for name in targets or []]
+    for target in chosen:
+        if partners := held_out_by_content(target, sets):
+            err.print(
+                f"{target.name}: held out together with {', '.join(partners)}, as they share images", markup=False
+            )
     for note in _second_resizings(infos, chosen, options.preset):
         err.print(note, style="yellow", markup=False)
     with err.status("proving the prepared files that take part, once each"):
@@ -74,19 +67,6 @@ def planned(
             cell for target in chosen for info in infos for cell in cells(info, [target], sets, shots or [4], options)
         ]
     return existing(plan)
-
-
-def _targets_by_name(sets: "Sequence[Dataset]", own: "Sequence[Dataset]") -> "dict[str, list[Dataset]]":
-    """Sets by name, and by folder and name (`own/lgg`); a name that a benchmark's and an own set share has both."""
-    by_name: dict[str, list[Dataset]] = {}
-    for dataset in {dataset.path.resolve(): dataset for dataset in (*sets, *own)}.values():
-        by_name.setdefault(dataset.name, []).append(dataset)
-        by_name.setdefault(f"{_folder(dataset)}/{dataset.name}", []).append(dataset)
-    return by_name
-
-
-def _folder(dataset: "Dataset") -> str:
-    return dataset.path.resolve().parent.name
 
 
 def _second_resizings(infos: "Sequence[MethodInfo]", targets: "Sequence[Dataset]", preset: str) -> Iterator[str]:

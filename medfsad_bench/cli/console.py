@@ -33,13 +33,19 @@ err = SafeConsole(stderr=True, highlight=False)
 
 def fail(message: str) -> NoReturn:
     """Print one paragraph and exit with 2."""
-    err.print(f"[bold red]Error:[/] {escape(' '.join(message.split()))}")
+    err.print("[bold red]Error:[/] ", end="")
+    err.print(" ".join(printable(message).split()), markup=False)
     sys.exit(2)
 
 
 def print_json(content: Any) -> None:
     """Machine-readable output on stdout, nothing else with it."""
     sys.stdout.write(visible(json.dumps(content, indent=1, ensure_ascii=False)) + "\n")
+
+
+def printable(text: object) -> str:
+    """A text that any console takes: bytes of a name that are no UTF-8 are written as hexadecimal."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def interval_text(estimate: "Estimate") -> str:

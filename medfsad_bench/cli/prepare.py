@@ -1,26 +1,41 @@
 """`medfsad prepare`, `verify`, `inspect`, `export`: make, test, look at and pass on prepared files."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich import box
 from rich.markup import escape
-from rich.table import Column, Table
 
-from medfsad_bench.cli.console import out, print_json, progress_bars, table_of, unfolded
+from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Json, Workers
+from medfsad_bench.cli.reports import composition_table, print_reports
 from medfsad_bench.curation.options import IntensityChoice
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
-    from medfsad_bench.store.composition import Composition
+    from medfsad_bench.layouts.own_arguments import OwnImages
 
 
 def prepare(
-    source: Annotated[Path, typer.Option(help="Folder or zip file of a download, or a folder of several.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Folder or zip file of a download, or a folder of several at any depth.")
+    ] = None,
+    normal: Annotated[Path | None, typer.Option(help="Folder of your own normal images.")] = None,
+    anomalous: Annotated[Path | None, typer.Option(help="Folder of your own anomalous images.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks of these, under the same names.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="path=NAME, label=NAME, patient=NAME or mask=NAME: a column of your table; repeatable."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="normal=WORD,… or anomalous=WORD,…: labels of your table; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call your own set.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of prepared files.")] = DATA,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
@@ -36,11 +51,15 @@ def prepare(
             help="Own files of 16 bits and no window: by all bits, by those in use in the set, or percentiles."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    scan: Annotated[bool, typer.Option("--scan", help="Only say what lies there and what is missing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as --scan.")] = False,
     json_: Json = False,
 ) -> None:
-    """Prepare downloads: recognise them, select and check their images, split, and write versioned HDF5."""
-    from medfsad_bench.curation.stage import FAULTS, PrepareOptions
+    """Prepare downloads: recognise them, select and check their images, split, and write versioned HDF5.
+
+    Exit 1 if one of several sets can't be prepared, or, with --scan, if a --dataset isn't there.
+    """
+    from medfsad_bench.curation.stage import FAULTS, OwnImages, PrepareOptions, SetsFailedError
     from medfsad_bench.curation.stage import prepare as prepare_downloads
     from medfsad_bench.manifest import benchmark_names
 
@@ -48,15 +67,34 @@ def prepare(
         raise ManifestError(f"Benchmark {benchmark!r} is unknown; there are {', '.join(benchmark_names())}.")
     if unknown := sorted(set(allow or []) - set(FAULTS)):
         raise DownloadError(f"--allow {unknown[0]!r} names no known fault; there are {', '.join(FAULTS)}.")
-    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), dry_run, intensity)
-    with progress_bars() as bars:
-        reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars)
-    if json_:
-        print_json({"sets": [asdict(report) for report in reports], "left_alone": [folder.name for folder in left]})
+    own = OwnImages(normal, anomalous, masks, column or [], label or [])
+    if scan or dry_run:
+        _scan(source, benchmark, own, name, dataset or [], json_=json_)
         return
-    _print_reports(reports, benchmark, dry_run=dry_run)
-    for folder in left:
-        out.print(f"left alone: {folder.name} ({folder.reason})", style="dim", markup=False)
+    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), intensity=intensity)
+    reasons: list[str] = []
+    try:
+        with progress_bars() as bars:
+            reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars, own=own, name=name)
+    except SetsFailedError as failed:
+        reports, left, reasons = failed.reports, failed.left_alone, failed.reasons
+    if json_:
+        left_alone = [
+            {"name": item.name, "path": printable(item.path), "kind": item.kind, "reason": printable(item.reason)}
+            for item in left
+        ]
+        print_json({"sets": [asdict(report) for report in reports], "left_alone": left_alone, "failed": reasons})
+    else:
+        print_reports(reports, benchmark)
+        for item in left:
+            out.print(f"left alone: {printable(item.path)} ({printable(item.reason)})", style="dim", markup=False)
+        _print_what_is_told(own)
+        if not dataset:
+            _print_absent(reports, benchmark)
+        for reason in reasons:
+            out.print(f"not prepared: {printable(reason)}", markup=False)
+    if reasons:
+        raise typer.Exit(1 if reports else 2)
 
 
 def verify(files: Annotated[list[Path], typer.Argument(help="Prepared files.")], json_: Json = False) -> None:
@@ -103,7 +141,7 @@ def inspect(
     else:
         rows = ((key, str(value)) for key, value in facts.items())
         grid = table_of(("", ""), rows, title=file.name, show_header=False)
-        out.print(grid, _composition_table({dataset.name: made_of}))
+        out.print(grid, composition_table({dataset.name: made_of}))
 
 
 def export(
@@ -136,62 +174,66 @@ def export(
     out.print(f"wrote {count:,} {what} to {out_path}")
 
 
-def _print_reports(reports: "Sequence[SetReport]", benchmark: str, *, dry_run: bool) -> None:
-    from medfsad_bench.store.composition import is_small
+def _scan(
+    source: Path | None,
+    benchmark: str,
+    own: "OwnImages",
+    name: str | None,
+    datasets: Sequence[str],
+    *,
+    json_: bool,
+) -> None:
+    from medfsad_bench.curation.scan import scan
+    from medfsad_bench.manifest import all_manifests
 
-    counted = (Column(name, no_wrap=True, justify="right") for name in ("train", "normal", "anomalous", "bad"))
-    table = Table(*unfolded("set"), *counted, "notes", title=f"{benchmark}{' (dry run)' if dry_run else ''}")
-    for report in reports:
-        counts = [f"{report.counts.get(key, 0):,}" for key in ("train normal", "test normal", "test anomalous")]
-        notes = [*report.allowed] or ([f"{len(report.findings)} noted"] if report.findings else [])
-        notes += ["small"] if is_small(report.composition) else []
-        table.add_row(report.name, *counts, str(len(report.quarantined)), ", ".join(notes))
-    table.caption = "train: normal images; normal, anomalous: of the test; bad: quarantined"
-    out.print(table, _composition_table({report.name: report.composition for report in reports}))
-    if not dry_run:
-        folders = sorted({str(Path(report.path).parent) for report in reports})
-        out.print(f"Files, reports and contact sheets are in {', '.join(folders)}.")
-    if any(report.findings or report.quarantined for report in reports):
-        out.print(_findings_table(reports))
-    for report in reports:
-        if "smaller" in report.allowed and benchmark != "demo":
-            out.print(
-                f"{report.name}: smaller than the benchmark asks for; file and rows say that it isn't {benchmark}."
-            )
-        if report.licensed and report.benchmark not in ("demo", "own"):
-            out.print(f"{report.name}: the licence of the images doesn't allow you to pass the prepared file on.")
-        if report.benchmark == "own":
-            out.print(
-                f"{report.name}: your own folder, no benchmark; `medfsad run METHOD --target {report.name}` uses it."
-            )
-
-
-def _composition_table(by_set: "Mapping[str, Mapping[str, Composition]]") -> Table:
-    """Per side and class what a set is made up of, with a mark where a class of the test is small."""
-    from medfsad_bench.store.composition import SMALL, is_small
-
-    counted = (Column(name, no_wrap=True, justify="right") for name in ("images", "groups", "largest", "effective"))
-    table = Table(*unfolded("set", "class"), *counted, title="groups: images that aren't independent")
-    for name, made_of in by_set.items():
-        for key, of_class in made_of.items():
-            small = " ‡" if is_small({key: of_class}) else ""
-            numbers = (f"{n:,}" for n in (of_class.images, of_class.groups, of_class.largest_group))
-            table.add_row(name, key, *numbers, f"{of_class.effective_groups:.1f}{small}")
-    table.caption = "effective: as how many groups of equal size they count"
-    table.caption += f"\n‡ {SMALL}" if any(map(is_small, by_set.values())) else ""
-    return table
+    seen = scan(source, benchmark, own=own, name=name)
+    lacking = seen.lacks(datasets)
+    manifests = all_manifests()
+    if json_:
+        steps = [
+            {"name": m.name, "url": m.url, "obtain": m.obtain.strip()} for m in map(manifests.get, seen.absent) if m
+        ]
+        sights = [{key: printable(value) for key, value in asdict(sight).items()} for sight in seen.sights]
+        print_json({"benchmark": benchmark, "sights": sights, "absent": steps, "lacking": lacking})
+    else:
+        columns = (*unfolded("", "set"), *folded("where", "what"))
+        rows = ((sight.status, sight.name, _below(sight.path, source), sight.detail) for sight in seen.sights)
+        cells = (tuple(escape(printable(cell)) for cell in row) for row in rows)
+        title = escape(printable(f"{source or 'own images'}, for {benchmark}"))
+        out.print(table_of(columns, cells, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)))
+        for absent in seen.absent:
+            out.print(f"{absent} is nowhere here. How to get it ({manifests[absent].url}):", markup=False)
+            out.print(textwrap.indent(manifests[absent].obtain.strip(), "  "), markup=False)
+        if lacking:
+            out.print(f"Asked for and not there, or not whole: {', '.join(lacking)}.", markup=False)
+    if lacking:
+        raise typer.Exit(1)
 
 
-def _findings_table(reports: "Sequence[SetReport]") -> Table:
-    """How often each fault was found, and its first place; all of them are in the reports."""
-    caption = "the reports list all of it, with pictures in *.findings.png"
-    count = Column("count", no_wrap=True, justify="right")
-    table = Table(*unfolded("set", "fault"), count, "first", title="found while reading", caption=caption)
-    for report in reports:
-        by_fault: dict[str, list[str]] = {}
-        for finding in report.findings:
-            by_fault.setdefault(finding["fault"], []).append(f"{finding['where']}: {finding['what']}")
-        by_fault |= {"quarantined": list(report.quarantined.values())} if report.quarantined else {}
-        for fault, findings in by_fault.items():
-            table.add_row(report.name, fault, f"{len(findings):,}", escape(findings[0]))
-    return table
+def _print_absent(reports: "Sequence[SetReport]", benchmark: str) -> None:
+    """Which sets of the benchmark weren't there, if any of them was."""
+    from medfsad_bench.manifest import all_manifests
+
+    there = {report.name for report in reports if report.benchmark == benchmark}
+    absent = [m.name for m in all_manifests().values() if benchmark in m.benchmarks and m.name not in there]
+    if there and absent:
+        out.print(
+            f"Of {benchmark} not prepared here: {', '.join(absent)}; `medfsad prepare --scan` says what is missing and "
+            "how to get it."
+        )
+
+
+def _print_what_is_told(own: "OwnImages") -> None:
+    """What --label leaves to be understood."""
+    classes = {label.partition("=")[0].strip() for label in own.labels}
+    if len(classes) == 1:
+        other = "anomalous" if classes == {"normal"} else "normal"
+        words = ", ".join(label.partition("=")[2].strip() for label in own.labels)
+        out.print(f"Labels: all but {words} are {other}.", markup=False)
+
+
+def _below(path: str, source: Path | None) -> str:
+    """A path as seen from the folder that was looked through."""
+    if source is None or not Path(path).is_relative_to(source) or Path(path) == source:
+        return path
+    return str(Path(path).relative_to(source))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Int64
 
-from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates
+from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates_across
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.layouts import Finding, RawImage
@@ -110,9 +110,8 @@ def shared_findings(
     """
     ids, other_ids = list(prints), list(other_prints)
     shared: dict[str, str] = {}
-    for i, j in near_duplicates([*prints.values(), *other_prints.values()]):
-        if i < len(ids) <= j:
-            shared.setdefault(ids[i], other_ids[j - len(ids)])
+    for i, j in near_duplicates_across(list(prints.values()), list(other_prints.values())):
+        shared.setdefault(ids[i], other_ids[j])
     if not shared:
         return []
     image_id, other_id = min(shared.items())

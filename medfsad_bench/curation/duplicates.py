@@ -21,6 +21,8 @@ _MARGIN = 2  # pixels of the foreground's rim that are left out
 _DARK = 12  # of 255: background of MRI, X-ray collimation, the black around a fundus
 _BRIGHT, _DIM, _SHARE = 0.99, 0.25, 0.05  # quantile, fraction of it, and share of a row or column, for the crop
 _BLOCK = 1024
+_PIXELS = np.arange(_EDGE * _EDGE).reshape(_EDGE, _EDGE)
+_TURNS = [np.rot90(flipped, turn).ravel() for flipped in (_PIXELS, _PIXELS[:, ::-1]) for turn in range(4)]
 
 
 Fingerprint = Float32[np.ndarray, "32 32"]  # a picture's detail, of norm 1; all zero where it has none
@@ -55,15 +57,32 @@ def near_duplicates(
     if len(prints) < 2:
         return pairs[0]
     details = np.array(prints, np.float32).reshape(len(prints), -1)
-    indices = np.arange(_EDGE * _EDGE).reshape(_EDGE, _EDGE)
-    turns = [np.rot90(flipped, turn).ravel() for flipped in (indices, indices[:, ::-1]) for turn in range(4)]
     for start in range(0, len(prints), _BLOCK):
-        for turn in turns:
+        for turn in _TURNS:
             flat = details[start : start + _BLOCK, turn]
             rows, columns = np.nonzero(flat @ details[: start + _BLOCK].T >= min_correlation)
             rows += start
             earlier = columns < rows
             pairs.append(np.stack([columns[earlier], rows[earlier]], axis=1))
+    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
+
+
+def near_duplicates_across(
+    prints: Sequence[Fingerprint], others: Sequence[Fingerprint], *, min_correlation: float = MIN_CORRELATION
+) -> Int64[np.ndarray, "m 2"]:
+    """Pairs (i, j) of a picture and another set's near-duplicate of it, sorted; pairs within a set aren't looked for.
+
+    Args:
+        prints: Fingerprints of the pictures.
+        others: Those of the other set.
+        min_correlation: Of the details, in the best of the eight positions.
+    """
+    pairs = [np.empty((0, 2), np.int64)]
+    details, other_details = (np.array(part, np.float32).reshape(len(part), _EDGE * _EDGE) for part in (prints, others))
+    for start in range(0, len(prints), _BLOCK):
+        for turn in _TURNS:
+            rows, columns = np.nonzero(details[start : start + _BLOCK, turn] @ other_details.T >= min_correlation)
+            pairs.append(np.stack([rows + start, columns], axis=1))
     return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
 
 

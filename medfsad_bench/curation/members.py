@@ -39,6 +39,8 @@ class Members:
     options: PrepareOptions
     plan: LoadPlan
     watcher: Watcher
+    origin: str = ""  # digest of where an own set's images came from
+    held_out_with: tuple[str, ...] = ()  # sets that share images with this one
     loaded: dict[str, Loaded] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)  # why an image can't take part; sorted
     chosen: dict[str, str] = field(default_factory=dict)  # sides

@@ -6,7 +6,7 @@ labels, slices → members (list or rule, groups) → read → audit → write
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,23 +16,24 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench import __version__
-from medfsad_bench.curation.audit import shared_findings, unlabelled_findings
-from medfsad_bench.curation.duplicates import Fingerprint, fingerprint
+from medfsad_bench.curation.audit import unlabelled_findings
 from medfsad_bench.curation.intensity import own_intensity
 from medfsad_bench.curation.load import LoadPlan
 from medfsad_bench.curation.members import Members
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.report import SetReport, set_report, write_report
+from medfsad_bench.curation.shared import PrintsByFile, shared_with_others
+from medfsad_bench.curation.shortcomings import missing_file_findings, one_group_findings
 from medfsad_bench.curation.slices import Slices, expand_slices, stacks
 from medfsad_bench.curation.split import Candidate, draw_supports
 from medfsad_bench.curation.staging import staged_chunks, staged_pixels, writing
 from medfsad_bench.errors import CurationError, ManifestError
-from medfsad_bench.layouts import OWN_LAYOUTS, Download, Finding, RawImage
-from medfsad_bench.layouts.raw import leads_out
+from medfsad_bench.layouts import Download, Finding, RawImage
 from medfsad_bench.layouts.walk import is_storable, readable, walk
 from medfsad_bench.manifest import OWN, Manifest, Split, all_manifests, listed_ids, manifest_text
 from medfsad_bench.readers import Intensity
-from medfsad_bench.store import Dataset, prepared_files
+from medfsad_bench.store import Dataset
+from medfsad_bench.store.prepared import origin_digest
 from medfsad_bench.store.sheet import write_contact_sheet
 from medfsad_bench.store.writer import Packed, StoreHeader, store_name, write_store
 
@@ -45,7 +46,7 @@ def prepare_set(
     manifest: Manifest,
     options: PrepareOptions,
     watcher: Watcher,
-    prints_by_set: MutableMapping[str, Mapping[str, Fingerprint]],
+    prints_by_file: PrintsByFile,
 ) -> SetReport:
     """Read, choose, audit and write one set.
 
@@ -54,7 +55,8 @@ def prepare_set(
         manifest: What the set is.
         options: Where to, which benchmark, how large.
         watcher: Shows progress.
-        prints_by_set: Fingerprints of other sets by image id, to find images that two sets share; this one is added.
+        prints_by_file: Fingerprints of prepared sets by image id, to find images that two of them share; this one's are
+            added.
 
     Raises:
         CurationError: If the set isn't what its manifest promises.
@@ -67,15 +69,18 @@ def prepare_set(
         return set_report(members, members.findings)
     members.choose_and_load()
     members.audit()
-    members.note(_shared_with_others(members, prints_by_set))
+    members.note(one_group_findings(members.composition))
+    shared, members.held_out_with = shared_with_others(members, prints_by_file)
+    members.note(shared)
     _stop_if_refused(members)
-    prints_by_set[manifest.name] = members.prints
-    return _write(members)
+    report = _write(members)
+    prints_by_file[Path(report.path)] = members.prints
+    return report
 
 
 def _members(download: Download, manifest: Manifest, options: PrepareOptions, watcher: Watcher) -> Members:
     """The images that may take part."""
-    own = download.layout in OWN_LAYOUTS
+    own = download.is_own
     options = replace(options, benchmark=OWN) if own else options
     if options.intensity and not own:
         raise CurationError(
@@ -96,10 +101,14 @@ def _members(download: Download, manifest: Manifest, options: PrepareOptions, wa
         images = {row.id: images[row.id] for row in listed if row.id in images}
     plan = _load_plan(manifest, options)
     members = Members(manifest, split, listed, images, readable(download.root.name), options, plan, watcher)
+    members.origin = origin_digest(download.origin) if own else ""
+    listed_images = None if listed is None else {row.id for row in listed}
+    labels = (*manifest.labels.normal, *manifest.labels.anomalous)
     members.note([Finding("left-out", item.where, item.what, stops=False) for item in walk(download.root).unreachable])
+    members.note(missing_file_findings(download.missing, listed_images, labels))
     members.note([*download.findings, *slices.findings, *intensity_findings])
     members.note(unlabelled_findings([image.id for image in download.images if image.label == "unlabelled"]))
-    members.leave_out(slices.problems | _outside(images.values(), download.root))
+    members.leave_out(slices.problems | _outside(images.values(), download))
     return members
 
 
@@ -154,37 +163,13 @@ def _load_plan(manifest: Manifest, options: PrepareOptions) -> LoadPlan:
     )
 
 
-def _outside(images: Iterable[RawImage], root: Path) -> dict[str, str]:
+def _outside(images: Iterable[RawImage], download: Download) -> dict[str, str]:
     """Images whose file or mask is a link that leads out of the download, with the reason to leave them out."""
     return {
         image.id: f"{image.path.name}: a link that leads out of the download; put the file itself there"
         for image in images
-        if any(leads_out(path, root) for path in (image.path, *image.masks))
+        if not all(download.holds(path) for path in (image.path, *image.masks))
     }
-
-
-def _shared_with_others(
-    members: Members, prints_by_set: MutableMapping[str, Mapping[str, Fingerprint]]
-) -> list[Finding]:
-    """Images that other sets of the benchmark hold too: a target that a method has trained on is no target.
-
-    They stop the set unless the two are held out together. A user's own folders may overlap as they like, and phantoms
-    say nothing.
-    """
-    manifest, manifests = members.manifest, all_manifests()
-    if manifest.name not in manifests or members.options.benchmark in (OWN, "demo"):
-        return []
-    for path in prepared_files(_folder(members)):
-        name = path.name.split("-")[0]
-        if name in manifests and name != manifest.name and name not in prints_by_set:
-            dataset = Dataset(path)
-            images = (dataset.images(np.array([index]))[0] for index in range(len(dataset.table)))
-            prints_by_set[name] = dict(zip(dataset.table["id"], map(fingerprint, images), strict=True))
-    findings = []
-    for name in sorted(manifests.keys() & prints_by_set.keys() - {manifest.name}):
-        together = name in manifest.held_out_with or manifest.name in manifests[name].held_out_with
-        findings += shared_findings(members.prints, name, prints_by_set[name], stops=not together)
-    return findings
 
 
 def _folder(members: Members) -> Path:
@@ -288,7 +273,8 @@ def _header(members: Members) -> StoreHeader:
         extra={
             "organ": manifest.organ,
             "modality": manifest.modality,
-            "held_out_with": json.dumps(sorted(manifest.held_out_with)),
+            "held_out_with": json.dumps(sorted(members.held_out_with)),
             "licensed": json.dumps(manifest.licensed),
+            **({"origin": members.origin} if members.origin else {}),
         },
     )

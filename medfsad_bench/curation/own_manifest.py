@@ -11,7 +11,7 @@ from medfsad_bench.manifest import OWN, IntensityRule, Labels, Manifest, SliceRu
 _VOLUMES = SliceRule(min_area=0.3, min_tumour_voxels=1, step=3)
 
 
-def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
+def plain_manifest(root: Path, images: Sequence[RawImage], *, name: str = "") -> Manifest:
     """Describe a folder of a user's own.
 
     Where the download fixes sides (BMAD, MedIAnomaly) they are kept. Volumes become every third axial slice with at
@@ -19,18 +19,18 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
     slices with a voxel of the mask are anomalous.
 
     Args:
-        root: The folder; its name, reduced to a–z, 0–9 and _, becomes the set's.
+        root: The folder.
         images: What lies in it; `own_split` counts them, once they were read.
+        name: The set's; by default the folder's, see `reduced_name`.
     """
     volumes = any(image.slice_index is not None or image.label in ("volume", "unlabelled") for image in images)
-    name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "own"
     sided = all(image.split for image in images)
     intensity = IntensityRule()
     if volumes:
         reason = "volumes of unknown unit: the range is taken per volume, never per slice"
         intensity = IntensityRule(mapping="percentiles", low=0.0, high=99.5, reason=reason)
     return Manifest(
-        name=name,
+        name=name or reduced_name(root.resolve().name),
         version="0.0.0",
         title=f"own folder {root.resolve().name}",
         organ="not stated",
@@ -52,6 +52,15 @@ def plain_manifest(root: Path, images: Sequence[RawImage]) -> Manifest:
         intensity=intensity,
         benchmarks={OWN: Split(train=1, test_normal=1, test_anomalous=1, upstream=sided)},
     )
+
+
+def reduced_name(name: str) -> str:
+    """A folder's name as a set's.
+
+    >>> reduced_name("Ward 3 (new)")
+    'ward_3_new'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or OWN
 
 
 def own_split(name: str, candidates: Sequence[Candidate], *, sided: bool) -> Split:

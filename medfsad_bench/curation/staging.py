@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from medfsad_bench.curation.duplicates import Fingerprint
 from medfsad_bench.errors import CurationError
-from medfsad_bench.files import whole
+from medfsad_bench.files import whole, write_advice
 from medfsad_bench.store.writer import Packed, packed_chunk
 
 
@@ -112,8 +112,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CurationError(
-            f"{path}: can't be written ({error.strerror or error}). Free disk space or choose another --out, and run "
-            "the same command again; it goes on where it was."
+            f"{path}: can't be written ({error.strerror or error}). {write_advice(error)} The same command then goes "
+            "on where it was."
         ) from error
 
 

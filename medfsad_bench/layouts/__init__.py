@@ -5,8 +5,20 @@ isn't used as it lies there), or to None where the folder isn't of that layout; 
 never a pixel.
 """
 
-from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, Download, LeftAlone, recognise
+from medfsad_bench.layouts.discovery import LAYOUTS, OWN_LAYOUTS, Download, LeftAlone, layout_of
 from medfsad_bench.layouts.finding import Content, Finding
 from medfsad_bench.layouts.raw import Box, RawImage
+from medfsad_bench.layouts.search import recognise
 
-__all__ = ["LAYOUTS", "OWN_LAYOUTS", "Box", "Content", "Download", "Finding", "LeftAlone", "RawImage", "recognise"]
+__all__ = [
+    "LAYOUTS",
+    "OWN_LAYOUTS",
+    "Box",
+    "Content",
+    "Download",
+    "Finding",
+    "LeftAlone",
+    "RawImage",
+    "layout_of",
+    "recognise",
+]

@@ -1,16 +1,20 @@
-"""Which layouts there are, and which of them lie in a folder or one level below it."""
+"""Which layouts there are, and what a folder is that one of them recognises."""
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import curated, folders, mri, own, slides, tables
-from medfsad_bench.layouts.archives import archives
+from medfsad_bench.layouts.archives import is_archive
 from medfsad_bench.layouts.finding import Content, Finding
+from medfsad_bench.layouts.parts import Part, put_together
 from medfsad_bench.layouts.raw import RawImage, leads_out
 
 Layout = Callable[[Path], Content | None]
+
 
 LAYOUTS: dict[str, Layout] = {
     "brain_tumor": folders.brain_tumor,
@@ -35,81 +39,129 @@ LAYOUTS: dict[str, Layout] = {
     "table": own.table,
 }
 OWN_LAYOUTS = frozenset({"plain", "table", "medianomaly", "bmad"})  # of no benchmark: a manifest is made on the spot
-_WRAPPERS = 3  # folders that hold nothing but one folder, as archives often do
+
+Kind = Literal["unknown", "failed", "incomplete", "copy"]
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A folder in which a layout was recognised."""
+    """A folder in which a layout was recognised, or what will be that folder once zip files are unpacked.
+
+    Attributes:
+        layout: Name of the layout.
+        root: The folder. Where zip files have to be unpacked first it doesn't exist yet, and only its name counts.
+        images: Those whose files are there.
+        findings: What of the folder isn't used as it lies there.
+        missing: Those that a table names without there being a file.
+        size: Of all files of its images, bytes.
+        origin: What the user knows it by: the folder or the zip file.
+        parts: What it is made from; empty for a folder that lies there unpacked.
+        inside: Where in the parts put together it lies.
+    """
 
     layout: str
     root: Path
     images: list[RawImage]
-    findings: tuple[Finding, ...] = ()  # what of the folder isn't used as it lies there
+    findings: tuple[Finding, ...] = ()
+    missing: tuple[RawImage, ...] = ()
+    size: int = 0
+    origin: Path = Path()
+    parts: tuple[Part, ...] = ()
+    inside: PurePosixPath = PurePosixPath()  # noqa: RUF009 - paths are immutable
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's own, of no benchmark."""
+        return self.layout in OWN_LAYOUTS
+
+    @property
+    def packed(self) -> bool:
+        """Whether something has to be unpacked first."""
+        return any(is_archive(part.path) for part in self.parts)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path ends in the download once links are followed."""
+        return any(not leads_out(path, part.path) for part in self.parts or (Part(self.root),))
+
+    def unpacked(
+        self, staging: Path, on_start: Callable[[str, int], None], on_done: Callable[[int], None]
+    ) -> "Download":
+        """The same download with its zip files unpacked below `staging`, and with all of its files where they lie.
+
+        Args:
+            staging: Folder for it.
+            on_start: Called with a label and the number of files of a zip file.
+            on_done: Called with the number of files unpacked since the last call.
+
+        Raises:
+            DownloadError: If a zip file is damaged, or what it unpacks to isn't what its listing promised.
+            CurationError: If the disk is too full, or can't be written.
+        """
+        if not self.packed:
+            return self
+        folder, parts = put_together(self.parts, self.inside, staging, on_start, on_done)
+        again = layout_of(folder)
+        if again is None or again.layout != self.layout:
+            raise DownloadError(
+                f"{self.origin}: its listing looks like {self.layout}, but what it unpacks to doesn't. Unpack it "
+                "yourself and name that folder with --source."
+            )
+        images = [real_files(image) for image in again.images]
+        return replace(again, images=images, parts=parts, origin=self.origin)
 
 
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
-    """A folder in which no layout was recognised, and why."""
+    """A folder or zip file that isn't taken, and why.
+
+    Attributes:
+        path: Where it lies; in a zip file the path goes on in it.
+        reason: In one line.
+        kind: `failed` is damaged or can't be read, `incomplete` lacks parts of a known layout, `copy` is there again.
+        layout: Which one it lacks parts of, or is a copy of.
+    """
 
     path: Path
     reason: str
+    kind: Kind = "unknown"
+    layout: str = ""
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """Its name, fit for printing."""
+        return os.fsencode(self.path.name).decode("utf-8", "backslashreplace")
 
 
-def recognise(folder: Path) -> tuple[list[Download], list[LeftAlone]]:
-    """Find raw downloads in `folder` itself or in its direct subfolders.
-
-    A folder that holds nothing but one other is looked through. Links that lead out of `folder`, or back into it, are
-    left alone.
-
-    Args:
-        folder: The one that the user named.
-
-    Returns:
-        The downloads, and the subfolders that aren't any. If `folder` itself is of a layout, only that is returned.
+def layout_of(folder: Path) -> Download | None:
+    """The layout that a folder itself is of, its subfolders left aside.
 
     Raises:
-        DownloadError: If it isn't a folder.
+        DownloadError: If it is of none, and one that was close says what is wrong.
     """
-    if not folder.is_dir():
-        raise DownloadError(
-            f"{folder} is not a folder. Expected the folder of a raw download, or one that holds several; "
-            "`medfsad datasets` says what they look like and where to get them."
-        )
-    if download := _download_in(folder):
-        return [download], []
-    downloads, left_alone = [], []
-    for inner in sorted(_visible_folders(folder)):
-        if inner.is_symlink():
-            reason = "a link out of the folder" if leads_out(inner, folder) else "a link back into the folder"
-            left_alone.append(LeftAlone(inner, f"{reason}; name its target with --source"))
-        elif download := _download_in(inner):
-            downloads.append(download)
-        else:
-            left_alone.append(LeftAlone(inner, "a zip file, not unpacked" if archives(inner) else "no known layout"))
-    return downloads, left_alone
-
-
-def _download_in(folder: Path) -> Download | None:
-    for _ in range(_WRAPPERS):
-        for name, layout in LAYOUTS.items():
+    fault: DownloadError | None = None
+    for name, layout in LAYOUTS.items():
+        if name == "camelyon_slides":  # lies at any depth, so it would claim whatever lies above it
+            continue
+        try:
             content = layout(folder)
-            if content and content.images:
-                return Download(name, folder, content.images, content.findings)
-        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
-            return None
-        folder = inside[0]
+        except DownloadError as error:
+            fault = fault or error
+            continue
+        if content and content.images:
+            there = [image for image in content.images if image.path.exists() or image.path.is_symlink()]
+            ids = {image.id for image in there}
+            missing = tuple(image for image in content.images if image.id not in ids)
+            size = sum(image.path.stat().st_size for image in there if image.path.exists())
+            return Download(name, folder, there, content.findings, missing, size=size, origin=folder)
+    if fault:
+        raise fault
     return None
 
 
-def _visible_folders(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    except OSError as error:
-        raise DownloadError(f"{folder}: can't be listed ({error.strerror}). Check its permissions.") from error
+def real_files(image: RawImage) -> RawImage:
+    """The image with the files that links of `linked` lead to; one step, so that a link in the download stays one."""
+    return replace(image, path=_followed(image.path), masks=tuple(map(_followed, image.masks)))
+
+
+def _followed(file: Path) -> Path:
+    return file.readlink() if file.is_symlink() else file

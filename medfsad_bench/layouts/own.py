@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medfsad_bench.errors import DownloadError
+from medfsad_bench.layouts.class_folders import class_folders
 from medfsad_bench.layouts.finding import Content, Finding, first_of, within
 from medfsad_bench.layouts.headers import Header, kind_of, page_count, read_ids
 from medfsad_bench.layouts.masks import FAULT, Located, is_mask_folder, masks_beside, match_masks, unified
@@ -21,13 +22,11 @@ from medfsad_bench.layouts.raw import RawImage, files_below, is_volume, stem
 from medfsad_bench.layouts.table_file import read_table
 from medfsad_bench.layouts.unused import unused_files
 
-_CLASSES = ("normal", "anomalous")
-
 
 def plain(root: Path) -> Content | None:
-    """Folders `normal/` and `anomalous/`, masks beside or in them, and a table of patients; see `class_images`."""
-    folders = {name: root / name for name in _CLASSES}
-    if not all(folder.is_dir() for folder in folders.values()):
+    """Folders `normal/` and `anomalous/` or their synonyms, masks beside or in them, and a table of patients."""
+    folders = class_folders(root)
+    if len(folders) < 2:
         return None
     content = class_images(folders)
     others = (path for path in root.iterdir() if path.is_dir() and path not in folders.values())
@@ -99,7 +98,7 @@ def table_images(root: Path, columns: Mapping[str, str], words: Mapping[str, str
         return None
     if len(tables) > 1:
         raise DownloadError(
-            f"{root.name}: {tables[0].name} and {tables[1].name} both have the columns path and label. Expected one "
+            f"{root.name}: {tables[0].name} and {tables[1].name} both have columns of paths and labels. Expected one "
             "table; move the other away."
         )
     files = files_below(root)

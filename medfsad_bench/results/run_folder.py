@@ -34,19 +34,8 @@ from jaxtyping import Float32, Int64
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.files import whole, whole_folder, write_json
+from medfsad_bench.results import storage
 from medfsad_bench.results.row import Row, parse_row
-from medfsad_bench.results.storage import (
-    TORN,
-    has_maps,
-    join_maps,
-    locked,
-    read_arrays,
-    read_maps,
-    read_table,
-    write_arrays,
-    write_maps,
-    writing,
-)
 from medfsad_bench.results.tables import DrawScores
 
 _ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
@@ -94,12 +83,12 @@ class RunFolder:
         Raises:
             ResultsError: If the folder can't be made or written to.
         """
-        with locked(self.path):
+        with storage.locked(self.path):
             yield
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> None:
         """Say what the run is, and where it is made."""
-        with writing(self.path):
+        with storage.writing(self.path):
             write_json(self.path / _CONFIG, config)
             if environment is not None:
                 write_json(self.path / _ENVIRONMENT, environment)
@@ -118,22 +107,22 @@ class RunFolder:
     def log(self, event: str, **facts: Any) -> None:
         """Append one line per event."""
         line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
-        with writing(self.path), (self.path / _LOG).open("a+b") as file:
+        with storage.writing(self.path), (self.path / _LOG).open("a+b") as file:
             if file.tell() and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
                 file.write(b"\n")  # the line before was cut short by a full disk
             file.write(json.dumps(line).encode() + b"\n")
 
     def keep(self, stage: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Leave on disk what is finished of `draws` or `epochs`, so that a broken run goes on with the next one."""
-        with writing(self.path):
-            write_arrays(self.path / stage / f"{number:04d}.npz", arrays)
+        with storage.writing(self.path):
+            storage.write_arrays(self.path / stage / f"{number:04d}.npz", arrays)
 
     def kept(self, stage: str) -> dict[int, dict[str, np.ndarray]]:
         """What was kept of each of the `draws` or `epochs`, in their order; without those that a crash tore."""
         kept = {}
         for path in sorted((self.path / stage).glob("[0-9]*.npz")):
-            with suppress(*TORN):
-                kept[int(path.stem)] = read_arrays(path)
+            with suppress(*storage.TORN):
+                kept[int(path.stem)] = storage.read_arrays(path)
         return kept
 
     def restart_if_torn(self, stage: str, weights: Path) -> None:
@@ -149,12 +138,12 @@ class RunFolder:
 
     def save_maps(self, number: int, maps: Float32[np.ndarray, "n s s"], rows: Int64[np.ndarray, " n"]) -> None:
         """Keep the smoothed maps of a draw; `rows` are those of the queries."""
-        with writing(self.path):
-            write_maps(self._maps_of(number), number, maps, rows)
+        with storage.writing(self.path):
+            storage.write_maps(self._maps_of(number), number, maps, rows)
 
     def has_maps(self, number: int) -> bool:
         """Whether the maps of a draw were kept."""
-        return has_maps(self._maps_of(number), number)
+        return storage.has_maps(self._maps_of(number), number)
 
     def maps(self, number: int, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m s s"]:
         """Smoothed maps of some queries in a draw.
@@ -163,7 +152,7 @@ class RunFolder:
             ResultsError: If none were kept.
         """
         try:
-            return read_maps(self._maps_of(number), number, rows)
+            return storage.read_maps(self._maps_of(number), number, rows)
         except (OSError, KeyError) as error:
             raise ResultsError(
                 f"{self.path}: no anomaly maps were kept there. Run the cell again in another --runs folder with "
@@ -172,7 +161,7 @@ class RunFolder:
 
     def write(self, measured: Measurements, draws: list[DrawScores]) -> None:
         """Write all measurements, and what else is known of the draws."""
-        with writing(self.path):
+        with storage.writing(self.path):
             tables = {_SCORES: measured.scores, _CALIBRATION: measured.calibration, _RERUNS: measured.reruns}
             for name, table in tables.items():
                 with whole(self.path / name) as temporary:
@@ -180,13 +169,13 @@ class RunFolder:
             weights = [draw.support for draw in draws if draw.support is not None]
             if weights:
                 rows = measured.scores.loc[measured.scores["draw"] == 0, "index"].to_numpy(np.int64)
-                write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": rows})
+                storage.write_arrays(self.path / _SUPPORT, {"weights": np.stack(weights), "rows": rows})
             if measured.pixels:
                 records = [(f"{number:02d}", draw.arrays()) for number, draw in enumerate(measured.pixels)]
                 arrays = {f"{draw}/{name}": values for draw, record in records for name, values in record.items()}
-                write_arrays(self.path / _PIXELS, arrays)
+                storage.write_arrays(self.path / _PIXELS, arrays)
             if all(self.has_maps(number) for number in range(len(draws))):
-                join_maps(self.path / _MAPS, [self._maps_of(number) for number in range(len(draws))])
+                storage.join_maps(self.path / _MAPS, [self._maps_of(number) for number in range(len(draws))])
 
     def measurements(self) -> Measurements:
         """Everything that `write` wrote of them.
@@ -202,14 +191,14 @@ class RunFolder:
 
     def calibration(self) -> pd.DataFrame:
         """Scores of normal images that thresholds are set from; see `Measurements`."""
-        return read_table(self.path / _CALIBRATION, {"set", "draw", "kind", "id", "group", "score"})
+        return storage.read_table(self.path / _CALIBRATION, {"set", "draw", "kind", "id", "group", "score"})
 
     def reruns(self) -> pd.DataFrame:
         """Scores of queries that were scored once more; see `Measurements`."""
         before = self.path / _RERUNS_BEFORE
         if before.is_file():
-            return read_table(before, {"probe", "draw", "index", "score"}).rename(columns={"probe": "rerun"})
-        return read_table(self.path / _RERUNS, {"rerun", "draw", "index", "score"})
+            return storage.read_table(before, {"probe", "draw", "index", "score"}).rename(columns={"probe": "rerun"})
+        return storage.read_table(self.path / _RERUNS, {"rerun", "draw", "index", "score"})
 
     def pixels(self) -> tuple[PixelDraw, ...]:
         """The pixel record of each draw; empty if the run has none.
@@ -221,7 +210,7 @@ class RunFolder:
         if not path.is_file():
             return ()
         try:
-            for key, values in read_arrays(path).items():
+            for key, values in storage.read_arrays(path).items():
                 draw, name = key.split("/")
                 records[draw][name] = values
             return tuple(PixelDraw.of_arrays(records[draw]) for draw in sorted(records))
@@ -251,12 +240,12 @@ class RunFolder:
         path = self.path / _SUPPORT
         if not path.is_file():
             return {}
-        arrays = read_arrays(path)
+        arrays = storage.read_arrays(path)
         return dict(zip(arrays["rows"].tolist(), arrays["weights"][number], strict=True))
 
     def write_row(self, row: Row) -> None:
         """Write the row, which finishes the run: its single draws aren't needed any more."""
-        with writing(self.path):
+        with storage.writing(self.path):
             write_json(self.path / _ROW, row.dump())
         self.tidy()
 
@@ -297,7 +286,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ResultsError: If the file is missing or damaged.
     """
-    return read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
+    return storage.read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
 
 
 def scores_by_run(folder: Path) -> dict[str, Path]:

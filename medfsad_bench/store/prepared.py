@@ -1,5 +1,6 @@
 """Which prepared files lie in a folder."""
 
+import hashlib
 from pathlib import Path
 
 from medfsad_bench.errors import StoreError, nearest
@@ -51,6 +52,11 @@ def sets_below(data: Path) -> list[Dataset]:
     """Every prepared set in a folder or one level below it, of whatever benchmark."""
     folders = [data, *sorted(data.glob("*/"))] if data.is_dir() else []
     return [Dataset(path) for folder in folders for path in prepared_files(folder)]
+
+
+def origin_digest(origin: Path) -> str:
+    """What an own set's file keeps of the folder that it was prepared from: enough to tell one folder from another."""
+    return hashlib.sha256(str(origin.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def find_by_digest(data: Path, digest: str, *, size_px: int | None = None) -> Dataset:

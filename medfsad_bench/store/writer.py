@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from medfsad_bench.errors import StoreError
-from medfsad_bench.files import whole
+from medfsad_bench.files import whole, write_advice
 from medfsad_bench.store.format import NUMBER_COLUMNS, SCHEMA, TEXT_COLUMNS
 from medfsad_bench.store.integrity import (
     SEAL_BYTES,
@@ -122,7 +122,9 @@ def write_store(
                 raise StoreError(
                     f"{path.name}: what was written doesn't verify ({'; '.join(faults)}). Prepare it again."
                 )
-    except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk
+    except OSError as error:
+        raise StoreError(f"{path}: can't be written ({error}). {write_advice(error)}") from error
+    except RuntimeError as error:  # HDF5's for a full disk, where the file is closed
         raise StoreError(f"{path}: can't be written ({error}). Free disk space or choose another --out.") from error
 
 
