@@ -22,7 +22,7 @@ from medfsad_bench.layouts import archives as zips
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "raw"
-    write_demo_downloads(folder, scale=0.1)
+    write_demo_downloads(folder, scale=0.2)
     return folder
 
 
