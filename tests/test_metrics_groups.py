@@ -118,7 +118,7 @@ def test_a_perfect_difference_of_few_images_has_an_interval_and_no_point() -> No
     assert difference.low == pytest.approx(2 / (1 + 1.96**2 / 16) - 1, abs=1e-4)
 
 
-@pytest.mark.parametrize("targets", [1, 3])
+@pytest.mark.parametrize("targets", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_equal_methods_are_told_apart_in_one_of_twenty_however_unequal_the_groups(targets: int) -> None:
     """120 simulations tell 6 % from the 20 % that degrees of freedom by the number of groups give."""
     counted = [rejected(Methods(targets=targets), 30, seed=seed) for seed in range(120)]
