@@ -12,6 +12,7 @@ import pytest
 MISTAKES = """
 import json
 import numpy as np, torch
+from medfsad_bench.errors import WeightsError
 from medfsad_bench.method import Method, Scores
 from medfsad_bench.testing import contract, training_contract
 
@@ -34,7 +35,8 @@ class RandomProjection(Method):
         return lambda images: Scores(image=(images.mean((2, 3)) @ weights))
 
 class Trained(Method):
-    def __init__(self, keep=True, tell=True): self.keep, self.tell, self.weight = keep, tell, torch.zeros(1)
+    def __init__(self, keep=True, tell=True, strict=False):
+        self.keep, self.tell, self.strict, self.weight = keep, tell, strict, torch.zeros(1)
     def pretrain(self, sources, context):
         images = next(iter(sources.values()))
         self.weight = images[torch.arange(len(images))].float().mean().reshape(1)
@@ -42,7 +44,9 @@ class Trained(Method):
     def adapt(self, support, context):
         return lambda images: Scores(image=distances(images, support) * self.weight)
     def state(self): return {"weight": self.weight} if self.keep else {}
-    def load_state(self, state): self.weight = state["weight"]
+    def load_state(self, state):
+        if self.strict and "weight" not in state: raise WeightsError("no weight")
+        self.weight = state["weight"]
 
 scorers = {
     "a tensor": lambda d: d,
@@ -61,7 +65,7 @@ methods |= {"no return": NoReturn(), "typo": Typo(), "projection": RandomProject
 told = {name: contract(method) for name, method in methods.items()}
 told["no state"] = training_contract(lambda: Trained(keep=False))[0]
 told["key error"] = training_contract(Trained)[0]
-told["silent"] = training_contract(lambda: Trained(tell=False))[0]
+told["silent"] = training_contract(lambda: Trained(tell=False, strict=True))[0]
 print(json.dumps({name: [(c.name, c.fault, c.untried) for c in clauses] for name, clauses in told.items()}))
 """
 

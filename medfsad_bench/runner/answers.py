@@ -76,9 +76,10 @@ def told(stage: str, method: Method, call: Callable[[], Answer]) -> Answer:
         frames = traceback.extract_tb(error.__traceback__)
         own_file = getattr(sys.modules.get(type(method).__module__), "__file__", None)
         frame = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
+        line = f": `{frame.line}`" if frame.line else ""
         raise MethodError(
             f"{stage} raised {type(error).__name__} ({' '.join(str(error).split())[:300]}) at {frame.filename}, line "
-            f"{frame.lineno}: `{frame.line}`."
+            f"{frame.lineno}{line}."
         ) from error
 
 
