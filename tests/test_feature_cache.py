@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from test_runner import cell_of
 from torch.overrides import TorchFunctionMode
 
+from medfsad_bench.errors import MethodError
 from medfsad_bench.registry import method_info
 from medfsad_bench.runner.digests import digests_of, remember, stored_digests
 from medfsad_bench.runner.features import FeatureCache
@@ -75,6 +77,10 @@ def test_digests_end_with_their_tensor() -> None:
     assert digests_of(phantom_images(1)) != [b"given"]
 
 
+def products(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    return images[:, None, 0, 0] * others[None, :, 0, 0]
+
+
 def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budget() -> None:
     """Sums of images and pairs, asked for in random company, against the plain computation."""
     rng = np.random.default_rng(0)
@@ -95,13 +101,18 @@ def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budge
             total += 1  # a method may do with it what it likes
             others = images[rng.integers(0, 23, 3)]
             pairs = cache.paired(
-                "products",
-                images[rows],
-                others,
-                lambda some, batch=images[rows]: batch[:, None, 0, 0] @ some[:, 0, 0].mT,
+                "products", images[rows], others, lambda some, batch=images[rows]: products(batch, some)
             )
-            assert torch.equal(pairs, images[rows][:, None, 0, 0] @ others[:, 0, 0].mT)
+            assert torch.equal(pairs, products(images[rows], others))
             assert cache._bytes <= budget
             assert budget or not cache._placed
         if budget > 2_000:
             assert computed <= 23 * 8, "each image once, in chunks of eight"
+
+
+def test_a_method_that_computes_too_few_rows_is_told() -> None:
+    cache, images = FeatureCache(CPU), phantom_images(3)
+    with pytest.raises(MethodError, match="1 rows for 3 images"):
+        cache.cached("mean", images, lambda batch: [batch.mean(0, keepdim=True)])
+    with pytest.raises(MethodError, match="3 rows for 6 images"):
+        cache.paired("mean", images, images[:2], lambda some: images.mean((2, 3))[:, None])
