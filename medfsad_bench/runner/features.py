@@ -225,8 +225,8 @@ class FeatureCache:
         """
         if wrong := [len(part) for part in values if len(part) != len(keys)]:
             raise MethodError(
-                f"What a method computes of images has {wrong[0]} rows for {len(keys)} images or pairs of them. Give one "
-                "for each, each of its image or pair alone."
+                f"What a method computes of images has {wrong[0]} rows for {len(keys)} images or pairs of them. Give "
+                "one for each, each of its image or pair alone."
             )
         block = Block(tuple(values), keys, next(self._numbers))
         places = {image_key: (block, row) for row, image_key in enumerate(keys)}
