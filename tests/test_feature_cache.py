@@ -1,6 +1,7 @@
 """The cache: pixels aren't brought back from a device, values are the same whatever company, and the budget is kept."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,7 @@ def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budge
             assert torch.equal(corner, images[rows][:, 0, :2])
             total += 1  # a method may do with it what it likes
             others = images[rng.integers(0, 23, 3)]
-            pairs = cache.paired(
-                "products", images[rows], others, lambda some, batch=images[rows]: products(batch, some)
-            )
+            pairs = cache.paired("products", images[rows], others, partial(products, images[rows]))
             assert torch.equal(pairs, products(images[rows], others))
             assert cache._bytes <= budget
             assert budget or not cache._placed
