@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from test_runner import cell_of
 from torch.overrides import TorchFunctionMode
 
+from medfsad_bench.errors import MethodError
 from medfsad_bench.registry import method_info
 from medfsad_bench.runner.digests import digests_of, remember, stored_digests
 from medfsad_bench.runner.features import FeatureCache
@@ -76,6 +78,10 @@ def test_digests_end_with_their_tensor() -> None:
     assert digests_of(phantom_images(1)) != [b"given"]
 
 
+def products(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    return images[:, None, 0, 0] * others[None, :, 0, 0]
+
+
 def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budget() -> None:
     """Sums of images and pairs, asked for in random company, against the plain computation."""
     rng = np.random.default_rng(0)
@@ -86,9 +92,6 @@ def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budge
         computed += len(batch)
         return [batch.sum((1, 2, 3)), batch[:, 0, :2]]
 
-    def products(batch: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        return batch[:, None, 0, 0] @ others[:, 0, 0].mT
-
     for budget in (8 << 30, 2_000, 0):
         cache, computed = FeatureCache(CPU, budget_bytes=budget), 0
         for _ in range(30):
@@ -98,10 +101,17 @@ def test_what_is_cached_is_what_was_computed_in_any_company_and_within_any_budge
             assert torch.equal(corner, images[rows][:, 0, :2])
             total += 1  # a method may do with it what it likes
             others = images[rng.integers(0, 23, 3)]
-            batch = images[rows]
-            pairs = cache.paired("products", batch, others, partial(products, batch))
-            assert torch.equal(pairs, images[rows][:, None, 0, 0] @ others[:, 0, 0].mT)
+            pairs = cache.paired("products", images[rows], others, partial(products, images[rows]))
+            assert torch.equal(pairs, products(images[rows], others))
             assert cache._bytes <= budget
             assert budget or not cache._placed
         if budget > 2_000:
             assert computed <= 23 * 8, "each image once, in chunks of eight"
+
+
+def test_a_method_that_computes_too_few_rows_is_told() -> None:
+    cache, images = FeatureCache(CPU), phantom_images(3)
+    with pytest.raises(MethodError, match="1 rows for 3 images"):
+        cache.cached("mean", images, lambda batch: [batch.mean(0, keepdim=True)])
+    with pytest.raises(MethodError, match="3 rows for 6 images"):
+        cache.paired("mean", images, images[:2], lambda some: images.mean((2, 3))[:, None])

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from medfsad_bench.errors import WeightsError
+from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.runner.blocks import Block, Key, gathered
 from medfsad_bench.runner.digests import digests_of
@@ -218,7 +218,16 @@ class FeatureCache:
         return [stage.half() for stage in stages] if backbone.half else stages
 
     def _keep(self, keys: Sequence[Key], values: Sequence[Tensor]) -> dict[Key, tuple[Block, int]]:
-        """Take in a block, one row per key; returns where they are, even if there is no room for it."""
+        """Take in a block, one row per key; returns where they are, even if there is no room for it.
+
+        Raises:
+            MethodError: If there are more or fewer rows.
+        """
+        if wrong := [len(part) for part in values if len(part) != len(keys)]:
+            raise MethodError(
+                f"What a method computes of images has {wrong[0]} rows for {len(keys)} images or pairs of them. Give "
+                "one for each, each of its image or pair alone."
+            )
         block = Block(tuple(values), keys, next(self._numbers))
         places = {image_key: (block, row) for row, image_key in enumerate(keys)}
         self._placed |= places
