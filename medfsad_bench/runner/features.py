@@ -246,11 +246,17 @@ class FeatureCache:
 
 
 def _counted(backbone: Backbone) -> Backbone:
-    """Stages counted from the first, where some were counted from the last."""
-    if min(backbone.stages, default=0) >= 0:
+    """Stages counted from the first, where some were counted from the last or named as parts of the depth."""
+    if all(isinstance(stage, int) and stage >= 0 for stage in backbone.stages):
         return backbone
     count = stage_count(backbone.name)
-    return replace(backbone, stages=tuple(stage if stage >= 0 else count + stage for stage in backbone.stages))
+    return replace(backbone, stages=tuple(_from_first(stage, count) for stage in backbone.stages))
+
+
+def _from_first(stage: int | float, count: int) -> int:
+    if isinstance(stage, float):
+        return max(round(stage * count) - 1, 0)
+    return stage if stage >= 0 else count + stage
 
 
 def _size(value: Sequence[Tensor]) -> int:

@@ -12,7 +12,18 @@ from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.testing import phantom_images
 
-METHODS = ("mean_distance", "padim", "spade", "patchcore", "anomalydino")
+METHODS = (
+    "mean_distance",
+    "padim",
+    "spade",
+    "patchcore",
+    "anomalydino",
+    "multistage",
+    "late_fusion",
+    "subspace",
+    "whitened_patch",
+    "pooled_and_patch",
+)
 DRAWS, SHOTS, SIZE_PX = 10, (2, 4, 8), 256
 GOAL = 8
 

@@ -32,6 +32,22 @@ def enlarged(maps: Float[Tensor, "n h w"], size_px: int) -> Float[Tensor, "n s s
     return functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
+def top_mean(maps: Float[Tensor, "n h w"], fraction: float) -> Float[Tensor, " n"]:
+    """Mean of the highest `fraction` of each map's positions, of one at least."""
+    flat = maps.flatten(1)
+    return flat.topk(max(1, round(fraction * flat.shape[1])), dim=1).values.mean(1)
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuse a part of a map that isn't one, for the settings of a method.
+
+    Raises:
+        ValueError: If it isn't in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"top_fraction is {fraction}; expected a part of the map's positions, in (0, 1]")
+
+
 def squared_up(tokens: Float[Tensor, "n l"]) -> Float[Tensor, "n s s"]:
     """One value per token as maps, where the tokens fill a square row by row."""
     edge = round(tokens.shape[1] ** 0.5)

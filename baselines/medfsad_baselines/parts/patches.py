@@ -1,11 +1,12 @@
 """Patch features and their nearest neighbours: what the feature-based baselines share.
 
 patch_grid           one vector per patch, from a network's stages
+unit_grid            the same, each stage scaled to length 1 before they are joined
 nearest_distances    of each patch to the nearest vector of the support, as the papers write it
 MemoryBank           the same, faster
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_bench.method import Backbone
+from medfsad_bench.method import Backbone, Images, RunContext
 
 _BLOCK = 1024  # vectors: with as many patches, the product is 4 MiB
 
@@ -26,13 +27,13 @@ class FeatureConfig:
     Attributes:
         backbone: Feature network; a Wide ResNet-50-2 in most papers.
         weights: Local file in place of the hub.
-        stages: Of the network, finest first.
+        stages: Of the network, finest first; see `Backbone`.
         size_px: Edge to which images are resized; None keeps the prepared size.
     """
 
     backbone: str = "wide_resnet50_2.tv_in1k"
     weights: str | None = None
-    stages: tuple[int, ...] = (2, 3)
+    stages: tuple[int | float, ...] = (2, 3)
     size_px: int | None = None
 
     @property
@@ -63,9 +64,52 @@ def patch_grid(
     return torch.cat(resized, dim=1).permute(0, 2, 3, 1).contiguous()
 
 
+def unit_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph pw d"]:
+    """One vector per patch in which every stage weighs the same, on the grid of the middle stage.
+
+    Finer stages are averaged over the patch, coarser ones interpolated (bilinear). Each is then scaled to length 1 over
+    its channels, and the joined vector too, so that half the squared distance of two is 1 − their mean cosine.
+    """
+    size = stages[len(stages) // 2].shape[-2:]
+    parts = [
+        functional.adaptive_avg_pool2d(stage, size)
+        if stage.shape[-1] > size[1]
+        else functional.interpolate(stage, size, mode="bilinear", align_corners=False)
+        for stage in map(channels_last, stages)
+    ]
+    joined = torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1) / len(stages) ** 0.5
+    return joined.permute(0, 2, 3, 1).contiguous()
+
+
 def channels_last(stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """The same, each position's channels side by side: a CPU then pools, resizes and joins in a third of the time."""
     return stage.contiguous(memory_format=torch.channels_last)
+
+
+def maps_to_supports(
+    name: str,
+    backbone: Backbone,
+    grid: Callable[[Images], Float[Tensor, "n ph pw d"]],
+    images: Images,
+    support: Float[Tensor, "shots 3 h w"],
+    context: RunContext,
+) -> Float[Tensor, "n shots ph pw"]:
+    """Distance of each patch of each image to the nearest patch of each support image; kept for the next draw.
+
+    Args:
+        name: The method's, which stands for `grid`.
+        backbone: What `grid` takes features from.
+        grid: From images to one vector per patch, each image by itself.
+        images: A batch of n.
+        support: K images.
+        context: Keeps what an image and a support image have in common.
+    """
+
+    def maps(others: Images) -> Float[Tensor, "_queries n ph pw"]:
+        banks = [MemoryBank(vectors.flatten(0, 1)) for vectors in grid(others)]
+        return torch.stack([torch.stack([bank.distances_of(vectors) for bank in banks]) for vectors in grid(images)])
+
+    return context.paired((name, backbone), images, support, maps)
 
 
 def nearest_distances(patches: Float[Tensor, "p d"], vectors: Float[Tensor, "m d"]) -> Float[Tensor, " p"]:
@@ -98,6 +142,10 @@ class MemoryBank:
         centred = patches - self._mean
         least = torch.stack([torch.addmm(offset, centred, factors).amin(1) for offset, factors in self._blocks])
         return (centred.square().sum(1) + least.amin(0)).clamp_min(0).sqrt()
+
+    def distances_of(self, grid: Float[Tensor, "ph pw d"]) -> Float[Tensor, "ph pw"]:
+        """`distances` of one image's patches, as a map."""
+        return self.distances(grid.flatten(0, 1)).view(grid.shape[:2])
 
     def distances_of_grid(
         self, patches: Float[Tensor, "ph pw d"], stages: Sequence[Float[Tensor, "_ _ _"]]
