@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tampering import altered, stating
 from test_metrics_lesion import box_recall_by_hand, froc_by_hand, pointing_game_by_hand, sizes_by_hand
 from test_runner import TOY, cell_of
 
@@ -116,8 +116,7 @@ def test_a_record_survives_its_file(tmp_path: Path) -> None:
 def boxed_data(own_data: Path, tmp_path: Path) -> Path:
     """The same sets, with the masks of `ward_a` declared boxes."""
     shutil.copytree(own_data, tmp_path / "data")
-    with h5py.File(tmp_path / "data" / "own" / "ward_a-0.0.0-64px.h5", "r+") as file:
-        file.attrs["mask_kind"] = "box"
+    altered(tmp_path / "data" / "own" / "ward_a-0.0.0-64px.h5", stating(mask_kind="box"), sealed=True)
     return tmp_path / "data"
 
 

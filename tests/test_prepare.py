@@ -99,9 +99,7 @@ def test_a_file_with_a_fault_that_was_allowed_says_so_in_name_and_attributes(tmp
 
 def test_a_folder_without_a_second_normal_image_is_told_what_it_lacks(tmp_path: Path) -> None:
     write_own_folder(tmp_path / "ward", seed=3, masks=False, normal=1, anomalous=2)
-    with pytest.raises(
-        CurationError, match=r"your folder 'ward' holds 1 image\(s\) of 1 group\(s\) that are normal"
-    ) as caught:
+    with pytest.raises(CurationError, match=r"ward: all 1 normal images are of one group") as caught:
         prepared(tmp_path / "ward", tmp_path / "out")
     assert "medfsad datasets" not in str(caught.value)
 

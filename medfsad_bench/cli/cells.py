@@ -124,7 +124,7 @@ def run_cells(plan: "Sequence[Cell]", device: str) -> "list[Row]":
                 why = "name another --runs to have them" if done_before else "the method or the protocol gives none"
                 err.print(f"{title}: no anomaly maps were kept: {why}")
             for check, fault in row.failed_checks.items():
-                err.print(f"[bold red]{title}: fails the check {check}, so it never ranks: {escape(fault)}")
+                err.print(f"[bold red]{escape(title)}: fails the check {check}, so it never ranks: {escape(fault)}")
             rows.append(row)
     return rows
 

@@ -60,12 +60,12 @@ def difference_text(difference: "Difference") -> str:
     return f"{difference.value:+.3f}{ends}"
 
 
-def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str]], **style: Any) -> Table:
+def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str | Text]], **style: Any) -> Table:
     """Rows of cells as a table for the terminal, in the style of rich's `Table`; brackets in them are no markup."""
     texts = {name: escape(value) for name, value in style.items() if name in ("title", "caption")}
     table = Table(*columns, **{**style, **texts})
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     return table
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from medfsad_bench.cli.console import folded, out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import Backbone, Device, Json, Method, Preset, Settings, Weights, settings_of
+from medfsad_bench.display import visible
 from medfsad_bench.info import MethodInfo
 
 if TYPE_CHECKING:
@@ -86,12 +87,15 @@ def check(
         raise typer.Exit(1)
 
 
-def _clause_cells(clause: "Clause") -> tuple[str, str, str]:
+def _clause_cells(clause: "Clause") -> tuple[Text, Text, Text]:
     if clause.untried:
-        return "[dim]not tried[/]", f"[dim]{clause.name}[/]", f"[dim]{clause.promise} ({clause.untried})[/]"
+        cells = "not tried", clause.name, f"{clause.promise} ({clause.untried})"
+        state, name, promise = (Text(cell, style="dim") for cell in cells)
+        return state, name, promise
     if clause.fault:
-        return "[bold red]broken[/]", clause.name, f"{clause.promise}\n[red]{escape(clause.fault)}[/]"
-    return "[green]kept[/]", clause.name, clause.promise
+        fault = Text(visible(clause.fault), style="red")
+        return Text("broken", style="bold red"), Text(clause.name), Text(f"{clause.promise}\n").append_text(fault)
+    return Text("kept", style="green"), Text(clause.name), Text(clause.promise)
 
 
 def new_method(

@@ -111,7 +111,7 @@ def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
         raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
     queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
     anomalous = queries["anomalous"].to_numpy(bool)
-    return ScoreMatrix(wide.to_numpy(np.float64).T, anomalous, group_keys(queries["group"]), queries)
+    return ScoreMatrix(wide.to_numpy(np.float64).T, anomalous, group_keys(queries["group"].astype(str)), queries)
 
 
 def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:

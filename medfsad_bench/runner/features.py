@@ -53,7 +53,7 @@ def load_backbone(backbone: Backbone, device: torch.device) -> Features:
     Raises:
         WeightsError: If the network is unknown or its weights can't be had.
     """
-    network = bare_network(backbone.name, backbone.stages)
+    network = bare_network(backbone.name, _numbers(backbone))
     load_weights(network, backbone)
     return Features(backbone, network).to(device)
 
@@ -87,8 +87,8 @@ class FeatureCache:
     def announce(self, backbones: Iterable[Backbone]) -> None:
         """Say which stages a sweep will ask for, so that one pass serves all of one network."""
         wanted: dict[Backbone, set[int]] = {}
-        for backbone in map(_counted, backbones):
-            wanted.setdefault(replace(backbone, stages=()), set()).update(backbone.stages)
+        for backbone in backbones:
+            wanted.setdefault(replace(backbone, stages=()), set()).update(_numbers(backbone))
         for network, stages in wanted.items():
             self._served(replace(network, stages=tuple(sorted(stages))))
 
@@ -247,10 +247,15 @@ class FeatureCache:
 
 def _counted(backbone: Backbone) -> Backbone:
     """Stages counted from the first, where some were counted from the last or named as parts of the depth."""
-    if all(isinstance(stage, int) and stage >= 0 for stage in backbone.stages):
-        return backbone
+    return replace(backbone, stages=_numbers(backbone))
+
+
+def _numbers(backbone: Backbone) -> tuple[int, ...]:
+    numbers = tuple(stage for stage in backbone.stages if isinstance(stage, int) and stage >= 0)
+    if len(numbers) == len(backbone.stages):
+        return numbers
     count = stage_count(backbone.name)
-    return replace(backbone, stages=tuple(_from_first(stage, count) for stage in backbone.stages))
+    return tuple(_from_first(stage, count) for stage in backbone.stages)
 
 
 def _from_first(stage: int | float, count: int) -> int:

@@ -70,10 +70,11 @@ def unit_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph
     Finer stages are averaged over the patch, coarser ones interpolated (bilinear). Each is then scaled to length 1 over
     its channels, and the joined vector too, so that half the squared distance of two is 1 − their mean cosine.
     """
-    size = stages[len(stages) // 2].shape[-2:]
+    height, width = stages[len(stages) // 2].shape[-2:]
+    size = (height, width)
     parts = [
         functional.adaptive_avg_pool2d(stage, size)
-        if stage.shape[-1] > size[1]
+        if stage.shape[-1] > width
         else functional.interpolate(stage, size, mode="bilinear", align_corners=False)
         for stage in map(channels_last, stages)
     ]
