@@ -143,8 +143,9 @@ def _grid(cells: dict[tuple[str, str], str]) -> str:
 
 
 def _name(row: Row) -> str:
-    """The method, and what it was trained on where that isn't the default."""
-    return f"{row.method}, on the support" if row.config.get("trained_on") == "support" else row.method
+    """The method, what it was trained on where that isn't the default, and whether its settings were chosen."""
+    name = f"{row.method}, on the support" if row.config.get("trained_on") == "support" else row.method
+    return f"{name}, settings chosen on other sets" if row.settings_chosen_on else name
 
 
 def _spread(means: dict[tuple[str, str], float], axis: int) -> float:

@@ -21,7 +21,7 @@ ACCEPTED = (
 )
 REPRODUCED = "✓ re-run by a maintainer; every other row is figures recomputed from scores."
 SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no others."
-_GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "edition")
+_GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "tuned", "edition")
 
 
 def as_tables(groups: Sequence[Group]) -> list[Table]:
