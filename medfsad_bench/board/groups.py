@@ -1,8 +1,9 @@
 """Which rows may be ranked against each other, and their order. Pure.
 
 Rows are ranked only against rows of the same benchmark, image size, hold-out, K, knowledge and number of contaminated
-supports, and rows whose settings were chosen on other sets only against each other. A target is its members, not its name: where rows of one name are of several memberships (two folders called
-`images`), those of the membership that most rows have stand in the main group, and each other in a group of its own.
+supports, and rows whose settings were chosen on other sets only against each other. A target is its members, not its
+name: where rows of one name are of several memberships (two folders called `images`), those of the membership that most
+rows have stand in the main group, and each other in a group of its own.
 Rows of the `published` protocol, of a method that has seen the target, or of an older version of the target are shown
 and never ranked. The mean over targets takes those whose test has at least 15 effective groups of each class; where
 there is no such target, all of them.

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, demo, methods, prepare, reproduce, run, sensitivity, submit, tune
+from medfsad_bench.cli import about, board, curve, demo, methods, prepare, reproduce, run, sensitivity, submit, tune
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -28,6 +28,7 @@ for command in (
         board.compare,
         submit.submit,
         tune.tune,
+        curve.curve,
     ),
     *(sensitivity.protocols, board.leaderboard),
     *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),

@@ -28,11 +28,17 @@ def leaderboard(
     ] = None,
     results: Results = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or LEADERBOARD.md is out of date.")
+        bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or a page is out of date.")
     ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write LEADERBOARD.md and the parts of each --page from accepted rows.")
+    ] = False,
+    page: Annotated[
+        list[Path] | None, typer.Option(help="Page with parts made of rows, for --write and --check; repeatable.")
+    ] = None,
 ) -> None:
     """Show the leaderboard: AUROC with intervals per method, target and K; ranks within one benchmark and K."""
-    from medfsad_bench.board import accepted, pages
+    from medfsad_bench.board import accepted, pages, reported
     from medfsad_bench.board.groups import groups
     from medfsad_bench.resources import resource_dir
     from medfsad_bench.results.run_folder import scores_by_run
@@ -42,8 +48,14 @@ def leaderboard(
         for folder in accept:
             out.print(f"accepted {accepted.accept(folder, kept).run_id}", markup=False, soft_wrap=True)
         return
+    if page and not (check or write):
+        raise ResultsError("--page names a page for --write or --check, and neither was given. Add one of them.")
+    if write:
+        for path in accepted.write_pages(kept, page or []):
+            out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        return
     if check:
-        faults = accepted.check(kept)
+        faults = accepted.check(kept, page or [])
         for fault in faults:
             out.print(fault, markup=False)
         raise typer.Exit(1 if faults else 0)
@@ -51,11 +63,14 @@ def leaderboard(
     if not rows:
         raise ResultsError(f"{runs or kept} holds no finished run. Expected the folder that `medfsad run` wrote to.")
     board = accepted.board_of_results(kept) if runs is None else groups(rows, scores_by_run(runs))
+    elsewhere = accepted.reported_elsewhere(kept) if runs is None else []
     if format_ == "table":
-        for table in pages.as_tables(board):
+        for table in [*pages.as_tables(board), *reported.as_tables(elsewhere)]:
             out.print(table)
         return
-    text = pages.as_markdown(board) if format_ == "md" else pages.as_json(rows, board)
+    md = format_ == "md"
+    text = pages.as_markdown(board) + reported.as_markdown(elsewhere) if md else ""
+    text = text or pages.as_json(rows, board, reported.as_json(elsewhere))
     if out_folder is None:
         out.file.write(text)
         return

@@ -15,12 +15,12 @@ from medfsad_bench.cli.console import (
     difference_text,
     folded,
     interval_text,
-    markdown_table,
     out,
     print_json,
     progress_bars,
     table_of,
 )
+from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import MethodError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`medfsad tune`: settings chosen on other sets than the target, then run on it; `curve`: what each epoch is worth."""
+"""`medfsad tune`: settings chosen on other sets than the target, then run on it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,9 +51,7 @@ def tune(
 
     fixed = opt.settings_of(settings, backbone, weights)
     points = settings_grid(method_info(method), preset=preset, settings=fixed, grid=grid_of(grid))
-    options = RunOptions(
-        runs, draws=opt.draws_of(draws), seed=seed, hold_out=hold_out, preset=preset, settings=fixed
-    )
+    options = RunOptions(runs, draws=opt.draws_of(draws), seed=seed, hold_out=hold_out, preset=preset, settings=fixed)
     plan = planned([method], target, shots, options, data=data, benchmark=benchmark)
     sets, runner = prepared_sets(data, benchmark), Runner(device)
     choices = []

@@ -94,7 +94,7 @@ class Row(BaseModel):
         return {check: outcome for check, outcome in self.checks.items() if not outcome.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
-        """As written to JSON; without what it doesn't have: contaminated supports, a choice of settings, groups, threads."""
+        """As written to JSON; without what it lacks of contaminated supports, chosen settings, groups, threads."""
         content = self.model_dump(mode="json", by_alias=True)
         if not self.effective_groups:
             del content["effective_groups"]

@@ -81,7 +81,9 @@ def planned_again(
     cell = dataclasses.replace(cell, options=dataclasses.replace(options, preset=row.preset))
     if cell.absent:
         raise ResultsError(f"{where} can't be made again: {cell.absent}.")
-    stated = {name: value for name, value in config.items() if name in cell.identity or name in ("contaminated", "chosen")}
+    stated = {
+        name: value for name, value in config.items() if name in cell.identity or name in ("contaminated", "chosen")
+    }
     present = json.loads(json.dumps(cell.identity, default=str))
     if differ := sorted(_different("", stated, present)):
         raise ResultsError(
