@@ -17,8 +17,8 @@ from medfsad_bench.errors import ResultsError
 
 TITLE = "Reported elsewhere"
 WARNING = (
-    "Figures from papers, in per cent, of other images, splits and protocols than ours. None was measured here, so none "
-    "is ranked, and none may be compared with a row above."
+    "Figures from papers, in per cent, of other images, splits and protocols than ours. None was measured here, so "
+    "none is ranked, and none may be compared with a row above."
 )
 UNSTATED = "not stated"
 

@@ -88,8 +88,13 @@ def _faults(row: Row, config: Mapping[str, Any], scores: pd.DataFrame) -> Iterat
         values = [source[field] for source in (expected, config[STATES]) if field in source]
         if any(json.loads(json.dumps(value)) != stated.get(field) for value in values):
             yield field
-    told = {"sources": list(row.sources), "chosen_on": row.settings_chosen_on}
-    unseen = check_target(target=row.target, method=row.method, **told, **config[SEEN])["unseen"]
+    unseen = check_target(
+        target=row.target,
+        method=row.method,
+        sources=list(row.sources),
+        chosen_on=row.settings_chosen_on,
+        **config[SEEN],
+    )["unseen"]
     flagged = "unknown" if config[SEEN]["unknown"] else unseen.startswith("flagged")
     if off := [name for name, values in row.settings_grid.items() if row.config.get(name) not in values]:
         yield f"settings_grid, which lacks the config's {off[0]}"

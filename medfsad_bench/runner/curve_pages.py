@@ -72,7 +72,6 @@ def write_picture(title: str, curves: Sequence[Curve], path: Path) -> None:
         for name in dict.fromkeys(name for losses in curve.losses.values() for name in losses):
             by_epoch = {epoch: losses[name] for epoch, losses in curve.losses.items() if name in losses}
             below.plot(list(by_epoch), list(by_epoch.values()), linewidth=1, label=name)
-        below.set_yscale("log")
         for panel in (above, below):
             panel.tick_params(labelsize=7)
             panel.grid(linewidth=0.3)

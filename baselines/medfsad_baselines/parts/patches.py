@@ -74,7 +74,7 @@ def unit_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph
     """
     size = stages[len(stages) // 2].shape[-2:]
     parts = [
-        functional.adaptive_avg_pool2d(stage, size)
+        functional.adaptive_avg_pool2d(stage, (size[0], size[1]))
         if stage.shape[-1] > size[1]
         else functional.interpolate(stage, size, mode="bilinear", align_corners=False)
         for stage in map(channels_last, stages)
