@@ -129,12 +129,12 @@ def check(results: Path, pages: Sequence[Path] = ()) -> list[str]:
         faults += _row_faults(row, RunFolder(_kept(results) / row.run_id))
     for run_id, mark in read_marks(results).items():
         faults += _mark_faults(mark, results) if run_id in seen else [f"{run_id} bears a mark and isn't accepted"]
-    stale = "is stale; write it anew with `medfsad leaderboard --write`"
+    advice = "is stale; write it anew with `medfsad leaderboard --write"
     page = _page(results)
     if rows and (not page.is_file() or page.read_text("utf-8") != _page_text(results)):
-        faults.append(f"{page.name} {stale}")
-    texts = {other: sections.page_text(other) for other in pages}
-    return faults + [f"{other} {stale} --page {other}" for other in pages if texts[other] != _with_rows(other, results)]
+        faults.append(f"{page.name} {advice}`")
+    stale = [other for other in pages if sections.page_text(other) != _with_rows(other, results)]
+    return faults + [f"{other} {advice} --page {other}`" for other in stale]
 
 
 def _page(results: Path) -> Path:

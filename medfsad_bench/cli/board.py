@@ -48,6 +48,10 @@ def leaderboard(
         for folder in accept:
             out.print(f"accepted {accepted.accept(folder, kept).run_id}", markup=False, soft_wrap=True)
         return
+    if write and (runs is not None or accept or check):
+        raise ResultsError(
+            "--write writes pages from accepted rows; --runs, --accept and --check are commands of their own."
+        )
     if page and not (check or write):
         raise ResultsError("--page names a page for --write or --check, and neither was given. Add one of them.")
     if write:
