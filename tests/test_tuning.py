@@ -14,6 +14,7 @@ from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_runner import TOY, Toy
 
 from medfsad_bench.board.accepted import accept, rows_in_runs
+from medfsad_bench.board.comparison import find_runs
 from medfsad_bench.board.groups import groups
 from medfsad_bench.cli.tune import grid_of
 from medfsad_bench.errors import MethodError, ResultsError
@@ -118,6 +119,8 @@ def test_a_tuned_row_says_so_and_is_a_track_of_its_own(own_data: Path, tmp_path:
     assert [(group.tuned, [line.rank for line in group.lines]) for group in board] == [(False, [1]), (True, [1])]
     assert board[1].title.endswith("settings chosen on other sets")
     folder = runs / tuned.run_id
+    assert find_runs(runs, "mean_distance", shots=2, tuned=True) == [folder]
+    assert find_runs(runs, "mean_distance", shots=2) == [runs / cell.run_id]
     assert reproduce(folder, data=own_data, runs=tmp_path / "again", device="cpu", progress=lambda *_: None).agrees
     assert accept(folder, tmp_path / "results") == row
     for altered, fault in (

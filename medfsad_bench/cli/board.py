@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -89,6 +89,10 @@ def compare(
     runs: Runs = RUNS,
     shots: Shots = 4,
     preset: Annotated[str | None, typer.Option(help="Preset of named methods, if there are several.")] = None,
+    tuned: Annotated[
+        Literal["first", "second", "both"] | None,
+        typer.Option(help="Of which named method the rows of `medfsad tune` are meant; of none by default."),
+    ] = None,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -100,8 +104,8 @@ def compare(
     sides = [
         [Path(name)]
         if "/" in name or RunFolder(Path(name)).finished
-        else find_runs(runs, name, shots=shots, preset=preset, seed=seed)
-        for name in (first, second)
+        else find_runs(runs, name, shots=shots, preset=preset, seed=seed, tuned=tuned in (side, "both"))
+        for side, name in (("first", first), ("second", second))
     ]
     comparison = compared(*sides)
     if json_:

@@ -23,14 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench.bench_d24fad import Plain
-from conftest import Silent, write_own_folder
 from torch import Tensor
 
 from d24fad.config import Config
 from d24fad.detector import D24FAD
 from d24fad.networks import Networks, new_networks, numerics
 from d24fad.training import training_losses
-from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.display import markdown_table
 from medfsad_bench.files import write_json, write_text
 from medfsad_bench.method import Backbone
@@ -127,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measured(device: torch.device, scale: Scale, out: Path, data: Path | None, until: float) -> int:
     """Measure part by part."""
+    torch.backends.cudnn.allow_tf32 = False  # as the runner has it
     lines: list[Line] = []
     with tempfile.TemporaryDirectory() as scratch:
         for what, part in parts(device, scale, Path(scratch), data):
@@ -289,7 +288,11 @@ def end_to_end(
 
 
 def phantom_data(scratch: Path, scale: Scale) -> Path:
-    """A prepared file of blurred noise with bright discs."""
+    """A prepared file of blurred noise with bright discs; only this needs what reads images, so it is imported here."""
+    from conftest import Silent, write_own_folder
+
+    from medfsad_bench.curation.stage import PrepareOptions, prepare
+
     if not (scratch / "data").exists():
         count = 12 if scale is SMALL else 100
         write_own_folder(scratch / "phantoms" / "ward", seed=1, masks=False, normal=2 * count, anomalous=count)
