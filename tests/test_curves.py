@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import pytest
 from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_runner import TOY, cell_of
@@ -69,8 +69,8 @@ def test_the_last_point_is_the_run_and_its_weights_serve_it(own_data: Path, tmp_
     assert '"reused": true' in log
     alone = student(own_data, tmp_path / "alone")
     Runner("cpu").run(alone)
-    by_run = [RunFolder(c.options.runs / c.run_id).scores()["score"].to_numpy() for c in (cell, alone)]
-    np.testing.assert_array_equal(*by_run)
+    after_curve, plain = (RunFolder(c.options.runs / c.run_id).scores() for c in (cell, alone))
+    pd.testing.assert_series_equal(after_curve["score"], plain["score"], check_exact=True)
 
 
 def test_the_teacher_alone_is_the_control_that_it_says(own_data: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_what_was_evaluated_is_kept(own_data: Path, tmp_path: Path) -> None:
 
 def test_the_best_mean_is_taken_and_of_equals_the_first() -> None:
     aurocs = {"a": np.array([0.5, 0.9, 0.7, 0.8]), "b": np.array([0.5, 0.5, 0.7, 0.6])}
-    points = [{"k": value} for value in range(4)]
+    points: list[Mapping[str, Any]] = [{"k": value} for value in range(4)]
     choice = Choice("c", 4, points, aurocs, {"a": "1", "b": "2"}, {})
     np.testing.assert_allclose(choice.means, [0.5, 0.7, 0.7, 0.7])
     assert choice.best == 1

@@ -18,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -143,21 +145,19 @@ Part = tuple[str, Callable[[], list[Line]]]
 def parts(device: torch.device, scale: Scale, scratch: Path, data: Path | None) -> Iterator[Part]:
     """What is measured, the most telling first."""
     if scale.tests_s:
-        yield "gpu tests", lambda: gpu_tests(scale)
+        yield "gpu tests", partial(gpu_tests, scale)
     precisions = OF_PRECISION if device.type == "cuda" else ("float32", "bfloat16")
-    for name in scale.networks:
-        for precision in precisions:
-            what = f"features, {name}, {precision}, {scale.size_px} px"
-            yield what, lambda n=name, p=precision, w=what: [features(w, n, p, device, scale)]
+    for name, precision in product(scale.networks, precisions):
+        what = f"features, {name}, {precision}, {scale.size_px} px"
+        yield what, partial(features, what, name, precision, device, scale)
     for method in ("multistage", "patchcore"):
         what = f"{method}, {scale.size_px} px, from a prepared file to a row"
-        yield what, lambda m=method, w=what: end_to_end(w, m, device, scale, scratch, data)
+        yield what, partial(end_to_end, what, method, device, scale, scratch, data)
     what = f"d24fad evaluation, {scale.train_px} px"
-    yield what, lambda w=what: [evaluation(w, device, scale)]
-    for batch in scale.batches:
-        for mode in scale.modes:
-            what = f"d24fad training, K = {SHOTS}, {scale.train_px} px, batch {batch}, {mode}"
-            yield what, lambda b=batch, m=mode, w=what: [training(w, m, b, device, scale)]
+    yield what, partial(evaluation, what, device, scale)
+    for batch, mode in product(scale.batches, scale.modes):
+        what = f"d24fad training, K = {SHOTS}, {scale.train_px} px, batch {batch}, {mode}"
+        yield what, partial(training, what, mode, batch, device, scale)
 
 
 def tried(what: str, part: Callable[[], list[Line]], device: torch.device) -> list[Line]:
@@ -182,7 +182,7 @@ def gpu_tests(scale: Scale) -> list[Line]:
     return [Line("gpu tests", float(done.returncode), "exit code", fault=tail if done.returncode else "")]
 
 
-def features(what: str, name: str, precision: str, device: torch.device, scale: Scale) -> Line:
+def features(what: str, name: str, precision: str, device: torch.device, scale: Scale) -> list[Line]:
     """Images a second through a frozen network, and how far its last stages are from the CPU's."""
     backbone = Backbone(name, (2, 3))
     images = phantom_images(scale.images, size_px=scale.size_px)
@@ -193,10 +193,10 @@ def features(what: str, name: str, precision: str, device: torch.device, scale: 
         with numerics(precision, device.type):
             given = [stage.float().cpu() for stage in network(on_device[:2])]
             seconds = timed(lambda: network(on_device), device, scale)
-    return Line(what, scale.images / seconds, "images/s", worst(given, expected), OF_PRECISION[precision])
+    return [Line(what, scale.images / seconds, "images/s", worst(given, expected), OF_PRECISION[precision])]
 
 
-def training(what: str, mode: str, batch: int, device: torch.device, scale: Scale) -> Line:
+def training(what: str, mode: str, batch: int, device: torch.device, scale: Scale) -> list[Line]:
     """Queries a second in training, and how far the first loss is from ours on the CPU, from the same weights."""
     config = Config(scale.networks[-1], size_px=scale.train_px, shots=SHOTS)
     backbone = Backbone(config.backbone, (-4, -3, -2, -1), config.size_px, normalise=False)
@@ -208,13 +208,13 @@ def training(what: str, mode: str, batch: int, device: torch.device, scale: Scal
     expected = training_losses(networks, [stage[:batch] for stage in on_cpu], on_cpu[3][batch:], config).total.item()
     if mode == "plain loop":
         plain = Plain(OnDevice(images.to(device)), backbone, fresh(on_cpu, config, device), config, device)
-        step = lambda: plain.step(queries, supports)  # noqa: E731 - a step of either kind
+        step = partial(plain.step, queries, supports)
     else:
         compiled = replace(config, compile="default") if mode == "compiled" else config
         step = own_step(fresh(on_cpu, compiled, device), stages, batch, compiled)
     first = step()
     seconds = timed(step, device, scale)
-    return Line(what, batch / seconds, "queries/s", abs(first - expected) / expected, OF_LOSS[mode])
+    return [Line(what, batch / seconds, "queries/s", abs(first - expected) / expected, OF_LOSS[mode])]
 
 
 class OnDevice:
@@ -247,7 +247,7 @@ def own_step(networks: Networks, stages: Sequence[Tensor], batch: int, config: C
     return step
 
 
-def evaluation(what: str, device: torch.device, scale: Scale) -> Line:
+def evaluation(what: str, device: torch.device, scale: Scale) -> list[Line]:
     """Queries a second that an untrained student scores, no feature known, and how far its maps are from the CPU's."""
     config = Config(size_px=scale.train_px, backbone=scale.networks[-1])
     images = phantom_images(SHOTS + scale.queries, size_px=scale.train_px)
@@ -266,7 +266,7 @@ def evaluation(what: str, device: torch.device, scale: Scale) -> Line:
     few = min(scale.queries, 8)
     difference = worst([maps(device, few)], [maps(CPU, few)])
     seconds = timed(lambda: maps(device, scale.queries), device, replace(scale, repeats=1))
-    return Line(what, scale.queries / seconds, "queries/s", difference, OF_MAPS)
+    return [Line(what, scale.queries / seconds, "queries/s", difference, OF_MAPS)]
 
 
 def end_to_end(
