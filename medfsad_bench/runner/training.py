@@ -93,7 +93,7 @@ def share_weights(cell: Cell, folder: Path) -> None:
     shared = shared_weights(cell)
     if not shared.exists() and _kept(folder).get("finished"):
         with writing(shared), whole_folder(shared) as temporary:
-            shutil.copytree(folder, temporary, dirs_exist_ok=True)
+            shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 
 def _from_checkpoint(method: Method, cell: Cell, path: Path) -> Trained:

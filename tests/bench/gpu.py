@@ -31,10 +31,11 @@ from d24fad.config import Config
 from d24fad.detector import D24FAD
 from d24fad.networks import Networks, new_networks, numerics
 from d24fad.training import training_losses
+from medfsad_baselines import multistage, patchcore
 from medfsad_bench.display import markdown_table
 from medfsad_bench.files import write_json, write_text
+from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
-from medfsad_bench.registry import method_info
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.features import load_backbone
@@ -150,9 +151,9 @@ def parts(device: torch.device, scale: Scale, scratch: Path, data: Path | None) 
     for name, precision in product(scale.networks, precisions):
         what = f"features, {name}, {precision}, {scale.size_px} px"
         yield what, partial(features, what, name, precision, device, scale)
-    for method in ("multistage", "patchcore"):
-        what = f"{method}, {scale.size_px} px, from a prepared file to a row"
-        yield what, partial(end_to_end, what, method, device, scale, scratch, data)
+    for info in (multistage.INFO, patchcore.INFO):  # not by name: entry points may not be installed there
+        what = f"{info.name}, {scale.size_px} px, from a prepared file to a row"
+        yield what, partial(end_to_end, what, info, device, scale, scratch, data)
     what = f"d24fad evaluation, {scale.train_px} px"
     yield what, partial(evaluation, what, device, scale)
     for batch, mode in product(scale.batches, scale.modes):
@@ -270,7 +271,7 @@ def evaluation(what: str, device: torch.device, scale: Scale) -> list[Line]:
 
 
 def end_to_end(
-    what: str, method: str, device: torch.device, scale: Scale, scratch: Path, data: Path | None
+    what: str, info: MethodInfo, device: torch.device, scale: Scale, scratch: Path, data: Path | None
 ) -> list[Line]:
     """Seconds of a run of ten draws, and how far its AUROC is from the CPU's."""
     folder = data or phantom_data(scratch, scale)
@@ -278,7 +279,7 @@ def end_to_end(
     aurocs, seconds = [], 0.0
     for where in dict.fromkeys((CPU, device)):
         options = RunOptions(scratch / "runs" / str(where), draws=2 if scale is SMALL else 10, preset="quick")
-        (cell,) = cells(method_info(method), sets[:1], sets, [SHOTS], options)
+        (cell,) = cells(info, sets[:1], sets, [SHOTS], options)
         runner, began = Runner(str(where)), time.perf_counter()
         row, _ = runner.run(cell)
         seconds = time.perf_counter() - began
