@@ -68,6 +68,11 @@ def highest(maps: np.ndarray, fraction: float) -> np.ndarray:
     return np.asarray(flat[:, : max(1, round(fraction * flat.shape[1]))].mean(1))
 
 
+def assert_near(given: Tensor | None, expected: np.ndarray, **tolerance: float) -> None:
+    assert given is not None
+    np.testing.assert_allclose(given, expected, **tolerance)  # type: ignore[arg-type]
+
+
 def multistage_maps(queries: Tensor, support: Tensor) -> np.ndarray:
     def vectors(images: Tensor) -> np.ndarray:
         stages = stages_of(images, (2, 3, 4))
@@ -91,14 +96,14 @@ def test_late_fusion_is_the_mean_of_each_stages_own_neighbours() -> None:
         maps.append(on_grid(nearest(unit(queries), unit(support))[..., None], 12)[..., 0])
     expected = np.mean(maps, axis=0)
     scores = scored("late_fusion")
-    np.testing.assert_allclose(scores.pixel, expected, atol=5e-5)
-    np.testing.assert_allclose(scores.image, highest(expected, 0.05), atol=5e-5)
+    assert_near(scores.pixel, expected, atol=5e-5)
+    assert_near(scores.image, highest(expected, 0.05), atol=5e-5)
 
 
 def test_a_scale_can_be_looked_at_by_itself() -> None:
     single = scored("late_fusion", stages="3")
     (queries,), (support,) = stages_of(QUERIES, (3,)), stages_of(SUPPORT, (3,))
-    np.testing.assert_allclose(single.pixel, nearest(unit(queries), unit(support)), atol=5e-5)
+    assert_near(single.pixel, nearest(unit(queries), unit(support)), atol=5e-5)
 
 
 def test_maps_of_scales_are_fused_on_the_finest_grid() -> None:
@@ -113,8 +118,8 @@ def test_subspace_is_what_scikit_learns_components_leave_over(kept: float) -> No
     flat = queries.reshape(-1, queries.shape[-1])
     expected = np.square(flat - pca.inverse_transform(pca.transform(flat))).sum(1).reshape(queries.shape[:3])
     scores = scored("subspace", kept=kept)
-    np.testing.assert_allclose(scores.pixel, expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(scores.image, highest(expected, 0.01), rtol=1e-4)
+    assert_near(scores.pixel, expected, rtol=1e-4, atol=1e-4)
+    assert_near(scores.image, highest(expected, 0.01), rtol=1e-4)
 
 
 def test_a_subspace_of_equal_patches_has_no_component() -> None:
@@ -157,8 +162,8 @@ def test_pooled_and_patch_are_each_one_for_a_left_out_support() -> None:
     of_query = np.linalg.norm(stages_of(QUERIES, (4,))[0].mean((1, 2)) - pooled.mean(0), axis=1) / pooled_scale
     patches = highest(multistage_maps(QUERIES, SUPPORT), 0.05) / np.mean(left_out)
     scores = scored("pooled_and_patch")
-    np.testing.assert_allclose(scores.image, (of_query + patches) / 2, rtol=1e-4)
-    np.testing.assert_allclose(scored("pooled_and_patch", pooled_share=0).image, patches, rtol=1e-4)
+    assert_near(scores.image, (of_query + patches) / 2, rtol=1e-4)
+    assert_near(scored("pooled_and_patch", pooled_share=0).image, patches, rtol=1e-4)
 
 
 def test_pooled_and_patch_asks_for_two_supports() -> None:

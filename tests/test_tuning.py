@@ -108,7 +108,7 @@ def test_the_best_mean_is_taken_and_of_equals_the_first() -> None:
 def test_a_tuned_row_says_so_and_is_a_track_of_its_own(own_data: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     cell, sets = planned(method_info("mean_distance"), own_data, runs, "ward_b")
-    grid = [{"stages": (4,)}, {"stages": (3, 4)}]
+    grid: list[Mapping[str, Any]] = [{"stages": (4,)}, {"stages": (3, 4)}]
     tuned = chosen_cell(cell, Choice("ward_b", 2, grid, {"ward_a": np.array([0.6, 0.7])}, {"ward_a": "1"}, {}), sets)
     runner = Runner("cpu")
     row, _ = runner.run(tuned)

@@ -86,7 +86,7 @@ class FeatureCache:
 
     def announce(self, backbones: Iterable[Backbone]) -> None:
         """Say which stages a sweep will ask for, so that one pass serves all of one network."""
-        wanted: dict[Backbone, set[int]] = {}
+        wanted: dict[Backbone, set[int | float]] = {}
         for backbone in map(_counted, backbones):
             wanted.setdefault(replace(backbone, stages=()), set()).update(backbone.stages)
         for network, stages in wanted.items():

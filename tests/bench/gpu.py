@@ -207,6 +207,7 @@ def training(what: str, mode: str, batch: int, device: torch.device, scale: Scal
     on_cpu = [stage.cpu() for stage in stages]
     networks = new_networks(on_cpu, config, seed=0).train()
     expected = training_losses(networks, [stage[:batch] for stage in on_cpu], on_cpu[3][batch:], config).total.item()
+    step: Callable[[], float]
     if mode == "plain loop":
         plain = Plain(OnDevice(images.to(device)), backbone, fresh(on_cpu, config, device), config, device)
         step = partial(plain.step, queries, supports)
