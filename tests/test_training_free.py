@@ -68,9 +68,9 @@ def highest(maps: np.ndarray, fraction: float) -> np.ndarray:
     return np.asarray(flat[:, : max(1, round(fraction * flat.shape[1]))].mean(1))
 
 
-def assert_near(given: Tensor | None, expected: np.ndarray, **tolerance: float) -> None:
+def assert_near(given: Tensor | None, expected: np.ndarray, *, rtol: float = 1e-7, atol: float = 0.0) -> None:
     assert given is not None
-    np.testing.assert_allclose(given, expected, **tolerance)  # type: ignore[arg-type]
+    np.testing.assert_allclose(given.numpy(), expected, rtol=rtol, atol=atol)
 
 
 def multistage_maps(queries: Tensor, support: Tensor) -> np.ndarray:
