@@ -93,6 +93,7 @@ INFO = MethodInfo(
     paper="",
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0"}},
+    fewest_shots=2,
     grid={
         "stages": ((2, 3, 4), (3, 4), (4,)),
         "top_fraction": (0.01, 0.05, 0.1, 0.2),

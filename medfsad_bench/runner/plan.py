@@ -80,6 +80,8 @@ class Cell:
         """Why the cell doesn't exist; empty if it does."""
         if reason := self.episodes.why_absent(self.options.draws):
             return reason
+        if self.shots < self.info.fewest_shots:
+            return f"{self.info.name} needs {self.info.fewest_shots} shots or more"
         if self.checkpoint_fault:
             return f"{self.options.checkpoint} {self.checkpoint_fault}"
         if self.trains and not self.sources and self.options.checkpoint is None:
