@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := medfsad_bench baselines methods tests
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench gpu clean
 .DELETE_ON_ERROR:
 
 # Pinned versions are taken from .ci/constraints.txt, so that a fresh machine gets what the tests were run with.
@@ -33,7 +33,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(SOURCES)
 
 bench: $(READY)
-	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	for file in tests/bench/bench_*.py; do PYTHONPATH=tests $(BIN)/python $$file || exit 1; done
+
+# The gpu tests, then speeds, memory and differences from the CPU, into gpu-results/. OPTIONS=--small rehearses it.
+gpu: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m bench.gpu $(OPTIONS)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis medfsad-demo
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis medfsad-demo gpu-results

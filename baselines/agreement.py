@@ -21,7 +21,8 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.cli.console import difference_text, interval_text, markdown_table
+from medfsad_bench.cli.console import difference_text, interval_text
+from medfsad_bench.display import markdown_table
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.method import Method, RunContext

@@ -1,6 +1,5 @@
 """The tables of baselines/RESULTS.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
 
-- auroc RUNS: strict image AUROC with intervals, one table per K, methods by targets
 - backbones RUNS: mean AUROC of methods by feature networks, and which of the two matters more
 - costs [METHOD…]: parameters, FLOPs, time and memory of each method, in a process of its own
 """
@@ -15,27 +14,13 @@ from pathlib import Path
 from statistics import fmean
 
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.cli.console import interval_text, markdown_table
-from medfsad_bench.results.row import Row
+from medfsad_bench.display import markdown_table
 
 METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
 TRAINED = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")
 ON_CLIP = ("winclip", "mediclip", "inctrl", "mvfa")
 COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
 BACKBONES_SHOTS = 4
-
-
-def auroc(runs: Sequence[Path]) -> str:
-    """One table per K."""
-    rows = [row for folder in runs for row in rows_in_runs(folder)]
-    rows = [row for row in rows if row.protocol == "strict" and not row.contaminated_supports]
-    parts = []
-    for shots in sorted({row.shots for row in rows}):
-        cells = {
-            (_name(row), row.target): interval_text(row.metrics["image_auroc"]) for row in rows if row.shots == shots
-        }
-        parts.append(f"K = {shots}\n\n" + _grid(cells))
-    return "\n\n".join(parts)
 
 
 def backbones(runs: Sequence[Path]) -> str:
@@ -121,7 +106,6 @@ def one_cost(name: str) -> str:
 def main() -> None:
     """Print the part that is asked for."""
     parts: dict[str, Callable[[list[str]], str]] = {
-        "auroc": lambda given: auroc([Path(folder) for folder in given]),
         "backbones": lambda given: backbones([Path(folder) for folder in given]),
         "costs": costs,
         "one-cost": lambda given: one_cost(given[0]),
@@ -140,11 +124,6 @@ def _grid(cells: dict[tuple[str, str], str]) -> str:
     columns = sorted({column for _, column in cells})
     rows = ((f"`{name}`", *(cells.get((name, column), "–") for column in columns)) for name in names)
     return markdown_table(["method", *columns], rows).rstrip()
-
-
-def _name(row: Row) -> str:
-    """The method, and what it was trained on where that isn't the default."""
-    return f"{row.method}, on the support" if row.config.get("trained_on") == "support" else row.method
 
 
 def _spread(means: dict[tuple[str, str], float], axis: int) -> float:

@@ -5,6 +5,7 @@ figure around, and a bar or a bracket could move a table's columns or plant a li
 """
 
 import re
+from collections.abc import Iterable, Sequence
 
 _MARKDOWN = re.compile(r"[\\`*|<~&]|\](?=[(\[:])|(?<!\w)_|_(?!\w)")  # not the brackets of an interval
 
@@ -29,6 +30,12 @@ def markdown_text(text: str) -> str:
     'a\\|b [x\\](http://y)'
     """
     return _MARKDOWN.sub(r"\\\g<0>", visible(" ".join(text.split())))
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Rows of cells as a Markdown table."""
+    lines = (f"| {' | '.join(map(markdown_text, row))} |" for row in rows)
+    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *lines, ""])
 
 
 def _written_out(char: str) -> str:

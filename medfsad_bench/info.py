@@ -53,6 +53,9 @@ class MethodInfo:
             whose name is the whole. The family itself can't be run.
         file_px: Per preset the size of the prepared files that it is meant for, where another one changes what the
             paper does: images are then resized a second time, and `medfsad run` says so.
+        fewest_shots: Support images without which it can't be adapted; cells of fewer are absent.
+        grid: Per field of the config the values among which `medfsad tune` chooses unless told others.
+        controls: Settings by a name, as in `teacher alone`, whose scores show what training adds; they train nothing.
     """
 
     name: str
@@ -69,6 +72,9 @@ class MethodInfo:
     deviations: tuple[str, ...] = ()
     member: "Callable[[str], MethodInfo] | None" = None
     file_px: Mapping[str, int] = field(default_factory=dict)
+    fewest_shots: int = 1
+    grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def knows(self, kind: str) -> bool:
         """Whether `knowledge` names this kind."""

@@ -84,7 +84,7 @@ def row_with(method: str, target: str, **values: float) -> Row:
     metrics = {name: Estimate(value=value, low=value - 0.01, high=value + 0.01) for name, value in values.items()}
     facts |= {"method": method, "target": target, "run_id": method + target, "metrics": metrics, "config": {}}
     facts |= {"protocol": "strict", "hold_out": "dataset", "knowledge": "normals", "shots": 4, "seed": 0}
-    return Row.model_construct(**facts | {"n_groups": 40, "size_px": 64})
+    return Row.model_construct(**facts | {"n_groups": 40, "size_px": 256})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Runs: same seed, same bits; nothing is done twice; what breaks goes on where it was; no score depends on a label."""
 
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
@@ -258,3 +259,11 @@ def test_a_row_survives_its_file(own_data: Path, tmp_path: Path) -> None:
     cell = cell_of(TOY, own_data, tmp_path)
     row, _ = Runner("cpu").run(cell)
     assert RunFolder(tmp_path / cell.run_id).row() == row
+
+
+def test_no_support_is_left_out_where_a_method_needs_all_of_them(own_data: Path, tmp_path: Path) -> None:
+    needs_two = dataclasses.replace(TOY, fewest_shots=2)
+    row, _ = Runner("cpu").run(cell_of(needs_two, own_data, tmp_path, target="ward_b"))
+    assert row.thresholds == {}
+    assert cell_of(needs_two, own_data, tmp_path, shots=1).absent == "toy needs 2 shots or more"
+    assert not cell_of(needs_two, own_data, tmp_path, shots=3).absent

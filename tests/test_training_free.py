@@ -18,7 +18,7 @@ from medfsad_baselines.parts.patches import unit_grid
 from medfsad_baselines.subspace import principal_subspace, residuals
 from medfsad_baselines.whitened_patch import whitener
 from medfsad_bench.errors import MethodError
-from medfsad_bench.method import Backbone
+from medfsad_bench.method import Backbone, Scores
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.testing import check_method, phantom_images
@@ -28,14 +28,10 @@ IMAGES = phantom_images(9, size_px=96)
 SUPPORT, QUERIES = IMAGES[:3], IMAGES[3:]
 
 
-def scored(name: str, support: Tensor = SUPPORT, **settings: object) -> tuple[np.ndarray, np.ndarray]:
-    """Image scores and maps."""
+def scored(name: str, support: Tensor = SUPPORT, **settings: object) -> Scores:
     info = method_info(name)
     method = info.build(configure(info, preset="quick", settings=settings))
-    scores = method.adapt(support, LocalContext())(QUERIES)
-    assert scores.image is not None
-    assert scores.pixel is not None
-    return scores.image.numpy(), scores.pixel.numpy()
+    return method.adapt(support, LocalContext())(QUERIES)
 
 
 def stages_of(images: Tensor, stages: Sequence[int]) -> list[np.ndarray]:
@@ -72,6 +68,11 @@ def highest(maps: np.ndarray, fraction: float) -> np.ndarray:
     return np.asarray(flat[:, : max(1, round(fraction * flat.shape[1]))].mean(1))
 
 
+def assert_near(given: Tensor | None, expected: np.ndarray, *, rtol: float = 1e-7, atol: float = 0.0) -> None:
+    assert given is not None
+    np.testing.assert_allclose(given.numpy(), expected, rtol=rtol, atol=atol)
+
+
 def multistage_maps(queries: Tensor, support: Tensor) -> np.ndarray:
     def vectors(images: Tensor) -> np.ndarray:
         stages = stages_of(images, (2, 3, 4))
@@ -82,9 +83,11 @@ def multistage_maps(queries: Tensor, support: Tensor) -> np.ndarray:
 
 
 def test_multistage_is_the_nearest_joined_vector_and_the_mean_of_the_highest() -> None:
-    (image, pixel), expected = scored("multistage"), multistage_maps(QUERIES, SUPPORT)
-    np.testing.assert_allclose(pixel, expected, atol=2e-5)
-    np.testing.assert_allclose(image, highest(expected, 0.05), atol=2e-5)
+    scores, expected = scored("multistage"), multistage_maps(QUERIES, SUPPORT)
+    assert scores.pixel is not None
+    assert scores.image is not None
+    np.testing.assert_allclose(scores.pixel, expected, atol=2e-5)
+    np.testing.assert_allclose(scores.image, highest(expected, 0.05), atol=2e-5)
 
 
 def test_late_fusion_is_the_mean_of_each_stages_own_neighbours() -> None:
@@ -92,15 +95,15 @@ def test_late_fusion_is_the_mean_of_each_stages_own_neighbours() -> None:
     for queries, support in zip(stages_of(QUERIES, (2, 3, 4)), stages_of(SUPPORT, (2, 3, 4)), strict=True):
         maps.append(on_grid(nearest(unit(queries), unit(support))[..., None], 12)[..., 0])
     expected = np.mean(maps, axis=0)
-    image, pixel = scored("late_fusion")
-    np.testing.assert_allclose(pixel, expected, atol=5e-5)
-    np.testing.assert_allclose(image, highest(expected, 0.05), atol=5e-5)
+    scores = scored("late_fusion")
+    assert_near(scores.pixel, expected, atol=5e-5)
+    assert_near(scores.image, highest(expected, 0.05), atol=5e-5)
 
 
 def test_a_scale_can_be_looked_at_by_itself() -> None:
-    _, pixel = scored("late_fusion", stages="3")
+    single = scored("late_fusion", stages="3")
     (queries,), (support,) = stages_of(QUERIES, (3,)), stages_of(SUPPORT, (3,))
-    np.testing.assert_allclose(pixel, nearest(unit(queries), unit(support)), atol=5e-5)
+    assert_near(single.pixel, nearest(unit(queries), unit(support)), atol=5e-5)
 
 
 def test_maps_of_scales_are_fused_on_the_finest_grid() -> None:
@@ -114,9 +117,9 @@ def test_subspace_is_what_scikit_learns_components_leave_over(kept: float) -> No
     pca = PCA(n_components=kept, svd_solver="full").fit(support.reshape(-1, support.shape[-1]))
     flat = queries.reshape(-1, queries.shape[-1])
     expected = np.square(flat - pca.inverse_transform(pca.transform(flat))).sum(1).reshape(queries.shape[:3])
-    image, pixel = scored("subspace", kept=kept)
-    np.testing.assert_allclose(pixel, expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(image, highest(expected, 0.01), rtol=1e-4)
+    scores = scored("subspace", kept=kept)
+    assert_near(scores.pixel, expected, rtol=1e-4, atol=1e-4)
+    assert_near(scores.image, highest(expected, 0.01), rtol=1e-4)
 
 
 def test_a_subspace_of_equal_patches_has_no_component() -> None:
@@ -142,8 +145,9 @@ def test_whitened_patch_is_the_mahalanobis_distance_of_two_patches() -> None:
     for position in itertools.product(*map(range, expected.shape)):
         differences = bank - queries[position]
         expected[position] = np.sqrt(np.einsum("md,de,me->m", differences, inverse, differences).min())
-    _, pixel = scored("whitened_patch")
-    np.testing.assert_allclose(pixel[:, ::4, ::4], expected, rtol=1e-4)
+    scores = scored("whitened_patch")
+    assert scores.pixel is not None
+    np.testing.assert_allclose(scores.pixel[:, ::4, ::4], expected, rtol=1e-4)
 
 
 def test_whitening_leaves_equal_patches_as_they_are() -> None:
@@ -157,8 +161,9 @@ def test_pooled_and_patch_are_each_one_for_a_left_out_support() -> None:
     left_out = [highest(multistage_maps(SUPPORT[i : i + 1], SUPPORT[rest[i]]), 0.05)[0] for i in range(3)]
     of_query = np.linalg.norm(stages_of(QUERIES, (4,))[0].mean((1, 2)) - pooled.mean(0), axis=1) / pooled_scale
     patches = highest(multistage_maps(QUERIES, SUPPORT), 0.05) / np.mean(left_out)
-    np.testing.assert_allclose(scored("pooled_and_patch")[0], (of_query + patches) / 2, rtol=1e-4)
-    np.testing.assert_allclose(scored("pooled_and_patch", pooled_share=0)[0], patches, rtol=1e-4)
+    scores = scored("pooled_and_patch")
+    assert_near(scores.image, (of_query + patches) / 2, rtol=1e-4)
+    assert_near(scored("pooled_and_patch", pooled_share=0).image, patches, rtol=1e-4)
 
 
 def test_pooled_and_patch_asks_for_two_supports() -> None:
@@ -167,8 +172,9 @@ def test_pooled_and_patch_asks_for_two_supports() -> None:
 
 
 def test_equal_supports_divide_by_nothing() -> None:
-    image, _ = scored("pooled_and_patch", SUPPORT[:1].expand(2, -1, -1, -1))
-    assert np.isfinite(image).all()
+    scores = scored("pooled_and_patch", SUPPORT[:1].expand(2, -1, -1, -1))
+    assert scores.image is not None
+    assert bool(torch.isfinite(scores.image).all())
 
 
 @pytest.mark.parametrize("name", METHODS)

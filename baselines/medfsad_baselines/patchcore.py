@@ -111,6 +111,7 @@ INFO = MethodInfo(
     paper="Roth et al., CVPR 2022",
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0"}},
+    grid={"stages": ((2, 3), (3,), (3, 4)), "neighbours": (1, 9)},
     has_seen=("imagenet-1k",),
     deviations=("no random projection before the coreset: at K shots the bank is small",),
 )

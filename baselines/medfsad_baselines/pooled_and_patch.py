@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medfsad_baselines.parts.maps import check_fraction, top_mean
-from medfsad_baselines.parts.patches import FeatureConfig, maps_to_supports, unit_grid
+from medfsad_baselines.parts.patches import FeatureConfig, unit_maps
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
@@ -58,22 +58,15 @@ class PooledAndPatch(Method):
             others = [index for index in range(len(support)) if index != left_out]
             one = support[left_out : left_out + 1]
             pooled_scale += _distance(embeddings[left_out : left_out + 1], embeddings[others])[0] / len(support)
-            patch_scale += self._patch_score(self._map(one, support[others], context))[0] / len(support)
+            patches = unit_maps(self.config.features, one, support[others], context)
+            patch_scale += self._patch_score(patches)[0] / len(support)
 
         def score(images: Images) -> Scores:
-            maps = self._map(images, support, context) / _positive(patch_scale)
+            maps = unit_maps(self.config.features, images, support, context) / _positive(patch_scale)
             pooled = _distance(self._pooled(images, context), embeddings) / _positive(pooled_scale)
             return Scores(image=pooled.lerp(self._patch_score(maps), 1 - self.config.pooled_share), pixel=maps)
 
         return score
-
-    def _map(
-        self, images: Images, support: Float[Tensor, "shots 3 h w"], context: RunContext
-    ) -> Float[Tensor, "n ph pw"]:
-        def grid(batch: Images) -> Float[Tensor, "n ph pw d"]:
-            return unit_grid(context.features(self.config.features, batch))
-
-        return maps_to_supports("multistage", self.config.features, grid, images, support, context).amin(1)
 
     def _patch_score(self, maps: Float[Tensor, "n ph pw"]) -> Float[Tensor, " n"]:
         return top_mean(maps, self.config.top_fraction)
@@ -100,5 +93,11 @@ INFO = MethodInfo(
     paper="",
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0"}},
+    fewest_shots=2,
+    grid={
+        "stages": ((2, 3, 4), (3, 4), (4,)),
+        "top_fraction": (0.01, 0.05, 0.1, 0.2),
+        "pooled_share": (0.25, 0.5),
+    },
     has_seen=("imagenet-1k",),
 )

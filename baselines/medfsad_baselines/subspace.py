@@ -112,6 +112,7 @@ INFO = MethodInfo(
             "rotations": 4,
         },
     },
+    grid={"kept": (0.9, 0.95, 0.99), "top_fraction": (0.01, 0.05, 0.2)},
     has_seen=("imagenet-1k", "lvd-142m"),
     deviations=(
         "rotations in equal steps, not at random",

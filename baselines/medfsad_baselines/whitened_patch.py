@@ -76,5 +76,6 @@ INFO = MethodInfo(
     paper="",
     licence="Apache-2.0",
     presets={"quick": {"backbone": "efficientnet_lite0"}},
+    grid={"top_fraction": (0.01, 0.05, 0.2)},
     has_seen=("imagenet-1k",),
 )

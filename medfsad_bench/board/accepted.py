@@ -7,8 +7,10 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from medfsad_bench.board import reported, sections
 from medfsad_bench.board.groups import Group, groups
 from medfsad_bench.board.pages import as_markdown
 from medfsad_bench.errors import MedfsadError, ResultsError
@@ -54,6 +56,15 @@ def board_of_results(results: Path) -> list[Group]:
     return groups(rows_in_results(results), scores_by_run(_kept(results)), reproduced=marks)
 
 
+def reported_elsewhere(results: Path) -> list[reported.Source]:
+    """Figures from papers that lie beside the results.
+
+    Raises:
+        ResultsError: If their file is damaged.
+    """
+    return reported.reported_sources(results.parent / "reported.toml")
+
+
 def accept(run: Path, results: Path) -> Row:
     """Validate a run by recomputing all of it that can be, and append its row to `<results>/<method>.jsonl`.
 
@@ -87,10 +98,26 @@ def accept(run: Path, results: Path) -> Row:
     return row
 
 
-def check(results: Path) -> list[str]:
-    """What's wrong with the accepted rows: damaged, twice, not what their scores give, or the committed page stale.
+def write_pages(results: Path, pages: Sequence[Path] = ()) -> list[Path]:
+    """Write LEADERBOARD.md beside the results, and the parts of other pages that are made of rows; returns all.
+
+    Raises:
+        ResultsError: If a row or a page is damaged.
+    """
+    texts = {_page(results): _page_text(results), **{page: _with_rows(page, results) for page in pages}}
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def check(results: Path, pages: Sequence[Path] = ()) -> list[str]:
+    """What's wrong with the accepted rows: damaged, twice, not what their scores give, or a page stale.
 
     Every figure and interval is recomputed but those of pixels, whose record stays with the run.
+
+    Args:
+        results: Folder of accepted rows; LEADERBOARD.md lies beside it.
+        pages: Others with parts that are made of rows.
     """
     rows = rows_in_results(results)
     seen: set[str] = set()
@@ -102,11 +129,26 @@ def check(results: Path) -> list[str]:
         faults += _row_faults(row, RunFolder(_kept(results) / row.run_id))
     for run_id, mark in read_marks(results).items():
         faults += _mark_faults(mark, results) if run_id in seen else [f"{run_id} bears a mark and isn't accepted"]
-    page = results.parent / "LEADERBOARD.md"
-    shown = as_markdown(board_of_results(results))
-    if rows and (not page.is_file() or page.read_text("utf-8") != shown):
-        faults.append("LEADERBOARD.md is stale; write it anew with `medfsad leaderboard --format md`")
-    return faults
+    advice = "is stale; write it anew with `medfsad leaderboard --write"
+    page = _page(results)
+    if rows and (not page.is_file() or page.read_text("utf-8") != _page_text(results)):
+        faults.append(f"{page.name} {advice}`")
+    stale = [other for other in pages if sections.page_text(other) != _with_rows(other, results)]
+    return faults + [f"{other} {advice} --page {other}`" for other in stale]
+
+
+def _page(results: Path) -> Path:
+    return results.parent / "LEADERBOARD.md"
+
+
+def _page_text(results: Path) -> str:
+    """The whole board, and what others report."""
+    chapter = reported.as_markdown(reported_elsewhere(results))
+    return as_markdown(board_of_results(results)) + chapter
+
+
+def _with_rows(page: Path, results: Path) -> str:
+    return sections.with_rows(page, rows_in_results(results))
 
 
 def _kept(results: Path) -> Path:

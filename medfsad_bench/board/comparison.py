@@ -97,8 +97,18 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> Comparison:
     return Comparison(_name(row), _name(other_row), row.shots, tuple(targets), means)
 
 
-def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None, seed: int = 0) -> list[Path]:
+def find_runs(
+    runs: Path, method: str, *, shots: int, preset: str | None = None, seed: int = 0, tuned: bool = False
+) -> list[Path]:
     """Folders of a method's runs at K clean shots, one per target.
+
+    Args:
+        runs: Where they lie.
+        method: Its name.
+        shots: K.
+        preset: Of its config; None if there is but one.
+        seed: Of training.
+        tuned: Whether those whose settings were chosen on other sets, or those of settings by hand.
 
     Raises:
         ResultsError: If there is none, or two of one target (another preset, config or version).
@@ -107,12 +117,14 @@ def find_runs(runs: Path, method: str, *, shots: int, preset: str | None = None,
     by_target: dict[str, list[Path]] = defaultdict(list)
     for path, row in rows:
         wanted = row.method == method and row.shots == shots and row.seed == seed and row.protocol == "strict"
-        if wanted and preset in (None, row.preset) and not row.contaminated_supports:
+        same_choice = bool(row.settings_chosen_on) == tuned
+        if wanted and same_choice and preset in (None, row.preset) and not row.contaminated_supports:
             by_target[row.target].append(path)
     if not by_target:
-        cells = sorted({(row.method, row.shots) for _, row in rows})
-        present = ", ".join(f"{name} at {k} shots" for name, k in cells) or "none"
-        raise ResultsError(f"{runs} holds no run of {method!r} at {shots} shots; there are {present}.")
+        cells = sorted({(row.method, row.shots, bool(row.settings_chosen_on)) for _, row in rows})
+        present = ", ".join(f"{name} at {k} shots{', tuned' * chosen}" for name, k, chosen in cells) or "none"
+        kind = "no tuned run" if tuned else "no run"
+        raise ResultsError(f"{runs} holds {kind} of {method!r} at {shots} shots; there are {present}.")
     for target, folders in by_target.items():
         if len(folders) > 1:
             names = ", ".join(folder.name for folder in folders)
@@ -213,4 +225,5 @@ def _check(row: Row, other: Row) -> None:
 
 
 def _name(row: Row) -> str:
-    return row.method + ("" if row.preset == "paper" else f" ({row.preset})")
+    marks = ([] if row.preset == "paper" else [row.preset]) + (["tuned"] if row.settings_chosen_on else [])
+    return row.method + (f" ({', '.join(marks)})" if marks else "")

@@ -1,8 +1,9 @@
 """Which rows may be ranked against each other, and their order. Pure.
 
 Rows are ranked only against rows of the same benchmark, image size, hold-out, K, knowledge and number of contaminated
-supports. A target is its members, not its name: where rows of one name are of several memberships (two folders called
-`images`), those of the membership that most rows have stand in the main group, and each other in a group of its own.
+supports, and rows whose settings were chosen on other sets only against each other. A target is its members, not its
+name: where rows of one name are of several memberships (two folders called `images`), those of the membership that most
+rows have stand in the main group, and each other in a group of its own.
 Rows of the `published` protocol, of a method that has seen the target, or of an older version of the target are shown
 and never ranked. The mean over targets takes those whose test has at least 15 effective groups of each class; where
 there is no such target, all of them.
@@ -21,7 +22,7 @@ from medfsad_bench.manifest import OWN, is_current
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 
-_Key = tuple[str, int, int, str, str, int]  # benchmark, K, px, hold-out, knowledge, contaminated supports
+_Key = tuple[str, int, int, str, str, int, bool]  # benchmark, K, px, hold-out, knowledge, contaminated supports, tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Group:
         hold_out: By what sources are held out.
         knowledge: What the methods know beyond normal supports.
         contaminated_supports: Of the K.
+        tuned: Whether settings were chosen on other sets, target by target; else they are everywhere the same.
         edition: 0 for the memberships that most rows are of, 1 for those of the next, …
         metric: What ranks.
         targets: All that some line has.
@@ -75,6 +77,7 @@ class Group:
     hold_out: str
     knowledge: str
     contaminated_supports: int
+    tuned: bool
     edition: int
     metric: Metric
     targets: tuple[str, ...]
@@ -87,8 +90,9 @@ class Group:
         contaminated = f", of them {self.contaminated_supports} contaminated" if self.contaminated_supports else ""
         held_out = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
         knows = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
+        tuned = ", settings chosen on other sets" if self.tuned else ""
         other = f", other images of the same names ({self.edition})" if self.edition else ""
-        return f"{self.benchmark}, {self.shots} shots{contaminated}, {self.size_px} px{held_out}{knows}{other}"
+        return f"{self.benchmark}, {self.shots} shots{contaminated}, {self.size_px} px{held_out}{knows}{tuned}{other}"
 
 
 def groups(
@@ -111,7 +115,7 @@ def groups(
         marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
         key = (
             *(row.benchmark + marks, row.shots, row.size_px, row.hold_out),
-            *(row.knowledge, row.contaminated_supports),
+            *(row.knowledge, row.contaminated_supports, bool(row.settings_chosen_on)),
         )
         parts[key].append(row)
     return [
@@ -156,7 +160,9 @@ def _group(key: tuple[*_Key, int], rows: Sequence[Row], evidence: Evidence, metr
 
 def _line_key(row: Row) -> tuple[Any, ...]:
     """What makes two rows the same entry: everything the user chose but the target."""
-    config = json.dumps({name: value for name, value in row.config.items() if name != "shots"}, sort_keys=True)
+    free = {"shots", *row.settings_grid}  # a tuned method is one entry, whatever was chosen for which target
+    settings = {name: value for name, value in row.config.items() if name not in free}
+    config = json.dumps([settings, row.settings_grid], sort_keys=True)
     older = "" if _is_current(row) else row.target_version
     return row.method, row.method_version, row.preset, config, row.protocol, row.seed, row.draws, older
 

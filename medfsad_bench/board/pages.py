@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.board.groups import Group, Line
-from medfsad_bench.display import markdown_text, visible
+from medfsad_bench.display import markdown_table, markdown_text, visible
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import SMALL
@@ -21,7 +21,7 @@ ACCEPTED = (
 )
 REPRODUCED = "✓ re-run by a maintainer; every other row is figures recomputed from scores."
 SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no others."
-_GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "edition")
+_GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "tuned", "edition")
 
 
 def as_tables(groups: Sequence[Group]) -> list[Table]:
@@ -62,14 +62,27 @@ def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
     parts += ["[What acceptance shows and what it can't](THREATS.md).", ""]
     for group in groups:
         header = ("rank", "method", *_headings(group), "mean")
-        parts += [f"## {markdown_text(group.title)}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-        parts += [f"| {' | '.join(map(markdown_text, _cells(line, group)))} |" for line in group.lines]
-        parts += ["", SMALL_SETS, ""] if group.small else [""]
+        lines = markdown_table(header, (_cells(line, group) for line in group.lines))
+        parts += [f"## {markdown_text(group.title)}", "", lines]
+        parts += [SMALL_SETS, ""] if group.small else []
     return "\n".join(parts)
 
 
-def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
-    """All rows whole, and the groups by run id."""
+def auroc_tables(rows: Sequence[Row]) -> str:
+    """Rows as Markdown, in no order of rank: a table of image AUROCs per K, methods by targets."""
+    parts = []
+    for shots in sorted({row.shots for row in rows}):
+        of_shots = [row for row in rows if row.shots == shots]
+        targets = sorted({row.target for row in of_shots})
+        cells = {(_name(row), row.target): _cell(row, RANKING) for row in of_shots}
+        names = dict.fromkeys(name for name, _ in cells)
+        lines = ((name, *(cells.get((name, target), "–") for target in targets)) for name in names)
+        parts += [f"K = {shots}", "", markdown_table(["method", *targets], lines)]
+    return "\n".join(parts) or "No such row is accepted yet.\n"
+
+
+def as_json(rows: Sequence[Row], groups: Sequence[Group], reported: Sequence[dict[str, Any]] = ()) -> str:
+    """All rows whole, the groups by run id, and what others report."""
     content: dict[str, Any] = {
         "rows": [row.dump() for row in rows],
         "groups": [
@@ -94,8 +107,19 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group]) -> str:
             }
             for group in groups
         ],
+        **({"reported": list(reported)} if reported else {}),
     }
     return visible(json.dumps(content, indent=1, ensure_ascii=False)) + "\n"
+
+
+def _name(row: Row) -> str:
+    """What tells a row from the others of its target: all that isn't the method's default."""
+    marks = [] if row.preset == "paper" else [row.preset]
+    marks += ["trained on the support"] if row.config.get("trained_on") == "support" else []
+    marks += ["settings chosen on other sets"] if row.settings_chosen_on else []
+    marks += [f"{row.contaminated_supports} contaminated"] if row.contaminated_supports else []
+    marks += [f"seed {row.seed}"] if row.seed else []
+    return row.method + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _headings(group: Group) -> list[str]:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, demo, methods, prepare, reproduce, run, sensitivity, submit
+from medfsad_bench.cli import about, board, curve, demo, methods, prepare, reproduce, run, sensitivity, submit, tune
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -27,6 +27,8 @@ for command in (
         sensitivity.influence,
         board.compare,
         submit.submit,
+        tune.tune,
+        curve.curve,
     ),
     *(sensitivity.protocols, board.leaderboard),
     *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),

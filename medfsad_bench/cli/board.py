@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -28,11 +28,17 @@ def leaderboard(
     ] = None,
     results: Results = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or LEADERBOARD.md is out of date.")
+        bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or a page is out of date.")
     ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write LEADERBOARD.md and the parts of each --page from accepted rows.")
+    ] = False,
+    page: Annotated[
+        list[Path] | None, typer.Option(help="Page with parts made of rows, for --write and --check; repeatable.")
+    ] = None,
 ) -> None:
     """Show the leaderboard: AUROC with intervals per method, target and K; ranks within one benchmark and K."""
-    from medfsad_bench.board import accepted, pages
+    from medfsad_bench.board import accepted, pages, reported
     from medfsad_bench.board.groups import groups
     from medfsad_bench.resources import resource_dir
     from medfsad_bench.results.run_folder import scores_by_run
@@ -42,8 +48,18 @@ def leaderboard(
         for folder in accept:
             out.print(f"accepted {accepted.accept(folder, kept).run_id}", markup=False, soft_wrap=True)
         return
+    if write and (runs is not None or accept or check):
+        raise ResultsError(
+            "--write writes pages from accepted rows; --runs, --accept and --check are commands of their own."
+        )
+    if page and not (check or write):
+        raise ResultsError("--page names a page for --write or --check, and neither was given. Add one of them.")
+    if write:
+        for path in accepted.write_pages(kept, page or []):
+            out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        return
     if check:
-        faults = accepted.check(kept)
+        faults = accepted.check(kept, page or [])
         for fault in faults:
             out.print(fault, markup=False)
         raise typer.Exit(1 if faults else 0)
@@ -51,11 +67,14 @@ def leaderboard(
     if not rows:
         raise ResultsError(f"{runs or kept} holds no finished run. Expected the folder that `medfsad run` wrote to.")
     board = accepted.board_of_results(kept) if runs is None else groups(rows, scores_by_run(runs))
+    elsewhere = accepted.reported_elsewhere(kept) if runs is None else []
     if format_ == "table":
-        for table in pages.as_tables(board):
+        for table in [*pages.as_tables(board), *reported.as_tables(elsewhere)]:
             out.print(table)
         return
-    text = pages.as_markdown(board) if format_ == "md" else pages.as_json(rows, board)
+    md = format_ == "md"
+    text = pages.as_markdown(board) + reported.as_markdown(elsewhere) if md else ""
+    text = text or pages.as_json(rows, board, reported.as_json(elsewhere))
     if out_folder is None:
         out.file.write(text)
         return
@@ -70,6 +89,10 @@ def compare(
     runs: Runs = RUNS,
     shots: Shots = 4,
     preset: Annotated[str | None, typer.Option(help="Preset of named methods, if there are several.")] = None,
+    tuned: Annotated[
+        Literal["first", "second", "both"] | None,
+        typer.Option(help="Of which named method the rows of `medfsad tune` are meant; of none by default."),
+    ] = None,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -81,8 +104,8 @@ def compare(
     sides = [
         [Path(name)]
         if "/" in name or RunFolder(Path(name)).finished
-        else find_runs(runs, name, shots=shots, preset=preset, seed=seed)
-        for name in (first, second)
+        else find_runs(runs, name, shots=shots, preset=preset, seed=seed, tuned=tuned in (side, "both"))
+        for side, name in (("first", first), ("second", second))
     ]
     comparison = compared(*sides)
     if json_:

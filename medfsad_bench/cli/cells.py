@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medfsad_bench.info import MethodInfo
     from medfsad_bench.results.row import Row
     from medfsad_bench.runner.plan import Cell, RunOptions
+    from medfsad_bench.runner.runner import Runner
     from medfsad_bench.store import Dataset
 
 
@@ -104,12 +105,10 @@ def title_of(cell: "Cell") -> str:
     return f"{cell.info.name} · {cell.target.name} · {cell.shots} shots{contaminated}"
 
 
-def run_cells(plan: "Sequence[Cell]", device: str) -> "list[Row]":
+def run_cells(plan: "Sequence[Cell]", runner: "Runner") -> "list[Row]":
     """Run cells one after the other, with one line for each on stderr; returns their rows."""
     from medfsad_bench.results.run_folder import RunFolder
-    from medfsad_bench.runner.runner import Runner
 
-    runner = Runner(device)
     runner.announce(plan)
     rows = []
     with progress_bars() as bars:
@@ -140,7 +139,9 @@ def rows_table(rows: "Sequence[Row]") -> Table:
     estimates = ("image_average_precision", "pixel_auroc", "aupro_fpr30_conn8")
     cells = (
         (
-            row.method + ("" if row.protocol == "strict" else f" [{row.protocol}]"),
+            row.method
+            + ("" if row.protocol == "strict" else f" [{row.protocol}]")
+            + (" §" if row.settings_chosen_on else ""),
             row.target + (" *" if row.allowed else "") + (" ‡" if row.is_small else ""),
             str(row.shots) + (f" ({row.contaminated_supports} †)" if row.contaminated_supports else ""),
             interval_text(row.metrics["image_auroc"]),
@@ -161,6 +162,7 @@ def _captions(rows: "Sequence[Row]") -> list[str]:
         "† so many supports are anomalies nobody noticed, on fewer queries: a track of its own": any(
             row.contaminated_supports for row in rows
         ),
+        "§ settings chosen on other sets: a track of its own": any(row.settings_chosen_on for row in rows),
         f"‡ {SMALL}": any(row.is_small for row in rows),
         **{f"{row.target}: no interval. {row.absent.get('interval')}": "interval" in row.absent for row in rows},
         "[published]: maps smoothed across images, epoch picked on the test set; never ranked": any(

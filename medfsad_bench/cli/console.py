@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from medfsad_bench.display import markdown_text, visible
+from medfsad_bench.display import visible
 
 if TYPE_CHECKING:
     from medfsad_bench.estimates.estimate import Estimate
@@ -67,12 +67,6 @@ def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str | Text
     for row in rows:
         table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     return table
-
-
-def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    """Rows of cells as a Markdown table."""
-    lines = (f"| {' | '.join(map(markdown_text, row))} |" for row in rows)
-    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *lines, ""])
 
 
 def unfolded(*names: str) -> list[Column]:

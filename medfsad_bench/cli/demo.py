@@ -31,6 +31,7 @@ def demo(
     from medfsad_bench.registry import method_info
     from medfsad_bench.results.run_folder import scores_by_run
     from medfsad_bench.runner.plan import RunOptions, cells
+    from medfsad_bench.runner.runner import Runner
     from medfsad_bench.store.prepared import prepared_sets
 
     started = time.monotonic()
@@ -49,7 +50,7 @@ def demo(
     for name in _METHODS:
         options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
         plan += cells(method_info(name), sets, sets, [4], options)
-    run_cells(plan, "cpu")
+    run_cells(plan, Runner("cpu"))
     for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs))):
         out.print(table)
     out.print(

@@ -130,6 +130,7 @@ def _facts(info: "MethodInfo | Broken") -> dict[str, Any]:
         "deviations": info.deviations,
         "family": info.member is not None,
         "file_px": dict(info.file_px),
+        "grid": {field: list(values) for field, values in info.grid.items()},
     }
 
 
@@ -162,6 +163,8 @@ def _print_method(name: str, facts: "Mapping[str, Any]") -> None:
     }
     for key, value in lines.items():
         out.print(f"{key}: {value}", markup=False)
+    for field, values in facts["grid"].items():
+        out.print(f"tuned by default: {field} among {'; '.join(map(str, values))}", markup=False)
     for preset, size_px in facts["file_px"].items():
         out.print(f"preset {preset}: for files of `medfsad prepare --size {size_px}`", markup=False)
     for deviation in facts["deviations"]:

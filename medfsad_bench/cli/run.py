@@ -36,6 +36,7 @@ def run(
     Exit 1 if a row fails a protocol check.
     """
     from medfsad_bench.runner.plan import RunOptions
+    from medfsad_bench.runner.runner import Runner
 
     options = RunOptions(
         runs=runs,
@@ -49,7 +50,7 @@ def run(
         save_maps=save_maps,
         contaminated=contaminated,
     )
-    rows = run_cells(planned(method, target, shots, options, data=data, benchmark=benchmark), device)
+    rows = run_cells(planned(method, target, shots, options, data=data, benchmark=benchmark), Runner(device))
     if json_:
         print_json([row.dump() for row in rows])
     else:

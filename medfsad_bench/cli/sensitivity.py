@@ -15,12 +15,12 @@ from medfsad_bench.cli.console import (
     difference_text,
     folded,
     interval_text,
-    markdown_table,
     out,
     print_json,
     progress_bars,
     table_of,
 )
+from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import MethodError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def robustness(
     """Show what an unnoticed anomaly among the supports does: contaminated minus clean, on the same queries."""
     from medfsad_bench.board.robustness import as_json, means, measure, write_curves
     from medfsad_bench.runner.plan import RunOptions
+    from medfsad_bench.runner.runner import Runner
 
     options = RunOptions(
         runs, draws=opt.draws_of(draws), seed=seed, preset=preset, settings=opt.settings_of(settings, backbone, weights)
@@ -65,7 +66,7 @@ def robustness(
     )
     pairs = [(replace(cell, options=options), cell) for cell in with_anomalies]
     by_id = {cell.run_id: cell for pair in pairs for cell in pair}
-    made = run_cells(list(by_id.values()), device)
+    made = run_cells(list(by_id.values()), Runner(device))
     points = [measure(*(runs / cell.run_id for cell in pair)) for pair in pairs]
     points += means(points)
     write_curves(points, out_png)

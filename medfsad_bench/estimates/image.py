@@ -48,12 +48,12 @@ def image_estimates(
     Raises:
         MetricError: If a class is missing, a score isn't finite, or a draw lacks queries.
     """
-    primary = _estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
+    primary = matrix_estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
     secondary = {}
     for column, pooling in POOLINGS.items():
         if column in scores.columns:
             pooled = replace(matrix, scores=score_matrix(scores, column).scores)
-            estimates = _estimates(pooled, (IMAGE_AUROC,), seed=seed)
+            estimates = matrix_estimates(pooled, (IMAGE_AUROC,), seed=seed)
             secondary[f"{IMAGE_AUROC.name}_{pooling}"] = estimates[IMAGE_AUROC.name]
     secondary |= estimates_by(scores, "disease", seed=seed, single_value=False)
     if "lesion_share" in scores.columns:
@@ -61,6 +61,24 @@ def image_estimates(
         sizes = pd.cut(shares, [-np.inf, *LESION_SHARES, np.inf], right=False, labels=size_names(LESION_SHARES))
         secondary |= estimates_by(scores.assign(lesion=np.where(shares > 0, sizes, "")), "lesion", seed=seed)
     return primary, secondary
+
+
+def matrix_estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int = 0) -> dict[str, Estimate]:
+    """Image-level metrics by name, with intervals, or without where the groups are too few.
+
+    Raises:
+        MetricError: If a class is missing or a score isn't finite.
+    """
+    try:
+        tables = replicate_all(
+            matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
+        )
+    except MetricError:  # what is wrong with the scores themselves is said again here
+        return {
+            metric.name: mean_estimate(np.array([metric.score(draw, matrix.anomalous) for draw in matrix.scores]))
+            for metric in metrics
+        }
+    return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
 
 
 def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_value: bool = True) -> dict[str, Estimate]:
@@ -94,7 +112,7 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
     for name in names:
         part = scores[values == name] if with_normals else scores[(values == name) | normal]
         if part["anomalous"].nunique() == 2:
-            (estimate,) = _estimates(score_matrix(part), (IMAGE_AUROC,), seed=seed).values()
+            (estimate,) = matrix_estimates(score_matrix(part), (IMAGE_AUROC,), seed=seed).values()
             estimates[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimate
     return estimates
 
@@ -112,17 +130,3 @@ def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
     queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
     anomalous = queries["anomalous"].to_numpy(bool)
     return ScoreMatrix(wide.to_numpy(np.float64).T, anomalous, group_keys(queries["group"].astype(str)), queries)
-
-
-def _estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int) -> dict[str, Estimate]:
-    """With intervals, or without where the groups are too few."""
-    try:
-        tables = replicate_all(
-            matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
-        )
-    except MetricError:  # what is wrong with the scores themselves is said again here
-        return {
-            metric.name: mean_estimate(np.array([metric.score(draw, matrix.anomalous) for draw in matrix.scores]))
-            for metric in metrics
-        }
-    return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

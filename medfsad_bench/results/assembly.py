@@ -47,7 +47,13 @@ def assemble_row(
     metrics = BOX_METRICS if dataset.attributes["mask_kind"] == "box" else PIXEL_METRICS
     computed = _computed(measured, facts, dict.fromkeys(metrics, no_pixels) if no_pixels else {})
     seen = seen_facts(dataset, has_seen, unknown_training)
-    unseen = check_target(target=dataset.name, method=facts["method"], sources=list(facts["sources"]), **seen)
+    unseen = check_target(
+        target=dataset.name,
+        method=facts["method"],
+        sources=list(facts["sources"]),
+        chosen_on=facts.get("settings_chosen_on", ()),
+        **seen,
+    )
     return Row(
         **facts,
         **{**computed, "checks": {**computed["checks"], **unseen, **check_episodes(dataset)}},

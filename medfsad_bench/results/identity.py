@@ -52,6 +52,17 @@ def identity_faults(row: Row, config: Mapping[str, Any], scores: pd.DataFrame) -
         return [f"the config isn't that of a run ({type(error).__name__}: {error})"]
 
 
+def statement_of_choice(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of how its settings were chosen; nothing where that was by hand.
+
+    Args:
+        chosen: `on`, the membership digests of the sets by name, and `grid`, the values by setting; or empty.
+    """
+    if not chosen:
+        return {}
+    return {"settings_chosen_on": sorted(chosen["on"]), "settings_grid": json.loads(json.dumps(chosen["grid"]))}
+
+
 def _faults(row: Row, config: Mapping[str, Any], scores: pd.DataFrame) -> Iterator[str]:
     if STATES not in config or SEEN not in config:
         yield "the run's config is of an older release and doesn't state what the row repeats"
@@ -67,17 +78,26 @@ def _faults(row: Row, config: Mapping[str, Any], scores: pd.DataFrame) -> Iterat
         expected = {field: content["training"][name] for name, field in _OF_TRAINING.items()}
         expected |= {name: content[name] for name in (*_OF_IDENTITY, *_COUNTS)}
         expected["contaminated_supports"] = content.get("contaminated", {}).get("supports", 0)
+        expected |= statement_of_choice(content.get("chosen", {})) or {"settings_chosen_on": [], "settings_grid": {}}
         if not content["checkpoint"] and set(content["training"]["sources"]) != set(row.sources):
             yield "sources"
     if {run_id, config[RUN_ID]} != {row.run_id}:
         yield f"run_id (the config gives {run_id})"
-    stated = row.dump() | {"contaminated_supports": row.contaminated_supports}
+    stated = row.model_dump(mode="json", by_alias=True)
     for field in dict(sorted((expected | config[STATES]).items())):
         values = [source[field] for source in (expected, config[STATES]) if field in source]
         if any(json.loads(json.dumps(value)) != stated.get(field) for value in values):
             yield field
-    unseen = check_target(target=row.target, method=row.method, sources=list(row.sources), **config[SEEN])["unseen"]
+    unseen = check_target(
+        target=row.target,
+        method=row.method,
+        sources=list(row.sources),
+        chosen_on=row.settings_chosen_on,
+        **config[SEEN],
+    )["unseen"]
     flagged = "unknown" if config[SEEN]["unknown"] else unseen.startswith("flagged")
+    if off := [name for name, values in row.settings_grid.items() if row.config.get(name) not in values]:
+        yield f"settings_grid, which lacks the config's {off[0]}"
     if unseen != row.checks.get("unseen"):
         yield "the check unseen"
     if flagged != row.has_seen_target:

@@ -140,6 +140,7 @@ def check_target(
     target: str,
     method: str,
     sources: Sequence[str],
+    chosen_on: Sequence[str] = (),
     has_seen: Sequence[str],
     partners: Sequence[str],
     unknown: str = "",
@@ -150,12 +151,15 @@ def check_target(
         target: The target's name.
         method: The method's name.
         sources: Sets that it was trained on here.
+        chosen_on: Sets that its settings were chosen on.
         has_seen: Public sets behind its weights, as it declares.
         partners: Sets that share images or patients with the target.
         unknown: Why it can't be known what it was trained on; empty if it can.
     """
     trained = sorted(set(sources) & {target, *partners})
     seen = sorted(set(has_seen) & {target, *partners})
+    if tuned := sorted(set(chosen_on) & {target, *partners}):
+        return {"unseen": f"settings were chosen on {', '.join(tuned)}, which the target {target} must not share"}
     if trained:
         return {"unseen": f"trained on {', '.join(trained)}, which the target {target} must not share"}
     if seen:

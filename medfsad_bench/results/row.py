@@ -34,6 +34,8 @@ class Row(BaseModel):
     method_version: str
     preset: str
     config: dict[str, Any]
+    settings_chosen_on: tuple[str, ...] = ()  # other sets, by `medfsad tune`; empty for settings by hand
+    settings_grid: dict[str, list[Any]] = {}  # among which values, by setting
     weights_digest: str
     knowledge: str
     has_seen_target: bool | Literal["unknown"]  # whether the target's images are behind the method's weights
@@ -92,14 +94,15 @@ class Row(BaseModel):
         return {check: outcome for check, outcome in self.checks.items() if not outcome.startswith(harmless)}
 
     def dump(self) -> dict[str, Any]:
-        """As written to JSON; no contaminated supports where there are none; an old row has no groups, no threads."""
+        """As written to JSON; without what it lacks of contaminated supports, chosen settings, groups, threads."""
         content = self.model_dump(mode="json", by_alias=True)
         if not self.effective_groups:
             del content["effective_groups"]
         if not self.threads:
             del content["threads"]
-        if not self.contaminated_supports:
-            del content["contaminated_supports"]
+        for name in ("contaminated_supports", "settings_chosen_on", "settings_grid"):
+            if not content[name]:
+                del content[name]
         return content
 
 

@@ -16,7 +16,7 @@ from medfsad_bench.manifest import OWN
 from medfsad_bench.method import Backbone
 from medfsad_bench.registry import configure
 from medfsad_bench.results.assembly import facts_of_target
-from medfsad_bench.results.identity import SEEN, STATES, digest_of, run_id_of
+from medfsad_bench.results.identity import SEEN, STATES, digest_of, run_id_of, statement_of_choice
 from medfsad_bench.results.protocol_checks import seen_facts
 from medfsad_bench.runner.checkpoint import (
     TrainingRecord,
@@ -48,6 +48,7 @@ class RunOptions:
     save_maps: bool = False
     batch_size: int = 32
     contaminated: int = 0  # supports that are anomalies nobody noticed
+    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # on which sets and from which grid, if tuned
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Cell:
         """Why the cell doesn't exist; empty if it does."""
         if reason := self.episodes.why_absent(self.options.draws):
             return reason
+        if self.shots < self.info.fewest_shots:
+            return f"{self.info.name} needs {self.info.fewest_shots} shots or more"
         if self.checkpoint_fault:
             return f"{self.options.checkpoint} {self.checkpoint_fault}"
         if self.trains and not self.sources and self.options.checkpoint is None:
@@ -145,6 +148,7 @@ class Cell:
             "checkpoint": checkpoint_digest(self.options.checkpoint),
             "scoring": SCORING,
             **(contaminated if self.options.contaminated else {}),
+            **({"chosen": self.options.chosen} if self.options.chosen else {}),
         }
 
     @property
@@ -173,6 +177,7 @@ class Cell:
             "draws": self.options.draws,
             "seed": self.options.seed,
             "contaminated_supports": self.options.contaminated,
+            **statement_of_choice(self.options.chosen),
         }
 
     @property

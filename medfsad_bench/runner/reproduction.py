@@ -75,12 +75,15 @@ def planned_again(
         settings=row.config,
         checkpoint=checkpoint,
         contaminated=row.contaminated_supports,
+        chosen=config.get("chosen", {}),
     )
     (cell,) = cells(info, sets[:1], sets[1:], [row.shots], options)
     cell = dataclasses.replace(cell, options=dataclasses.replace(options, preset=row.preset))
     if cell.absent:
         raise ResultsError(f"{where} can't be made again: {cell.absent}.")
-    stated = {name: value for name, value in config.items() if name in cell.identity or name == "contaminated"}
+    stated = {
+        name: value for name, value in config.items() if name in cell.identity or name in ("contaminated", "chosen")
+    }
     present = json.loads(json.dumps(cell.identity, default=str))
     if differ := sorted(_different("", stated, present)):
         raise ResultsError(

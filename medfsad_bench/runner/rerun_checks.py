@@ -32,19 +32,22 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
     """Scores of normal images, for `estimates.thresholds`: set, draw, kind, position, id, group, score.
 
     Every support of every draw is listed. Its score is that of a detector of the others; NaN where it wasn't left out:
-    beyond the first 16, at one shot, and where the protocol isn't `strict`. Abnormal supports have none.
+    beyond the first 16, where the method needs all K (as at one shot), and where the protocol isn't `strict`. Abnormal
+    supports have none.
     """
-    episodes, strict = run.cell.episodes, run.cell.options.protocol == "strict"
+    episodes = run.cell.episodes
+    strict = run.cell.options.protocol == "strict"
+    can_leave_out = strict and run.cell.shots > run.cell.info.fewest_shots
     tables = []
     for draw in range(run.cell.options.draws):
         rows, scores = episodes.support(draw), None
-        if strict:
+        if can_leave_out:
             support = shown_images(episodes.dataset, rows, run.context.device)
             scores = _left_out(run.bound(draw), support, run.context)
         tables.append(normals_table(episodes.dataset, draw, "support", rows, scores))
         if episodes.abnormal:
             tables.append(normals_table(episodes.dataset, draw, "abnormal", episodes.abnormal_support(draw)))
-    for reference in run.cell.references if strict and run.cell.shots > 1 else ():
+    for reference in run.cell.references if can_leave_out else ():
         tables += _of_reference(run.method, reference, run.cell.shots, run.context)
     return pd.concat(tables, ignore_index=True)
 
@@ -131,8 +134,6 @@ def _of_reference(method: Method, dataset: Dataset, shots: int, context: LocalCo
 def _left_out(method: Method, support: Images, context: LocalContext) -> Float64[np.ndarray, " k"]:
     """The score of each support by a detector of the others."""
     scores = np.full(len(support), np.nan)
-    if len(support) < 2:
-        return scores
     for position in range(min(len(support), LEFT_OUT)):
         others = [other for other in range(len(support)) if other != position]
         scores[position] = image_scores(method.adapt(support[others], context), support[position : position + 1])[0]

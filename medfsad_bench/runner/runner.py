@@ -40,6 +40,7 @@ class Runner:
         self.cache = FeatureCache(self.device)
         self.progress = progress
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.allow_tf32 = False  # torch's default: convolutions with 10 bits, which no CPU has
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def announce(self, cells: Iterable[Cell]) -> None:

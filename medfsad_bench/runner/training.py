@@ -5,6 +5,7 @@
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medfsad_bench.errors import WeightsError
-from medfsad_bench.files import whole, write_json
+from medfsad_bench.files import whole, whole_folder, write_json
 from medfsad_bench.info import SOURCE_ANOMALIES
 from medfsad_bench.method import Method
 from medfsad_bench.results.storage import locked, writing
@@ -60,7 +61,7 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
         return Trained(0.0, reused=False, shots=None)
     if cell.options.checkpoint is not None:
         return _from_checkpoint(method, cell, cell.options.checkpoint)
-    folder = folder or cell.options.runs / "checkpoints" / cell.training_id
+    folder = folder or shared_weights(cell)
     with locked(folder):
         record = _kept(folder)
         if record.get("state"):
@@ -80,6 +81,19 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
         seconds = time.monotonic() - started
         _save(folder, method, cell, seconds, finished=True)
         return Trained(seconds, reused=False, shots=cell.training_shots)
+
+
+def shared_weights(cell: Cell) -> Path:
+    """The folder of the checkpoint that all cells with the same training share."""
+    return cell.options.runs / "checkpoints" / cell.training_id
+
+
+def share_weights(cell: Cell, folder: Path) -> None:
+    """Lend a training that is over, made in a folder of its own, to all cells that need the same."""
+    shared = shared_weights(cell)
+    if not shared.exists() and _kept(folder).get("finished"):
+        with writing(shared), whole_folder(shared) as temporary:
+            shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 
 def _from_checkpoint(method: Method, cell: Cell, path: Path) -> Trained:

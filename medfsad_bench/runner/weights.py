@@ -36,8 +36,8 @@ def timm_name(name: str) -> str:
     return f"tf_{name}" if name in PACKAGED else name
 
 
-def bare_network(name: str, stages: tuple[int, ...]) -> nn.Module:
-    """The network without weights, returning `stages`.
+def bare_network(name: str, stages: tuple[int | float, ...]) -> nn.Module:
+    """The network without weights, returning `stages`, which are counted from the first.
 
     Raises:
         WeightsError: If timm has no such network, or none with such stages.

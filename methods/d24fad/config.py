@@ -91,6 +91,7 @@ class Config:
         return {k: v for k, v in values.items() if k not in ("shots", "residual", "compared")}
 
 
+LAPTOP: dict[str, Any] = {"backbone": "efficientnet_lite0"}
 QUICK: dict[str, Any] = {
     "backbone": "efficientnet_lite0",
     "normalise": True,

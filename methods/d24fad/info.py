@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from d24fad.config import QUICK, Config
+from d24fad.config import LAPTOP, QUICK, Config
 from medfsad_bench.info import MethodInfo
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ INFO = MethodInfo(
     summary="Dual distillation: a student decoder that follows a frozen teacher, and itself on the support",
     paper="Dong et al., ICLR 2026",
     licence="Apache-2.0",
-    presets={"quick": QUICK},
+    presets={"quick": QUICK, "laptop": LAPTOP},
     has_seen=("imagenet-1k",),
     trains=True,
-    file_px={"paper": 128},
+    file_px={"paper": 128, "laptop": 128},
+    controls={"teacher alone": {"compared": "teacher", "weighting": "uniform", "epochs": 0, "steps": None}},
     deviations=(
         "training supports come from other groups than the query's; the reference draws from the whole set",
         "a query's training supports are K different images; the reference draws them with replacement",

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,13 @@ from medfsad_bench.runner.features import load_backbone
 SIZE_PX, NATIVE_PX, COUNT = 128, 512, 72
 STAGES = (1, 2, 3, 4)
 T = TypeVar("T")
+
+
+class Decoded(Protocol):
+    """Images by number, in [0, 1]."""
+
+    def decoded(self, numbers: np.ndarray) -> Tensor:
+        """A batch."""
 
 
 class Files:
@@ -71,10 +78,17 @@ class Files:
 class Plain:
     """What the reference does, step by step."""
 
-    def __init__(self, files: Files, backbone: Backbone, networks: Networks, config: Config) -> None:
+    def __init__(
+        self,
+        files: "Decoded",
+        backbone: Backbone,
+        networks: Networks,
+        config: Config,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
+    ) -> None:
         self.files, self.config = files, config
         self.networks = with_transposed_convolutions(networks)
-        self.teacher = load_backbone(backbone, torch.device("cpu"))
+        self.teacher = load_backbone(backbone, device)
         self.teacher.requires_grad_(True)  # frozen by the optimiser alone, so gradients are computed for it too
         self.optimiser = torch.optim.Adam(networks.parameters(), lr=1e-4, betas=(0.5, 0.999))
 

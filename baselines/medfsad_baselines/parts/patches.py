@@ -2,6 +2,8 @@
 
 patch_grid           one vector per patch, from a network's stages
 unit_grid            the same, each stage scaled to length 1 before they are joined
+maps_to_supports     distances of an image's patches to those of each support image, kept for the next draw
+unit_maps            the same by `unit_grid`, to the nearest patch of the support
 nearest_distances    of each patch to the nearest vector of the support, as the papers write it
 MemoryBank           the same, faster
 """
@@ -98,8 +100,8 @@ def maps_to_supports(
     """Distance of each patch of each image to the nearest patch of each support image; kept for the next draw.
 
     Args:
-        name: The method's, which stands for `grid`.
-        backbone: What `grid` takes features from.
+        name: Stands for `grid`.
+        backbone: The stages that `grid` depends on.
         grid: From images to one vector per patch, each image by itself.
         images: A batch of n.
         support: K images.
@@ -111,6 +113,17 @@ def maps_to_supports(
         return torch.stack([torch.stack([bank.distances_of(vectors) for bank in banks]) for vectors in grid(images)])
 
     return context.paired((name, backbone), images, support, maps)
+
+
+def unit_maps(
+    backbone: Backbone, images: Images, support: Float[Tensor, "shots 3 h w"], context: RunContext
+) -> Float[Tensor, "n ph pw"]:
+    """Distance of each patch of each image to the nearest patch of the support, over stages that weigh the same."""
+
+    def grid(batch: Images) -> Float[Tensor, "n ph pw d"]:
+        return unit_grid(context.features(backbone, batch))
+
+    return maps_to_supports("unit grid", backbone, grid, images, support, context).amin(1)
 
 
 def nearest_distances(patches: Float[Tensor, "p d"], vectors: Float[Tensor, "m d"]) -> Float[Tensor, " p"]:

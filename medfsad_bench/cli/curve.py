@@ -1,0 +1,88 @@
+"""`medfsad curve`: what training is worth, epoch by epoch."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+
+from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cells import planned, title_of
+from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
+
+if TYPE_CHECKING:
+    from medfsad_bench.runner.curves import Curve
+
+
+def curve(
+    method: opt.Method,
+    every: Annotated[int, typer.Option(min=1, help="Epochs between two looks.")] = 5,
+    shots: opt.Shots = 4,
+    target: opt.Targets = None,
+    draws: opt.Draws = None,
+    hold_out: opt.HoldOut = "dataset",
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    settings: opt.Settings = None,
+    out_png: opt.Picture = Path("curve.png"),
+    into: Annotated[
+        Path | None, typer.Option(help="Page with a part `curve METHOD PRESET K seed` to write anew.")
+    ] = None,
+    format_: opt.Shown = "table",
+    json_: opt.Json = False,
+) -> None:
+    """Train, and show strict AUROC and losses after every few epochs, beside the untrained method and its controls.
+
+    A broken curve goes on with the next epoch; its weights serve `medfsad run`.
+    """
+    from medfsad_bench.board.sections import fill, page_text
+    from medfsad_bench.runner.curve_pages import as_markdown, auroc_lines, loss_lines, write_picture
+    from medfsad_bench.runner.curves import training_curve
+    from medfsad_bench.runner.plan import RunOptions
+    from medfsad_bench.runner.runner import Runner
+
+    if into is not None:
+        page_text(into)  # a page that isn't there is told before an hour of training
+    fixed = opt.settings_of(settings, backbone, weights)
+    options = RunOptions(runs, opt.draws_of(draws), seed, hold_out=hold_out, preset=preset, settings=fixed)
+    plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
+    runner, curves = Runner(device), []
+    with progress_bars() as bars:
+        for number, cell in enumerate(plan, start=1):
+            title = f"[{number}/{len(plan)}] {title_of(cell)}"
+            made = training_curve(cell, runner, every=every, progress=bars.following(title))
+            bars.finish()
+            first, last = made.auroc[min(made.auroc)].value, made.auroc[max(made.auroc)].value
+            err.print(f"{title}: AUROC {first:.3f} untrained, {last:.3f} after epoch {max(made.auroc)}", markup=False)
+            curves.append(made)
+    title = f"{method}, preset {preset}, {shots} shots" + "".join(f", {name}={value}" for name, value in fixed.items())
+    write_picture(f"{title}, seed {seed}", curves, out_png)
+    err.print(f"wrote {out_png}", markup=False)
+    if into is not None:
+        picture = Path(os.path.relpath(out_png.resolve(), into.resolve().parent)).as_posix()
+        fill(into, f"curve {method} {preset} {shots} {seed}", as_markdown(title, curves, picture))
+        err.print(f"wrote {into}", markup=False)
+    if json_ or format_ == "json":
+        print_json([_as_json(made) for made in curves])
+    elif format_ == "md":
+        out.file.write(as_markdown(title, curves))
+    else:
+        for made in curves:
+            columns, lines = auroc_lines([made])
+            out.print(table_of(folded(*columns), lines, title=f"{title}: strict AUROC [95 %]", box=box.SIMPLE_HEAD))
+            columns, lines = loss_lines([made])
+            out.print(table_of(folded(*columns), lines, title="losses, mean over an epoch", box=box.SIMPLE_HEAD))
+
+
+def _as_json(made: "Curve") -> dict[str, Any]:
+    aurocs = {epoch: estimate.model_dump() for epoch, estimate in made.auroc.items()}
+    controls = {name: estimate.model_dump() for name, estimate in made.controls.items()}
+    return asdict(made) | {"auroc": aurocs, "controls": controls, "published_takes": made.picked}

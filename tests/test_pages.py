@@ -1,0 +1,121 @@
+"""Pages that commands write: parts made of accepted rows, LEADERBOARD.md, and figures from papers that never rank."""
+
+from pathlib import Path
+
+import pytest
+from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
+from test_runner import TOY, cell_of
+
+from medfsad_bench.board import accepted
+from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
+from medfsad_bench.board.sections import with_rows
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.resources import resource_dir
+from medfsad_bench.results.row import Row
+from medfsad_bench.runner.runner import Runner
+
+REPORTED = resource_dir("leaderboard") / "reported.toml"
+ONE_SOURCE = """
+[[source]]
+title = "A paper"
+url = "https://example.org"
+read = "the paper"
+protocol = "its own"
+knowledge = "K normal images"
+figures = [
+  { method = "theirs", images = "ward_b", shots = 2, auroc = 99.9 },
+  { method = "other", images = "others", auroc = 50 },
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def results(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One accepted row of the toy on ward_b, and a reported figure beside it."""
+    root = tmp_path_factory.mktemp("board")
+    cell = cell_of(TOY, own_data, root / "runs", target="ward_b")
+    Runner("cpu").run(cell)
+    accepted.accept(root / "runs" / cell.run_id, root / "results")
+    (root / "reported.toml").write_text(ONE_SOURCE, "utf-8")
+    return root / "results"
+
+
+@pytest.fixture(scope="module")
+def row(results: Path) -> Row:
+    return accepted.rows_in_results(results)[0]
+
+
+def test_all_pages_are_written_from_rows_and_checked(results: Path, row: Row, tmp_path: Path) -> None:
+    page = tmp_path / "RESULTS.md"
+    page.write_text("By hand.\n\n<!-- generated: rows method=toy shots=2 -->\n<!-- end -->\n", "utf-8")
+    (stale,) = [fault for fault in accepted.check(results, [page]) if "RESULTS.md" in fault]
+    assert "--write --page" in stale
+    accepted.write_pages(results, [page])
+    assert accepted.check(results, [page]) == []
+    auroc = row.metrics["image_auroc"]
+    cell = f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
+    assert f"K = 2\n\n| method | ward_b |\n|---|---|\n| toy (quick) | {cell} |" in page.read_text("utf-8")
+    page.write_text(page.read_text("utf-8").replace(cell, "1.000"), "utf-8")
+    assert len(accepted.check(results, [page])) == 1
+
+
+def test_parts_choose_their_rows(results: Path, row: Row, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    for conditions, there in (("", True), (" preset=paper,quick", True), (" preset=paper", False), (" shots=4", False)):
+        page.write_text(f"<!-- generated: rows{conditions} -->\n<!-- end -->\n", "utf-8")
+        assert ("| toy (quick) |" in with_rows(page, [row])) == there
+    page.write_text("<!-- generated: curve x -->\n\nkept\n\n<!-- end -->\n", "utf-8")
+    assert with_rows(page, [row]) == page.read_text("utf-8"), "another command's part"
+    page.write_text("<!-- generated: rows colour=red -->\n<!-- end -->\n", "utf-8")
+    with pytest.raises(ResultsError, match="by 'colour'"):
+        with_rows(page, [row])
+
+
+def test_reported_figures_stand_apart_and_have_no_rank(
+    medfsad: Medfsad,  # noqa: F811 - the fixture
+    results: Path,
+) -> None:
+    (path, *_) = accepted.write_pages(results)
+    board, chapter = path.read_text("utf-8").split("## Reported elsewhere")
+    assert "theirs" not in board
+    assert "rank" not in "".join(line for line in chapter.splitlines() if line.startswith("|"))
+    assert "| theirs | ward_b | – | 99.9 |" in chapter
+    code, printed, _ = medfsad("leaderboard", "--results", results)
+    assert code == 0
+    assert "never ranked" in " ".join(printed.split())
+    code, printed, _ = medfsad("leaderboard", "--results", results, "--format", "json")
+    assert '"reported"' in printed
+
+
+def test_a_page_needs_a_purpose(medfsad: Medfsad, results: Path) -> None:  # noqa: F811 - the fixture
+    code, _, complaint = medfsad("leaderboard", "--results", results, "--page", "x.md")
+    assert code == 2
+    assert "--write or --check" in " ".join(complaint.split())
+
+
+def test_the_papers_table_is_whole() -> None:
+    """Means over the five sets, which the shared facts computed from the same table: 94.7, 96.7, 97.3."""
+    table = reported_sources(REPORTED)[0]
+    assert {(figure.images, figure.shots) for figure in table.figures} == {
+        (name, k) for name in ("his", "lag", "aptos", "rsna", "brain_tumor") for k in (2, 4, 8)
+    }
+    for k, mean in ((2, 94.7), (4, 96.7), (8, 97.3)):
+        figures = [figure.auroc for figure in table.figures if figure.shots == k]
+        assert sum(figures) / 5 == pytest.approx(mean, abs=0.051)
+
+
+def test_every_source_says_where_it_is_from_and_how_it_was_tested() -> None:
+    sources = reported_sources(REPORTED)
+    assert all(source.url.startswith("https://") and source.protocol and source.figures for source in sources)
+    assert len(as_tables(sources)) == len(sources)
+    assert as_markdown([]) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["[[sauce]]", ONE_SOURCE.replace("99.9", "999"), ONE_SOURCE.replace("url", "link"), "["]
+)
+def test_a_damaged_file_of_reported_figures_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "reported.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ResultsError, match=r"reported\.toml: .*Expected tables \[\[source\]\]"):
+        reported_sources(path)
