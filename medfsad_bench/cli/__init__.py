@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, demo, methods, prepare, reproduce, run, sensitivity, submit
+from medfsad_bench.cli import about, board, demo, leaderboard, methods, prepare, reproduce, run, sensitivity, submit
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -28,7 +28,7 @@ for command in (
         board.compare,
         submit.submit,
     ),
-    *(sensitivity.protocols, board.leaderboard),
+    *(sensitivity.protocols, leaderboard.leaderboard),
     *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
 ):
     app.command()(command)
