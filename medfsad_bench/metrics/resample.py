@@ -124,7 +124,7 @@ def why_no_interval(groups: Int64[np.ndarray, " n"], anomalous: LabelArray) -> s
     ''
     """
     try:
-        resampling(groups, anomalous, replicates=1, seed=0)
+        resampling(groups, anomalous, replicates=2, seed=0)  # one shows no variance
     except MetricError as error:
         return str(error)
     return ""
