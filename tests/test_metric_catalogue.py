@@ -3,14 +3,12 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-
-import medfsad_bench.metrics
 from board_rows import row_of
 
+import medfsad_bench.metrics
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_json, as_markdown
 from medfsad_bench.board.terminal import as_tables

@@ -7,14 +7,14 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from medfsad_bench.board.groups import Group, groups
 from medfsad_bench.board.pages import as_markdown
+from medfsad_bench.board.significance import Evidence
 from medfsad_bench.errors import MedfsadError, ResultsError
 from medfsad_bench.files import write_text
-from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS, RANKING, Metric
+from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.results.assembly import reassembled
 from medfsad_bench.results.identity import identity_faults
 from medfsad_bench.results.reproduction import Reproduction, read_marks
@@ -45,35 +45,30 @@ def rows_in_results(results: Path) -> list[Row]:
     return rows
 
 
-def board_of(
-    rows: Sequence[Row], *, runs: Path | None = None, results: Path | None = None, metric: Metric = RANKING
-) -> list[Group]:
-    """Rows in groups, with the scores that tell methods apart and the marks of what a maintainer has re-run.
+def evidence_of(runs: Path | None, results: Path) -> tuple[Evidence, set[str]]:
+    """Files of scores by run id, and the run ids of rows that a maintainer has re-run.
 
     Args:
-        rows: Of finished runs or accepted ones, or some of them.
-        runs: Folder of the runs that they are of.
-        results: Without `runs`, folder of the accepted rows.
-        metric: What ranks.
+        runs: Folder of runs, or None for accepted rows.
+        results: Folder of accepted rows.
 
     Raises:
         ResultsError: If a mark is damaged.
     """
     if runs is not None:
-        return groups(rows, scores_by_run(runs), metric=metric)
-    if results is None:
-        return groups(rows, metric=metric)
+        return scores_by_run(runs), set()
     marks = {run_id for run_id, mark in read_marks(results).items() if not _mark_faults(mark, results)}
-    return groups(rows, scores_by_run(_kept(results)), metric=metric, reproduced=marks)
+    return scores_by_run(_kept(results)), marks
 
 
 def board_of_results(results: Path) -> list[Group]:
-    """Accepted rows in groups, as `board_of` makes them.
+    """Accepted rows in groups, with the scores that tell methods apart and the marks of what was re-run.
 
     Raises:
         ResultsError: If a row or a mark is damaged.
     """
-    return board_of(rows_in_results(results), results=results)
+    evidence, reproduced = evidence_of(None, results)
+    return groups(rows_in_results(results), evidence, reproduced=reproduced)
 
 
 def accept(run: Path, results: Path) -> Row:

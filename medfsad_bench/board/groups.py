@@ -204,14 +204,12 @@ def _note(row: Row) -> str:
 
 
 def _ranked(lines: Sequence[Line], metric: Metric) -> list[Line]:
-    """From the best to the worst, then those without a mean; only lines without a note have a rank."""
+    """Those with a mean and without a note have a rank and come first, then the others, each from the best."""
     sign = -1 if metric.higher_is_better else 1
-    rank, ranked = 0, []
-    for line in sorted(lines, key=lambda line: (line.mean is None, sign * (line.mean or 0), line.method)):
-        counts = line.mean is not None and not line.note
-        rank += counts
-        ranked.append(replace(line, rank=rank) if counts else line)
-    return ranked
+    in_order = sorted(lines, key=lambda line: (line.mean is None, sign * (line.mean or 0), line.method))
+    may_rank = [line for line in in_order if line.mean is not None and not line.note]
+    others = [line for line in in_order if line.mean is None or line.note]
+    return [*(replace(line, rank=rank) for rank, line in enumerate(may_rank, start=1)), *others]
 
 
 def _with_seeds(lines: Sequence[Line]) -> list[Line]:

@@ -17,13 +17,12 @@ def shared_preset(group: Group) -> str:
 def labels_of(group: Group) -> list[str]:
     """One label per line, no two alike unless the lines differ in nothing that a user chose.
 
-    A label is the method's name, its preset unless that is the paper's or everybody's, and, where several lines would
-    be called alike, the version, seed, draws and settings in which they differ.
+    A label is the method's name, its preset unless that is the paper's or everybody's, its protocol unless that is
+    the strict one, and, where several lines would be called alike, the version, seed, draws and settings in which they
+    differ.
     """
     shared = shared_preset(group)
-    names = [
-        line.method if line.preset in ("paper", shared) else f"{line.method} ({line.preset})" for line in group.lines
-    ]
+    names = [_name(line, shared) for line in group.lines]
     alike: dict[str, list[int]] = defaultdict(list)
     for number, name in enumerate(names):
         alike[name].append(number)
@@ -37,8 +36,15 @@ def labels_of(group: Group) -> list[str]:
     return names
 
 
+def _name(line: Line, shared: str) -> str:
+    protocol = next(iter(line.rows.values())).protocol
+    marks = [] if line.preset in ("paper", shared) else [line.preset]
+    marks += [] if protocol == "strict" else [protocol]
+    return f"{line.method} ({', '.join(marks)})" if marks else line.method
+
+
 def _facts(line: Line) -> Mapping[str, str]:
     row: Row = next(iter(line.rows.values()))
     settings = {name: json.dumps(value).strip('"') for name, value in row.config.items() if name != "shots"}
-    facts = {"version": row.method_version, "seed": str(row.seed), "draws": str(row.draws), "protocol": row.protocol}
+    facts = {"version": row.method_version, "seed": str(row.seed), "draws": str(row.draws)}
     return facts | settings

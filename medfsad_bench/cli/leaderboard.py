@@ -14,6 +14,7 @@ from medfsad_bench.files import write_text
 
 if TYPE_CHECKING:
     from medfsad_bench.board.groups import Group
+    from medfsad_bench.board.significance import Evidence
     from medfsad_bench.metrics.metric import Metric
     from medfsad_bench.results.row import Row
 
@@ -46,6 +47,7 @@ def leaderboard(
 ) -> None:
     """Show the leaderboard: figures with intervals per method, target and K; ranks within one track."""
     from medfsad_bench.board import accepted, pages
+    from medfsad_bench.board.groups import groups
     from medfsad_bench.resources import resource_dir
 
     kept = results or resource_dir("leaderboard") / "results"
@@ -63,11 +65,15 @@ def leaderboard(
     if not rows:
         err.print(_EMPTY.format(runs=RUNS), markup=False)
     shown = _of_targets(rows, target)
-    board = _of_tracks(accepted.board_of(shown, runs=runs, results=kept, metric=chosen), track)
+    evidence, reproduced = accepted.evidence_of(runs, kept)
+    board = _of_tracks(groups(shown, evidence, metric=chosen, reproduced=reproduced), track)
     if lacking := [row for row in shown if chosen.name not in row.metrics]:
         err.print(f"{len(lacking)} rows have no {chosen.name} and aren't shown.", markup=False)
     if format_ == "html":
-        raise NotImplementedError
+        _write_site(
+            board, evidence, reproduced, out_folder, source=f"the runs in {runs.name}" if runs else "accepted rows"
+        )
+        return
     if format_ == "table":
         _print_tables(board)
         return
@@ -78,6 +84,18 @@ def leaderboard(
     path = out_folder / f"leaderboard.{format_}"
     write_text(path, text)
     out.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+def _write_site(
+    board: "Sequence[Group]", evidence: "Evidence", reproduced: set[str], folder: Path | None, source: str
+) -> None:
+    from medfsad_bench.board.site.build import write_site
+
+    if folder is None:
+        raise ResultsError("--format html writes a folder of pages. Name it with --out, as in --out site.")
+    rows = [row for group in board for line in group.lines for row in line.rows.values()]
+    pages = write_site(rows, evidence, folder, reproduced=reproduced, source=source)
+    out.print(f"wrote {pages} pages; open {folder / 'index.html'}", markup=False, soft_wrap=True)
 
 
 def _metric(name: str) -> "Metric":

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from medfsad_bench.board.groups import Group, Line, groups
 from medfsad_bench.board.labels import labels_of
@@ -18,8 +19,8 @@ from medfsad_bench.results.row import Row
 SHORTCUT = "shortcut"
 SOLVED = 0.75  # half-way from chance to perfect
 CONFOUNDED = (
-    f"confounded: the 95 % interval of `{SHORTCUT}`, which sees sizes, borders and grey values but no anatomy, lies above "
-    f"an AUROC of {SOLVED}"
+    f"confounded: the 95 % interval of {SHORTCUT}, which sees sizes, borders and grey values but no anatomy, lies "
+    f"above an AUROC of {SOLVED}"
 )
 _KINDS = ("small", "confounded")
 
@@ -60,6 +61,11 @@ def payload(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]
         "tracks": list(tracks.values()),
     }
     return dict(_shown(content))
+
+
+def address_of(track: Mapping[str, Any]) -> str:
+    """What stands behind the # of the board's address when this track is shown."""
+    return urlencode({name: track[name] for name in ("benchmark", "shots", "holdout", "track")})
 
 
 def solved_by_shortcut(rows: Sequence[Row]) -> set[tuple[str, int, int]]:
@@ -107,9 +113,7 @@ def _variants(
     for count in range(1, len(kinds) + 1):
         for left_out in itertools.combinations(kinds, count):
             without = {target for kind in left_out for target in marked[kind]}
-            kept = [
-                row for line in group.lines for target, row in line.rows.items() if target not in without
-            ]
+            kept = [row for line in group.lines for target, row in line.rows.items() if target not in without]
             for part in groups(kept, evidence, metric=group.metric, reproduced=reproduced):
                 yield left_out, replace(part, edition=group.edition)
 
