@@ -153,9 +153,9 @@ def test_texts_of_rows_are_texts_on_every_page(tmp_path: Path) -> None:
         assert "alert(1)</script>" not in shown, page.name
         assert "<script>alert" not in shown, page.name
         assert not re.search("[\x1b\u202e]|\\\\u202e\\W*\\]\\}", shown), page.name
-    page = text_of(tmp_path / "site" / "cells" / "evil-ward-4shot.html")
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "\\u202e" in page
+    cell = text_of(tmp_path / "site" / "cells" / "evil-ward-4shot.html")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in cell
+    assert "\\u202e" in cell
     board = re.search(r'(?s)id="payload">(.*?)</script>', text_of(tmp_path / "site" / "index.html"))
     assert board is not None
     assert "\u202e" not in json.dumps(json.loads(board[1]), ensure_ascii=False), (

@@ -146,8 +146,8 @@ def write_picture(points: Sequence[Point], path: Path) -> None:
     methods = _by_harm(points)
     targets = [""] if any(not point.target for point in points) else []
     targets += sorted({point.target for point in points if point.target})
-    columns = min(len(targets), 4)
-    lines = -(-len(targets) // columns)
+    lines = -(-len(targets) // 4)
+    columns = -(-len(targets) // lines)
     height = 0.16 * len(methods) * (1 + len(cases)) + 0.6
     figure = Figure(figsize=(2.4 * columns + 1.6, height * lines + 1.0), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -157,15 +157,16 @@ def write_picture(points: Sequence[Point], path: Path) -> None:
     for panel in panels[len(targets) :]:
         panel.set_axis_off()
     figure.supxlabel("AUROC, contaminated − clean, with 95 % interval: left of 0 the anomaly does harm", fontsize=9)
-    marks = {}
+    marks: dict[str, Any] = {}
     for panel in panels:
+        panel.tick_params(labelbottom=True)
         handles, labels = panel.get_legend_handles_labels()
         marks |= dict(zip(labels, handles, strict=True))
-    title = "supports that are anomalies nobody noticed"
     shown = [case for case in cases if case in marks]
+    title = "supports that are anomalies nobody noticed"
     figure.legend(
-        [marks[case] for case in shown],
-        shown,
+        handles=[marks[case] for case in shown],
+        labels=shown,
         title=title,
         loc="outside upper center",
         ncols=8,

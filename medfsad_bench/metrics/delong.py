@@ -20,7 +20,6 @@ from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
 from medfsad_bench.metrics.inputs import LabelArray, as_labels, as_scores
 from medfsad_bench.metrics.interval import size_limit
 
-
 _NO_DEVIATIONS = pd.Series(dtype=np.float64)  # one for all: a board has thousands of measurements
 
 

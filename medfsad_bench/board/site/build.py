@@ -105,6 +105,7 @@ def _write_pages(
         "changes.html": ("changes.html.jinja", {}),
         "feed.xml": ("feed.xml.jinja", {}),
     }
+    facts: dict[str, Any]
     for name, of_method in _by(rows, "method").items():
         info = entries.method_record(name)
         facts = {"name": name, "info": info, "config": entries.config_of(info) if info else {}, "of": of_method}

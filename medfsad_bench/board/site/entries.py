@@ -66,13 +66,9 @@ def matrix_of(group: Group, evidence: Evidence) -> Matrix:
         :MATRIX_LIMIT
     ]
     numbers = list(combinations(range(len(ranked)), 2))
+    averaged = [{target: line.rows[target] for target in group.in_mean} for _, line in ranked]
     differences = [
-        differences_of(
-            *({target: ranked[number][1].rows[target] for target in group.in_mean} for number in pair),
-            evidence,
-            group.metric,
-        )
-        for pair in numbers
+        differences_of(averaged[first], averaged[second], evidence, group.metric) for first, second in numbers
     ]
     adjusted = holm([1.0 if mean.p is None else mean.p for mean, _ in differences])
     pairs = {
