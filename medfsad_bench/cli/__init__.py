@@ -20,10 +20,11 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         out.print(f"medfsad {importlib.metadata.version('medfsad')}", markup=False)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -48,6 +48,7 @@ def leaderboard(
     """Show the leaderboard: figures with intervals per method, target and K; ranks within one track."""
     from medfsad_bench.board import accepted, pages
     from medfsad_bench.board.groups import groups
+    from medfsad_bench.metrics.metric import RANKING
     from medfsad_bench.resources import resource_dir
 
     kept = results or resource_dir("leaderboard") / "results"
@@ -61,6 +62,8 @@ def leaderboard(
             out.print(fault, markup=False)
         raise typer.Exit(1 if faults else 0)
     chosen = _metric(metric)
+    if format_ == "html" and metric != RANKING.name:
+        raise ResultsError(f"--metric {metric} chooses one table; the site has a filter of all metrics. Leave it out.")
     rows = _rows(runs, results, kept)
     if not rows:
         err.print(_EMPTY.format(runs=RUNS), markup=False)

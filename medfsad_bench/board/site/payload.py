@@ -19,7 +19,7 @@ from medfsad_bench.results.row import Row
 SHORTCUT = "shortcut"
 SOLVED = 0.75  # half-way from chance to perfect
 CONFOUNDED = (
-    f"confounded: the 95 % interval of {SHORTCUT}, which sees sizes, borders and grey values but no anatomy, lies "
+    f"confounded: the 95 % interval of {SHORTCUT}, which sees brightness, contrast, sharpness and colour alone, lies "
     f"above an AUROC of {SOLVED}"
 )
 _KINDS = ("small", "confounded")
