@@ -41,7 +41,7 @@ def test_doctor_has_a_hint_for_what_is_missing(
     assert code == 0
     told = " ".join(out.split())
     for hint in ("DICOM are missing (pylibjpeg-rle)", "Little disk is left", "No prepared set in medfsad-data"):
-        assert f"- {hint}" in told
+        assert hint in told
     assert "embedded weights:" not in told
     facts = json.loads(medfsad("doctor", "--json")[1])
     assert any("medfsad demo" in hint for hint in facts["hints"])
