@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_runner import TOY, cell_of
 
 from medfsad_bench.board.groups import Group, groups
-from medfsad_bench.board.pages import SMALL_SETS, as_json, as_markdown, as_tables
+from medfsad_bench.board.pages import SMALL_SETS, as_json, as_markdown
+from medfsad_bench.board.terminal import as_tables
 from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.demo.downloads import write_demo_downloads
 from medfsad_bench.manifest import all_manifests, listed_ids, version_note

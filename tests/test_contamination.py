@@ -16,7 +16,7 @@ from test_store import HEADER, toy_table
 
 from medfsad_bench.board.accepted import rows_in_runs
 from medfsad_bench.board.groups import groups
-from medfsad_bench.board.robustness import means, measure, write_curves
+from medfsad_bench.board.robustness import means, measure, write_picture
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.contamination import contaminants, reserved_groups
 from medfsad_bench.errors import ResultsError
@@ -271,7 +271,7 @@ def test_the_mean_over_targets_counts_each_target_once(pair: list[Path], tmp_pat
     assert means([point]) == []
     elsewhere = dataclasses.replace(other, method="second")
     assert means([point, elsewhere]) == [], "no mean of different targets beside each other"
-    write_curves([point, other, mean, elsewhere], tmp_path / "curves.png")
+    write_picture([point, other, mean, elsewhere], tmp_path / "curves.png")
     assert width_of(tmp_path / "curves.png") > 600
 
 

@@ -16,7 +16,8 @@ from test_runner import TOY, cell_of
 
 from medfsad_bench.board.accepted import accept, board_of_results, check, rows_in_results
 from medfsad_bench.board.groups import groups
-from medfsad_bench.board.pages import as_markdown, as_tables
+from medfsad_bench.board.pages import as_markdown
+from medfsad_bench.board.terminal import as_tables
 from medfsad_bench.cli.console import SafeConsole
 from medfsad_bench.display import markdown_text, visible
 from medfsad_bench.errors import ResultsError

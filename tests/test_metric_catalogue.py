@@ -3,14 +3,15 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from board_rows import row_of
 
 import medfsad_bench.metrics
 from medfsad_bench.board.groups import groups
-from medfsad_bench.board.pages import as_json, as_markdown, as_tables
+from medfsad_bench.board.pages import as_json, as_markdown
+from medfsad_bench.board.terminal import as_tables
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.metrics.metric import IMAGE_METRICS, METRICS, PIXEL_CURVE_METRICS, RANKING, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
@@ -79,12 +80,9 @@ def test_the_readme_names_no_metric_that_is_not_in_the_catalogue() -> None:
 
 
 def row_with(method: str, target: str, **values: float) -> Row:
-    """A row of a strict run with these metrics; all else is empty."""
-    facts: dict[str, Any] = {name: "" for name, field in Row.model_fields.items() if field.is_required()}
+    """A row of a strict run with these metrics."""
     metrics = {name: Estimate(value=value, low=value - 0.01, high=value + 0.01) for name, value in values.items()}
-    facts |= {"method": method, "target": target, "run_id": method + target, "metrics": metrics, "config": {}}
-    facts |= {"protocol": "strict", "hold_out": "dataset", "knowledge": "normals", "shots": 4, "seed": 0}
-    return Row.model_construct(**facts | {"n_groups": 40, "size_px": 256})
+    return row_of(method, target, 0.5, metrics=metrics)
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def test_rows_of_one_name_and_other_images_share_no_rank(run: Path) -> None:
         ["fourth"],
     ]
     assert [group.title for group in board] == [
-        "own, 2 shots, 64 px",
-        "own, 2 shots, 64 px, other images of the same names (1)",
-        "own, 2 shots, 96 px",
+        "own: ward_a, 2 shots, 64 px",
+        "own: ward_a, 2 shots, 64 px, other images of the same names (1)",
+        "own: ward_a, 2 shots, 96 px",
     ]
     assert all(line.rank for group in board for line in group.lines)
 
@@ -114,7 +114,7 @@ def test_a_run_is_made_again_and_its_mark_stands_on_the_board(run: Path, own_dat
     mark = write_mark(results, outcome)
     (board,) = board_of_results(results)
     assert [line.reproduced for line in board.lines] == [True]
-    assert "pixel_distance (quick) ✓" in as_markdown([board])
+    assert "pixel_distance ✓" in as_markdown([board])
     forged = json.loads(mark.read_text("utf-8")) | {"scores_sha256": "0" * 64}
     mark.write_text(json.dumps(forged), "utf-8")
     assert any("a mark of other scores" in fault for fault in check(results))

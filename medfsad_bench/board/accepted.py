@@ -13,6 +13,7 @@ from pathlib import Path
 from medfsad_bench.board import reported, sections
 from medfsad_bench.board.groups import Group, groups
 from medfsad_bench.board.pages import as_markdown
+from medfsad_bench.board.significance import Evidence
 from medfsad_bench.errors import MedfsadError, ResultsError
 from medfsad_bench.files import write_text
 from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
@@ -46,14 +47,30 @@ def rows_in_results(results: Path) -> list[Row]:
     return rows
 
 
+def evidence_of(runs: Path | None, results: Path) -> tuple[Evidence, set[str]]:
+    """Files of scores by run id, and the run ids of rows that a maintainer has re-run.
+
+    Args:
+        runs: Folder of runs, or None for accepted rows.
+        results: Folder of accepted rows.
+
+    Raises:
+        ResultsError: If a mark is damaged.
+    """
+    if runs is not None:
+        return scores_by_run(runs), set()
+    marks = {run_id for run_id, mark in read_marks(results).items() if not _mark_faults(mark, results)}
+    return scores_by_run(_kept(results)), marks
+
+
 def board_of_results(results: Path) -> list[Group]:
     """Accepted rows in groups, with the scores that tell methods apart and the marks of what was re-run.
 
     Raises:
         ResultsError: If a row or a mark is damaged.
     """
-    marks = {run_id for run_id, mark in read_marks(results).items() if not _mark_faults(mark, results)}
-    return groups(rows_in_results(results), scores_by_run(_kept(results)), reproduced=marks)
+    evidence, reproduced = evidence_of(None, results)
+    return groups(rows_in_results(results), evidence, reproduced=reproduced)
 
 
 def reported_elsewhere(results: Path) -> list[reported.Source]:

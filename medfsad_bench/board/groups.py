@@ -4,9 +4,11 @@ Rows are ranked only against rows of the same benchmark, image size, hold-out, K
 supports, and rows whose settings were chosen on other sets only against each other. A target is its members, not its
 name: where rows of one name are of several memberships (two folders called `images`), those of the membership that most
 rows have stand in the main group, and each other in a group of its own.
-Rows of the `published` protocol, of a method that has seen the target, or of an older version of the target are shown
-and never ranked. The mean over targets takes those whose test has at least 15 effective groups of each class; where
-there is no such target, all of them.
+Each of a user's own sets is a group of its own: it has nothing to do with the next one. Rows of the `published`
+protocol, of a method that has seen the target, or of an older version of the target are shown and never ranked, and
+their targets are asked of nobody else. The mean over targets takes those that have the metric and whose test has at
+least 15 effective groups of each class; where there is no such target, all of them. A method that lacks one of them has
+no mean and no rank, and takes none from the others.
 """
 
 import json
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from medfsad_bench.board.significance import Evidence, letters_of
+from medfsad_bench.board.significance import Evidence, letters_of, mean_interval
 from medfsad_bench.manifest import OWN, is_current
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
@@ -34,6 +36,8 @@ class Line:
         preset: Of its config.
         rows: By target.
         mean: Of the group's metric over its targets in the mean; None unless all of these are there.
+        interval: 95 % interval of the mean, for these targets; None where there is no mean, or no interval of a target.
+        lacks: Targets of the mean for which it has no figure.
         rank: From 1; None for what isn't ranked.
         note: Why it isn't, or what else has to be said.
         letters: Ranked lines that share one can't be told apart.
@@ -48,6 +52,8 @@ class Line:
     rank: int | None
     note: str
     letters: str = ""
+    interval: tuple[float, float] | None = None
+    lacks: tuple[str, ...] = ()
     seeds_sd: float | None = None
     reproduced: bool = False
 
@@ -66,8 +72,9 @@ class Group:
         tuned: Whether settings were chosen on other sets, target by target; else they are everywhere the same.
         edition: 0 for the memberships that most rows are of, 1 for those of the next, …
         metric: What ranks.
-        targets: All that some line has.
+        targets: All for which some line has the metric.
         small: Those of them with too few groups.
+        in_mean: Those of them that the mean is over.
         lines: Ranked ones first.
     """
 
@@ -82,17 +89,21 @@ class Group:
     metric: Metric
     targets: tuple[str, ...]
     small: tuple[str, ...]
+    in_mean: tuple[str, ...]
     lines: tuple[Line, ...]
 
     @property
     def title(self) -> str:
-        """Heading."""
+        """Heading; it names the track."""
+        own = f": {self.targets[0]}" if self.benchmark.partition(" ")[0] == OWN else ""
         contaminated = f", of them {self.contaminated_supports} contaminated" if self.contaminated_supports else ""
         held_out = "" if self.hold_out == "dataset" else f", held out by {self.hold_out}"
         knows = "" if self.knowledge == "normals" else f", knows {self.knowledge}"
         tuned = ", settings chosen on other sets" if self.tuned else ""
         other = f", other images of the same names ({self.edition})" if self.edition else ""
-        return f"{self.benchmark}, {self.shots} shots{contaminated}, {self.size_px} px{held_out}{knows}{tuned}{other}"
+        return (
+            f"{self.benchmark}{own}, {self.shots} shots{contaminated}, {self.size_px} px{held_out}{knows}{tuned}{other}"
+        )
 
 
 def groups(
@@ -110,18 +121,19 @@ def groups(
         metric: What ranks.
         reproduced: Run ids of rows that a maintainer has re-run.
     """
-    parts: dict[_Key, list[Row]] = defaultdict(list)
+    parts: dict[tuple[_Key, str], list[Row]] = defaultdict(list)
     for row in rows:
         marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
         key = (
             *(row.benchmark + marks, row.shots, row.size_px, row.hold_out),
             *(row.knowledge, row.contaminated_supports, bool(row.settings_chosen_on)),
         )
-        parts[key].append(row)
+        if metric.name in row.metrics:
+            parts[key, row.target if row.benchmark == OWN else ""].append(row)
     return [
         _marked(_group((*key, number), edition, evidence or {}, metric), reproduced)
-        for key in sorted(parts)
-        for number, edition in enumerate(_editions(parts[key]))
+        for key, target in sorted(parts)
+        for number, edition in enumerate(_editions(parts[key, target]))
     ]
 
 
@@ -150,12 +162,15 @@ def _editions(rows: Sequence[Row]) -> list[list[Row]]:
 def _group(key: tuple[*_Key, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
     targets = tuple(sorted({row.target for row in rows}))
     small = tuple(sorted({row.target for row in rows if row.is_small and _is_current(row)}))
-    in_mean = [target for target in targets if target not in small] or targets
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_line[_line_key(row)][row.target] = row
-    lines = _with_seeds(_ranked([_line(line_rows, in_mean, metric) for line_rows in by_line.values()], metric))
-    return Group(*key, metric, targets, small, tuple(_with_letters(lines, in_mean, evidence, metric)))
+    may_rank = [line_rows for line_rows in by_line.values() if not any(map(_note, line_rows.values()))]
+    asked_for = tuple(sorted({target for line_rows in may_rank for target in line_rows})) or targets
+    in_mean = tuple(target for target in asked_for if target not in small) or asked_for
+    lines = [_line(line_rows, in_mean, metric) for line_rows in by_line.values()]
+    lines = _with_letters(_with_seeds(_ranked(lines, metric)), in_mean, evidence, metric)
+    return Group(*key, metric, targets, small, in_mean, tuple(lines))
 
 
 def _line_key(row: Row) -> tuple[Any, ...]:
@@ -173,10 +188,13 @@ def _is_current(row: Row) -> bool:
 
 def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric) -> Line:
     first = next(iter(rows.values()))
-    values = [rows[t].metrics[metric.name].value for t in in_mean if t in rows and metric.name in rows[t].metrics]
-    mean = sum(values) / len(values) if len(values) == len(in_mean) else None
-    notes = sorted({_note(row) for row in rows.values()} - {""})
-    return Line(first.method, first.preset, rows, mean, None, ", ".join(notes))
+    lacks = tuple(target for target in in_mean if target not in rows)
+    note = ", ".join(sorted({_note(row) for row in rows.values()} - {""}))
+    if lacks:
+        return Line(first.method, first.preset, rows, None, None, note, lacks=lacks)
+    averaged = [rows[target] for target in in_mean]
+    mean = sum(row.metrics[metric.name].value for row in averaged) / len(averaged)
+    return Line(first.method, first.preset, rows, mean, None, note, interval=mean_interval(averaged, metric))
 
 
 def _note(row: Row) -> str:
@@ -194,14 +212,12 @@ def _note(row: Row) -> str:
 
 
 def _ranked(lines: Sequence[Line], metric: Metric) -> list[Line]:
-    """From the best to the worst, then those without a mean; only lines without a note have a rank."""
+    """Those with a mean and without a note have a rank and come first, then the others, each from the best."""
     sign = -1 if metric.higher_is_better else 1
-    rank, ranked = 0, []
-    for line in sorted(lines, key=lambda line: (line.mean is None, sign * (line.mean or 0), line.method)):
-        counts = line.mean is not None and not line.note
-        rank += counts
-        ranked.append(replace(line, rank=rank) if counts else line)
-    return ranked
+    in_order = sorted(lines, key=lambda line: (line.mean is None, sign * (line.mean or 0), line.method))
+    may_rank = [line for line in in_order if line.mean is not None and not line.note]
+    others = [line for line in in_order if line.mean is None or line.note]
+    return [*(replace(line, rank=rank) for rank, line in enumerate(may_rank, start=1)), *others]
 
 
 def _with_seeds(lines: Sequence[Line]) -> list[Line]:

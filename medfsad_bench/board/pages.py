@@ -1,14 +1,11 @@
-"""The board as tables for the terminal, as a Markdown page and as JSON."""
+"""The board as a Markdown page and as JSON."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.board.labels import labels_of, shared_preset
 from medfsad_bench.display import markdown_table, markdown_text, visible
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
@@ -24,31 +21,6 @@ SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no o
 _GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "tuned", "edition")
 
 
-def as_tables(groups: Sequence[Group]) -> list[Table]:
-    """Groups as tables for the terminal: two lines per method, so that six targets fit into 80 columns."""
-    tables = []
-    for group in groups:
-        table = Table(
-            title=escape(f"{group.title} — {group.metric.title}, mean over draws, 95 % interval"),
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-        )
-        for column in ("#", "method", *_headings(group), "mean"):
-            table.add_column(column, overflow="fold")
-        for line in group.lines:
-            rank, method, *_, mean = _cells(line, group)
-            shown = [_two_lines(line.rows.get(target), group.metric) for target in group.targets]
-            table.add_row(rank, escape(method.replace(" ", "\n", 1)), *shown, escape(mean.replace(" ", "\n", 1)))
-        captions = {
-            LETTERS: any(line.letters for line in group.lines),
-            REPRODUCED: any(line.reproduced for line in group.lines),
-            SMALL_SETS: bool(group.small),
-        }
-        table.caption = "\n".join(caption for caption, applies in captions.items() if applies)
-        tables.append(table)
-    return tables
-
-
 def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
     """Groups, all of one metric, as a Markdown page."""
     title = metric.title[:1].upper() + metric.title[1:]
@@ -62,8 +34,10 @@ def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
     parts += ["[What acceptance shows and what it can't](THREATS.md).", ""]
     for group in groups:
         header = ("rank", "method", *_headings(group), "mean")
-        lines = markdown_table(header, (_cells(line, group) for line in group.lines))
-        parts += [f"## {markdown_text(group.title)}", "", lines]
+        preset = shared_preset(group)
+        heading = group.title + (f", preset {preset}" if preset not in ("", "paper") else "")
+        rows = (_cells(name, line, group) for name, line in zip(labels_of(group), group.lines, strict=True))
+        parts += [f"## {markdown_text(heading)}", "", markdown_table(header, rows)]
         parts += [SMALL_SETS, ""] if group.small else []
     return "\n".join(parts)
 
@@ -88,21 +62,27 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group], reported: Sequence[dic
         "groups": [
             {
                 **{name: getattr(group, name) for name in _GROUP_KEYS},
+                "track": group.title,
+                "metric": group.metric.name,
                 "targets": list(group.targets),
                 "small": list(group.small),
+                "in_mean": list(group.in_mean),
                 "lines": [
                     {
                         "rank": line.rank,
                         "method": line.method,
                         "preset": line.preset,
+                        "label": name,
                         f"mean_{group.metric.name}": line.mean,
+                        "interval": line.interval,
+                        "lacks": list(line.lacks),
                         "note": line.note,
                         "letters": line.letters,
                         "seeds_sd": line.seeds_sd,
                         "reproduced": line.reproduced,
                         "runs": {target: row.run_id for target, row in line.rows.items()},
                     }
-                    for line in group.lines
+                    for name, line in zip(labels_of(group), group.lines, strict=True)
                 ],
             }
             for group in groups
@@ -126,14 +106,14 @@ def _headings(group: Group) -> list[str]:
     return [target + (" ‡" if target in group.small else "") for target in group.targets]
 
 
-def _cells(line: Line, group: Group) -> list[str]:
-    preset = "" if line.preset == "paper" else f" ({line.preset})"
-    note = f" [{line.note}]" if line.note else ""
+def _cells(name: str, line: Line, group: Group) -> list[str]:
+    note = f" [{line.note}]" if line.note else f" [lacks {', '.join(line.lacks)}]" if line.lacks else ""
     shown = [_cell(line.rows.get(target), group.metric) for target in group.targets]
-    mean = "–" if line.mean is None else f"{line.mean:.3f} {line.letters}".strip()
+    ends = "" if line.interval is None else " [{:.3f}, {:.3f}]".format(*line.interval)
+    mean = "–" if line.mean is None else f"{line.mean:.3f}{ends} {line.letters}".strip()
     mean += "" if line.seeds_sd is None else f" (sd over seeds {line.seeds_sd:.3f})"
     mark = " ✓" if line.reproduced else ""
-    return [str(line.rank or "–"), line.method + preset + mark + note, *shown, mean]
+    return [str(line.rank or "–"), name + mark + note, *shown, mean]
 
 
 def _cell(row: Row | None, metric: Metric) -> str:
@@ -142,13 +122,3 @@ def _cell(row: Row | None, metric: Metric) -> str:
     estimate = row.metrics[metric.name]
     ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{estimate.value:.3f}{ends}"
-
-
-def _two_lines(row: Row | None, metric: Metric) -> str:
-    if row is None or metric.name not in row.metrics:
-        return "–"
-    estimate = row.metrics[metric.name]
-    if estimate.low is None:
-        return f"{estimate.value:.3f}\nno interval"
-    low, high = (f"{end:.2f}".removeprefix("0") for end in (estimate.low, estimate.high or 0.0))
-    return f"{estimate.value:.3f}\n{low}–{high}"

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medfsad_bench.board.significance import family_of
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
@@ -132,8 +130,11 @@ def as_json(points: Sequence[Point]) -> list[dict[str, Any]]:
     ]
 
 
-def write_curves(points: Sequence[Point], path: Path) -> None:
-    """Draw the differences over the share of contaminated supports: a panel per target, a line per method.
+def write_picture(points: Sequence[Point], path: Path) -> None:
+    """Draw the differences with their intervals: a panel per target, a line per method, a mark per case.
+
+    Methods are named on the axis and in the same order in every panel, from the least to the most harmed, so that any
+    number of them can be told apart without colours.
 
     Args:
         points: Of any methods, targets and cases, and `means` of them.
@@ -142,23 +143,35 @@ def write_curves(points: Sequence[Point], path: Path) -> None:
     from matplotlib.figure import Figure
 
     cases = [case for _, _, case in sorted({(p.contaminated / p.shots, p.shots, p.case) for p in points})]
-    methods = list(dict.fromkeys(point.method for point in points))
-    targets = sorted({point.target for point in points if point.target})
-    targets += [""] if any(not point.target for point in points) else []
-    columns = int(np.ceil(np.sqrt(len(targets))))
-    lines = -(-len(targets) // columns)
-    figure = Figure(figsize=(3.4 * columns + 0.6, 2.6 * lines + 0.9), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    methods = _by_harm(points)
+    targets = [""] if any(not point.target for point in points) else []
+    targets += sorted({point.target for point in points if point.target})
+    lines = -(-len(targets) // 4)
+    columns = -(-len(targets) // lines)
+    height = 0.16 * len(methods) * (1 + len(cases)) + 0.6
+    figure = Figure(figsize=(2.4 * columns + 1.6, height * lines + 1.0), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for panel, target in zip(panels, targets, strict=False):
         panel.set_title(target or f"mean of {len(targets) - 1} targets", fontsize=9)
         _draw_panel(panel, [point for point in points if point.target == target], cases, methods)
     for panel in panels[len(targets) :]:
         panel.set_axis_off()
-    figure.supxlabel("supports that are anomalies nobody noticed", fontsize=9)
-    figure.supylabel("AUROC, contaminated − clean", fontsize=9)
-    drawn = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.supxlabel("AUROC, contaminated − clean, with 95 % interval: left of 0 the anomaly does harm", fontsize=9)
+    marks: dict[str, Any] = {}
+    for panel in panels:
+        panel.tick_params(labelbottom=True)
+        handles, labels = panel.get_legend_handles_labels()
+        marks |= dict(zip(labels, handles, strict=True))
+    shown = [case for case in cases if case in marks]
+    title = "supports that are anomalies nobody noticed"
     figure.legend(
-        drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(len(methods), 2 * columns + 1), fontsize=8
+        handles=[marks[case] for case in shown],
+        labels=shown,
+        title=title,
+        loc="outside upper center",
+        ncols=8,
+        fontsize=8,
+        title_fontsize=8,
     )
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=100)
@@ -178,21 +191,34 @@ def _check(clean: Row, contaminated: Row) -> None:
             )
 
 
+def _by_harm(points: Sequence[Point]) -> list[str]:
+    """Methods from the least to the most harmed, on average over what is known of each."""
+    by_method: dict[str, list[float]] = defaultdict(list)
+    for point in points:
+        by_method[point.method].append(point.difference.value)
+    return sorted(by_method, key=lambda method: (-_mean(by_method[method]), method))
+
+
 def _draw_panel(panel: Any, points: Sequence[Point], cases: Sequence[str], methods: Sequence[str]) -> None:
-    panel.axhline(0, color="0.6", linewidth=0.8)
-    panel.set_xticks(range(len(cases)), cases, fontsize=8)
-    panel.set_xlim(-0.5, len(cases) - 0.5)
-    panel.tick_params(axis="y", labelsize=8)
-    panel.grid(axis="y", linewidth=0.3)
-    for number, method in enumerate(methods):
-        line = sorted((p for p in points if p.method == method), key=lambda p: cases.index(p.case))
-        shift = 0.6 * ((number + 0.5) / len(methods) - 0.5)  # beside each other, so that intervals are seen
-        x = [cases.index(p.case) + shift for p in line]
+    panel.axvline(0, color="0.5", linewidth=0.8)
+    panel.set_yticks(range(len(methods)), methods, fontsize=8)
+    panel.set_ylim(len(methods) - 0.5, -0.5)
+    panel.tick_params(axis="x", labelsize=8)
+    panel.tick_params(axis="y", length=0)
+    for number in range(0, len(methods), 2):
+        panel.axhspan(number - 0.5, number + 0.5, color="0.95", zorder=0)
+    for number, case in enumerate(cases):
+        of_case = [point for point in points if point.case == case]
+        shift = 0.7 * ((number + 0.5) / len(cases) - 0.5)
+        y = [methods.index(point.method) + shift for point in of_case]
         colour, marker = f"C{number % 10}", "osD^v<>pPX"[number % 10]
-        lows, highs = [p.difference.low for p in line], [p.difference.high for p in line]
-        panel.vlines(x, lows, highs, color=colour, linewidth=0.8)
-        values = [p.difference.value for p in line]
-        panel.plot(x, values, color=colour, marker=marker, markersize=4, linewidth=1, label=method)
+        with_interval = [(height, point.difference) for height, point in zip(y, of_case, strict=True)]
+        ends = [(height, d.low, d.high) for height, d in with_interval if d.low is not None]
+        if ends:
+            panel.hlines(*zip(*ends, strict=True), color=colour, linewidth=1.2)
+        if of_case:
+            values = [point.difference.value for point in of_case]
+            panel.plot(values, y, marker, color=colour, markersize=4, label=case)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,5 +1,6 @@
 """A run to look at: queries beside the support images with their weights, and the anomaly map."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from medfsad_bench.store import Dataset
 from medfsad_bench.store.sheet import outline
 
 EACH = 2  # queries of each kind, if none are named
+_ID_WIDTH = 26  # characters of an id that stand over one image: the rest goes on in the next line
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +95,20 @@ def _lines(
     for id_, row, image, heat in zip(ids, rows, dataset.images(rows), folder.maps(draw, rows), strict=True):
         kind = str(table.loc[id_, "disease"]) if table.loc[id_, "anomalous"] else "normal"
         mask = dataset.mask(int(row))
-        title = f"{id_}\n{kind}, scored above {100 * rank[id_]:.0f} %"
+        name = "\n".join(textwrap.wrap(str(id_), _ID_WIDTH)) or str(id_)
+        title = f"{name}\n{kind}\nscore {table.loc[id_, 'score']:.4g}, above {100 * rank[id_]:.0f} %"
         lines.append(PictureLine(title, image, outline(mask) if mask.any() else None, heat, weights.get(int(row))))
     return lines
 
 
 def _draw(row: Row, lines: Sequence[PictureLine], support: UInt8[np.ndarray, "k s s 3"], path: Path) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     columns = 2 + len(support)
-    figure = Figure(figsize=(1.75 * columns, 2.05 * len(lines) + 0.5), layout="constrained")
+    height = 1.85 + 0.1 * max(line.title.count("\n") for line in lines)
+    figure = Figure(figsize=(1.75 * columns + 0.6, height * len(lines) + 0.5), layout="constrained")
     panels = figure.subplots(len(lines), columns, squeeze=False)
     low, high = min(float(line.heat.min()) for line in lines), max(float(line.heat.max()) for line in lines)
     figure.suptitle(f"{row.method} on {row.target}, {row.shots} shots: query, anomaly map, support", fontsize=10)
@@ -124,5 +130,9 @@ def _draw(row: Row, lines: Sequence[PictureLine], support: UInt8[np.ndarray, "k 
                 axis.set_title(f"weight {line.weights[number]:.2f}", fontsize=7)
     for axis in panels.ravel():
         axis.set_axis_off()
+    shades = ScalarMappable(Normalize(low, high), cmap="inferno")
+    bar = figure.colorbar(shades, ax=panels.ravel().tolist(), shrink=min(1.0, 2 / len(lines)), aspect=25, pad=0.01)
+    bar.set_label("anomaly map, smoothed", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

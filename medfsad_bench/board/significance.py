@@ -8,6 +8,8 @@ patients aren't independent, and their covariance counts. P values are adjusted 
 
 import dataclasses
 import itertools
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +22,7 @@ from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.manifest import OWN
 from medfsad_bench.metrics.delong import Measurement, delong, placements
 from medfsad_bench.metrics.metric import IMAGE_AUROC, RANKING, Metric
-from medfsad_bench.metrics.paired import difference_of, holm, letters, mean_over_targets
+from medfsad_bench.metrics.paired import Difference, difference_of, holm, letters, mean_over_targets
 from medfsad_bench.results.protocol_checks import partners_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import read_scores
@@ -46,6 +48,50 @@ def letters_of(lines: Sequence[Mapping[str, Row]], evidence: Evidence, metric: M
     return [by_name[name] for name in names]
 
 
+def differences_of(
+    first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evidence, metric: Metric = RANKING
+) -> tuple[Difference, list[Difference]]:
+    """Difference of two methods' means over the same targets, for these targets, and that on each target.
+
+    Args:
+        first: Rows of one method by target.
+        second: Rows of the other.
+        evidence: Scores of as many of the rows as there are.
+        metric: What the methods are compared by.
+    """
+    differences = [
+        difference_of(_difference(first[target], second[target], evidence, metric), metric=metric) for target in first
+    ]
+    return _mean(differences, first, metric), differences
+
+
+def mean_interval(rows: Sequence[Row], metric: Metric = RANKING) -> tuple[float, float] | None:
+    """95 % interval of a method's mean over targets: what other images and draws of these targets would give.
+
+    Each side of the targets' intervals is joined as independent errors are. Those of targets that share patients are
+    added up as if they always went the same way, which makes the interval wider rather than too narrow.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), the method of variance estimates recovery.
+
+    Args:
+        rows: Of one method, one per target.
+        metric: What is averaged.
+
+    Returns:
+        Lower and upper end, within the metric's bounds; None where a target has no interval.
+    """
+    below: dict[str, float] = defaultdict(float)
+    above: dict[str, float] = defaultdict(float)
+    for row in rows:
+        estimate = row.metrics[metric.name]
+        if estimate.low is None or estimate.high is None:
+            return None
+        below[family_of(row)] += estimate.value - estimate.low
+        above[family_of(row)] += estimate.high - estimate.value
+    mean = sum(row.metrics[metric.name].value for row in rows) / len(rows)
+    return mean - math.hypot(*below.values()) / len(rows), mean + math.hypot(*above.values()) / len(rows)
+
+
 def family_of(row: Row) -> str:
     """The first by name of the row's target and the sets that share images or patients with it, by the manifests."""
     partners = () if row.benchmark == OWN else partners_of(row.target)
@@ -53,12 +99,19 @@ def family_of(row: Row) -> str:
 
 
 def _p_value(first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evidence, metric: Metric) -> float:
-    differences = [
-        difference_of(_difference(first[target], second[target], evidence, metric), metric=metric) for target in first
-    ]
-    families = [family_of(row) for row in first.values()]
-    mean = mean_over_targets(differences, families=families, metric=metric).these_targets
+    """As `differences_of` has it, without the intervals of the targets: a board has thousands of them."""
+    measured = [_difference(first[target], second[target], evidence, metric) for target in first]
+    if len(measured) == 1:
+        mean = difference_of(measured[0], metric=metric)
+    else:
+        parts = [Difference(part.value, None, None, None, part.error, part.freedom, measured=part) for part in measured]
+        mean = _mean(parts, first, metric)
     return 1.0 if mean.p is None else mean.p
+
+
+def _mean(differences: Sequence[Difference], rows: Mapping[str, Row], metric: Metric) -> Difference:
+    families = [family_of(row) for row in rows.values()]
+    return mean_over_targets(differences, families=families, metric=metric).these_targets
 
 
 def _difference(first: Row, second: Row, evidence: Evidence, metric: Metric) -> Measurement:

@@ -1,21 +1,54 @@
 """The command line. Thin: it reads options, calls one function, and prints what came out."""
 
+import importlib.metadata
 import sys
+from typing import Annotated
 
 import typer
 
-from medfsad_bench.cli import about, board, curve, demo, methods, prepare, reproduce, run, sensitivity, submit, tune
-from medfsad_bench.cli.console import fail
+from medfsad_bench.cli import (
+    about,
+    board,
+    curve,
+    demo,
+    leaderboard,
+    methods,
+    prepare,
+    reproduce,
+    run,
+    sensitivity,
+    submit,
+    tune,
+)
+from medfsad_bench.cli.console import fail, out
 from medfsad_bench.errors import MedfsadError
 
 app = typer.Typer(
     name="medfsad",
-    help="Few-shot anomaly detection in medical images: prepare data sets, run methods, read the leaderboard.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        out.print(f"medfsad {importlib.metadata.version('medfsad')}", markup=False)
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def medfsad(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Few-shot anomaly detection in medical images: prepare data sets, run methods, read the leaderboard."""
+
+
 for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
     *(
@@ -30,7 +63,7 @@ for command in (
         tune.tune,
         curve.curve,
     ),
-    *(sensitivity.protocols, board.leaderboard),
+    *(sensitivity.protocols, leaderboard.leaderboard),
     *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
 ):
     app.command()(command)

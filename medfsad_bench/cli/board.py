@@ -1,4 +1,4 @@
-"""`medfsad leaderboard`, `compare`, `show`: rows as a table, two methods side by side, a run as a picture."""
+"""`medfsad compare`, `show`: two methods side by side, a run as a picture."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,79 +8,11 @@ import typer
 from rich.table import Table
 
 from medfsad_bench.cli.console import difference_text, folded, out, print_json, table_of, unfolded
-from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Results, Runs, Seed, Shots, Shown
-from medfsad_bench.errors import ResultsError
-from medfsad_bench.files import write_text
+from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Runs, Seed, Shots
 
 if TYPE_CHECKING:
     from medfsad_bench.board.comparison import Comparison
     from medfsad_bench.metrics.paired import Difference
-
-
-def leaderboard(
-    runs: Annotated[Path | None, typer.Option(help="Folder of runs; without it, the accepted rows.")] = None,
-    format_: Shown = "table",
-    out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write leaderboard.md or leaderboard.json into.")
-    ] = None,
-    accept: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a run: check it and add its row to the accepted ones.")
-    ] = None,
-    results: Results = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 if an accepted row is damaged or a page is out of date.")
-    ] = False,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write LEADERBOARD.md and the parts of each --page from accepted rows.")
-    ] = False,
-    page: Annotated[
-        list[Path] | None, typer.Option(help="Page with parts made of rows, for --write and --check; repeatable.")
-    ] = None,
-) -> None:
-    """Show the leaderboard: AUROC with intervals per method, target and K; ranks within one benchmark and K."""
-    from medfsad_bench.board import accepted, pages, reported
-    from medfsad_bench.board.groups import groups
-    from medfsad_bench.resources import resource_dir
-    from medfsad_bench.results.run_folder import scores_by_run
-
-    kept = results or resource_dir("leaderboard") / "results"
-    if accept:
-        for folder in accept:
-            out.print(f"accepted {accepted.accept(folder, kept).run_id}", markup=False, soft_wrap=True)
-        return
-    if write and (runs is not None or accept or check):
-        raise ResultsError(
-            "--write writes pages from accepted rows; --runs, --accept and --check are commands of their own."
-        )
-    if page and not (check or write):
-        raise ResultsError("--page names a page for --write or --check, and neither was given. Add one of them.")
-    if write:
-        for path in accepted.write_pages(kept, page or []):
-            out.print(f"wrote {path}", markup=False, soft_wrap=True)
-        return
-    if check:
-        faults = accepted.check(kept, page or [])
-        for fault in faults:
-            out.print(fault, markup=False)
-        raise typer.Exit(1 if faults else 0)
-    rows = accepted.rows_in_runs(runs) if runs is not None else accepted.rows_in_results(kept)
-    if not rows:
-        raise ResultsError(f"{runs or kept} holds no finished run. Expected the folder that `medfsad run` wrote to.")
-    board = accepted.board_of_results(kept) if runs is None else groups(rows, scores_by_run(runs))
-    elsewhere = accepted.reported_elsewhere(kept) if runs is None else []
-    if format_ == "table":
-        for table in [*pages.as_tables(board), *reported.as_tables(elsewhere)]:
-            out.print(table)
-        return
-    md = format_ == "md"
-    text = pages.as_markdown(board) + reported.as_markdown(elsewhere) if md else ""
-    text = text or pages.as_json(rows, board, reported.as_json(elsewhere))
-    if out_folder is None:
-        out.file.write(text)
-        return
-    path = out_folder / f"leaderboard.{format_}"
-    write_text(path, text)
-    out.print(f"wrote {path}")
 
 
 def compare(

@@ -164,7 +164,7 @@ def _captions(rows: "Sequence[Row]") -> list[str]:
         ),
         "§ settings chosen on other sets: a track of its own": any(row.settings_chosen_on for row in rows),
         f"‡ {SMALL}": any(row.is_small for row in rows),
-        **{f"{row.target}: no interval. {row.absent.get('interval')}": "interval" in row.absent for row in rows},
+        **{f"{row.target}: no interval. {row.absent['interval']}": True for row in rows if "interval" in row.absent},
         "[published]: maps smoothed across images, epoch picked on the test set; never ranked": any(
             row.protocol != "strict" for row in rows
         ),

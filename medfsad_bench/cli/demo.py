@@ -25,7 +25,7 @@ def demo(
     """Generate raw data in the true layouts, then prepare, run three methods, and show the leaderboard."""
     from medfsad_bench.board.accepted import rows_in_runs
     from medfsad_bench.board.groups import groups
-    from medfsad_bench.board.pages import as_tables
+    from medfsad_bench.board.terminal import as_tables
     from medfsad_bench.curation.stage import PrepareOptions, prepare
     from medfsad_bench.demo import write_demo_downloads
     from medfsad_bench.registry import method_info
@@ -51,7 +51,7 @@ def demo(
         options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
         plan += cells(method_info(name), sets, sets, [4], options)
     run_cells(plan, Runner("cpu"))
-    for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs))):
+    for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs)), width=out.width):
         out.print(table)
     out.print(
         f"Generated images, not patients: these numbers say that the path works, nothing about a method. "

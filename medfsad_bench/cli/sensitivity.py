@@ -49,7 +49,7 @@ def robustness(
     json_: opt.Json = False,
 ) -> None:
     """Show what an unnoticed anomaly among the supports does: contaminated minus clean, on the same queries."""
-    from medfsad_bench.board.robustness import as_json, means, measure, write_curves
+    from medfsad_bench.board.robustness import as_json, means, measure, write_picture
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
 
@@ -69,7 +69,7 @@ def robustness(
     made = run_cells(list(by_id.values()), Runner(device))
     points = [measure(*(runs / cell.run_id for cell in pair)) for pair in pairs]
     points += means(points)
-    write_curves(points, out_png)
+    write_picture(points, out_png)
     columns = ("method", "target", "M of K", "clean", "with M", "difference [95 %]")
     rows = [
         (

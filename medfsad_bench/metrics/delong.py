@@ -20,6 +20,8 @@ from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
 from medfsad_bench.metrics.inputs import LabelArray, as_labels, as_scores
 from medfsad_bench.metrics.interval import size_limit
 
+_NO_DEVIATIONS = pd.Series(dtype=np.float64)  # one for all: a board has thousands of measurements
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -38,7 +40,7 @@ class Measurement:
     error: float
     freedom: float
     size_limit: float = np.inf
-    deviations: pd.Series = field(default_factory=lambda: pd.Series(dtype=np.float64), compare=False, repr=False)
+    deviations: pd.Series = field(default_factory=lambda: _NO_DEVIATIONS, compare=False, repr=False)
 
 
 def placements(scores: Real[np.ndarray, "draws n"], anomalous: LabelArray) -> Float64[np.ndarray, "draws n"]:

@@ -1,0 +1,151 @@
+"""What stands on the pages of methods, data sets, comparisons and protocols, and in the feed of changes."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.board.labels import labels_of
+from medfsad_bench.board.significance import ALPHA, Evidence, differences_of
+from medfsad_bench.errors import MedfsadError
+from medfsad_bench.info import MethodInfo
+from medfsad_bench.manifest import Manifest, all_manifests
+from medfsad_bench.metrics.paired import Difference, holm
+from medfsad_bench.registry import method_info
+from medfsad_bench.results.protocol_checks import partners_of
+from medfsad_bench.results.row import Row
+from medfsad_bench.store.composition import Composition, listed_compositions
+
+MATRIX_LIMIT = 30  # methods beside each other: a wider matrix is read by nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two ranked methods of a track, the better one first.
+
+    Attributes:
+        first: Number of the line.
+        second: Number of the other.
+        difference: Of the means over targets, first minus second.
+        p: Adjusted for all pairs of the track, by Holm.
+        wins: Targets on which the first is surely better.
+        losses: Targets on which it is surely worse.
+        ties: The other ones.
+    """
+
+    first: int
+    second: int
+    difference: Difference
+    p: float
+    wins: int
+    losses: int
+    ties: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """All pairs of a track.
+
+    Attributes:
+        group: The track.
+        names: Labels of its ranked lines, best first.
+        pairs: By the numbers of their lines.
+    """
+
+    group: Group
+    names: tuple[str, ...]
+    pairs: dict[tuple[int, int], Pair]
+
+
+def matrix_of(group: Group, evidence: Evidence) -> Matrix:
+    """Every pair of a track's ranked methods, up to `MATRIX_LIMIT` of them."""
+    ranked = [(name, line) for name, line in zip(labels_of(group), group.lines, strict=True) if line.rank is not None][
+        :MATRIX_LIMIT
+    ]
+    numbers = list(combinations(range(len(ranked)), 2))
+    averaged = [{target: line.rows[target] for target in group.in_mean} for _, line in ranked]
+    differences = [
+        differences_of(averaged[first], averaged[second], evidence, group.metric) for first, second in numbers
+    ]
+    adjusted = holm([1.0 if mean.p is None else mean.p for mean, _ in differences])
+    pairs = {
+        pair: _pair(pair, mean, by_target, p)
+        for pair, (mean, by_target), p in zip(numbers, differences, adjusted, strict=True)
+    }
+    return Matrix(group, tuple(name for name, _ in ranked), pairs)
+
+
+def _pair(numbers: tuple[int, int], mean: Difference, by_target: Sequence[Difference], p: float) -> Pair:
+    sure = [each.value for each in by_target if each.p is not None and each.p < ALPHA]
+    wins, losses = sum(value > 0 for value in sure), sum(value < 0 for value in sure)
+    return Pair(*numbers, mean, p, wins, losses, len(by_target) - wins - losses)
+
+
+def cheapest(lines: Sequence[Line]) -> dict[int, dict[str, float | bool | None]]:
+    """What the lines with a mean cost, by number, and whether no other is both better and faster.
+
+    Time per image and peak memory are the medians over the line's rows that tell them.
+    """
+    costs = {
+        number: {
+            "mean": line.mean,
+            "adapt_s": _median(row.adapt_s for row in line.rows.values()),
+            "ms": _median(row.score_ms_per_image for row in line.rows.values()),
+            "mb": _median(row.peak_memory_mb for row in line.rows.values()),
+        }
+        for number, line in enumerate(lines)
+        if line.mean is not None
+    }
+    timed = [(cost["mean"] or 0.0, cost["ms"]) for cost in costs.values() if cost["ms"] is not None]
+    return {
+        number: {
+            **cost,
+            "best": cost["ms"] is not None
+            and not any(mean > (cost["mean"] or 0.0) and ms <= cost["ms"] for mean, ms in timed if ms is not None),
+        }
+        for number, cost in costs.items()
+    }
+
+
+def published_beside_strict(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
+    """Published rows, each with the strict row of the same cell."""
+    by_cell: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        config = tuple(sorted((name, str(value)) for name, value in row.config.items()))
+        key = (row.method, row.method_version, config, row.membership_digest, row.size_px, row.shots, row.seed)
+        by_cell[key, row.hold_out].setdefault(row.protocol, row)
+    return [(cell["published"], cell["strict"]) for cell in by_cell.values() if len(cell) == 2]
+
+
+def method_record(name: str) -> MethodInfo | None:
+    """The record of a method, where it is installed."""
+    try:
+        return method_info(name)
+    except MedfsadError:
+        return None
+
+
+def set_record(rows: Sequence[Row]) -> tuple[Manifest | None, dict[str, dict[str, Composition]], tuple[str, ...]]:
+    """Manifest of the set that the rows are of, what its benchmarks are made up of, and sets that share images."""
+    row = rows[0]
+    manifest = None if row.benchmark == "own" else all_manifests().get(row.target)
+    if manifest is None:
+        return None, {}, ()
+    made_of = {name: listed_compositions(manifest, split) for name, split in manifest.benchmarks.items()}
+    return manifest, made_of, partners_of(row.target)
+
+
+def config_of(info: MethodInfo) -> dict[str, Any]:
+    """A method's settings as its paper has them."""
+    try:
+        return asdict(info.config())
+    except TypeError:
+        return {}
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
