@@ -21,7 +21,7 @@ AUTHORS = {"method", "info", "registry", "scaffold", "learning"}
 GROUND = {"__init__", "errors", "files", "resources", "display", "manifest"}
 FOLDERS = {
     *("readers", "layouts", "curation", "store", "episodes", "runner"),
-    *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates"),
+    *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates", "own_images"),
 }
 RUN_FILES = {
     *("config.json", "environment.json", "log.jsonl", "row.json"),

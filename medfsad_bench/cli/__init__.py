@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medfsad_bench.cli import about, board, demo, methods, prepare, reproduce, run, sensitivity, submit
+from medfsad_bench.cli import about, board, demo, methods, prepare, reproduce, run, score, sensitivity, submit
 from medfsad_bench.cli.console import fail
 from medfsad_bench.errors import MedfsadError
 
@@ -20,6 +20,7 @@ for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
     *(
         run.run,
+        score.score,
         run.rescore,
         reproduce.reproduce,
         board.show,
