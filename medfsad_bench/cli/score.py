@@ -138,5 +138,7 @@ def _print(outcome: "Outcome", folder: Path) -> None:
         + "."
     )
     out.print(settings["promise"], markup=False)
+    for name, value in settings["figures"].items():
+        out.print(f"{name}: {value}", markup=False)
     out.print("Research use, not a medical device.")
     out.print(f"Written to {printable(folder)}: report.html, scores.csv, scores.parquet, settings.json", markup=False)

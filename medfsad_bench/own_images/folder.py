@@ -23,7 +23,9 @@ from medfsad_bench.estimates.thresholds import LEVEL
 from medfsad_bench.files import whole_folder, write_advice, write_json
 from medfsad_bench.own_images.blocks import BlockOptions, Row, scored_rows
 from medfsad_bench.own_images.inputs import Inputs, LeftOut, SliceChoice, images_in
+from medfsad_bench.own_images.labels import labelled_figures, labels_of
 from medfsad_bench.own_images.reading import Reader, ReadingOptions
+from medfsad_bench.own_images.report import write_report
 from medfsad_bench.own_images.support import Support, read_supports, support_of
 from medfsad_bench.own_images.table import scores_table, write_tables
 from medfsad_bench.own_images.trained import DEFAULT_METHOD, MethodOptions, TrainedMethod, trained_method
@@ -106,13 +108,14 @@ def score_folder(options: ScoreOptions, watcher: Watcher) -> Outcome:
 def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
     support_inputs = _inputs(options.support, "--support", options, watcher, work / "unpacked-support")
     inputs = _inputs(options.images, "--images", options, watcher, work / "unpacked-images")
+    labels = labels_of(options.labels, inputs.images) if options.labels else {}
     reader = Reader(support_inputs.images, options.reading, work / "staging-support")
     watcher.start("reading the supports", len(support_inputs.images))
     images, facts, unusable = read_supports(support_inputs.images, reader)
     pixels = reader.pixels(images)
     watcher.start("making the method ready", 0)
     trained = trained_method(options.method, shots=len(images), digests=[item.sha256 for item in facts])
-    settings = _settings(options, trained, images, [item.sha256 for item in facts], inputs, reader)
+    settings = _settings(options, trained, images, [item.sha256 for item in facts], inputs, reader, labels)
     if (before := _done_before(options.out, settings)) is not None:
         shutil.rmtree(work, ignore_errors=True)
         return before
@@ -122,13 +125,27 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
         settings |= _said_of(support, reader, trained, [*support_inputs.left_out, *unusable])
         watcher.start("scoring", len(inputs.images))
         new = Reader(support_inputs.images, options.reading, folder / "staging")
-        block_options = BlockOptions(
-            options.plain_maps, _THUMBNAIL_PX if len(inputs.images) <= _MANY else _SMALL_THUMBNAIL_PX
-        )
+        thumbnail_px = _THUMBNAIL_PX if len(inputs.images) <= _MANY else _SMALL_THUMBNAIL_PX
+        block_options = BlockOptions(options.plain_maps, thumbnail_px)
         rows = list(scored_rows(inputs.images, support, new, folder, block_options, watcher.advance))
     outcome = _outcome(rows, support, inputs, settings, with_ids=options.with_ids)
+    scored = [row for row in rows if not row["left_out"]]
+    ids = [row["id"] for row in scored]
+    patients = {image.id: image.patient for image in inputs.images}
+    figures = labelled_figures(outcome.table, ids, labels, patients) if labels else []
+    outcome.settings["figures"] = dict(figures)
     with whole_folder(options.out) as finished:
         write_tables(outcome.table, finished)
+        write_report(
+            finished / "report.html",
+            outcome.table,
+            scored,
+            support,
+            outcome.settings,
+            outcome.left_out,
+            figures,
+            thumbnail_px=thumbnail_px,
+        )
         write_json(finished / SETTINGS, outcome.settings)
         for part in ("overlays", "maps", "dicom"):
             if (folder / "result" / part).is_dir():
@@ -155,6 +172,7 @@ def _settings(
     digests: Sequence[str],
     inputs: Inputs,
     reader: Reader,
+    labels: Mapping[str, str],
 ) -> dict[str, Any]:
     """All that determines the scores and pictures, and a key made of it."""
     states = {image.id: f"{image.path.stat().st_size} {image.path.stat().st_mtime_ns}" for image in inputs.images}
@@ -169,6 +187,7 @@ def _settings(
         "level": options.level,
         "maps": options.plain_maps,
         "with_ids": options.with_ids,
+        "labels": labels,
     }
     key = digest_of([determining, states])
     return {"key": key, "command": options.command, "images_found": len(inputs.images), **determining}
