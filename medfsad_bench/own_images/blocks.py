@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from medfsad_bench.curation.staging import Loaded
+from medfsad_bench.errors import DownloadError
 from medfsad_bench.files import write_json
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.own_images.detector import Answer, batch_size
@@ -211,6 +212,9 @@ def _pictures(
     if options.plain_maps:
         written["map"] = f"maps/{image.id.replace('#', '_')}.map.png"
         save_png(folder / written["map"], plain_map(resized_map(anomaly_map, *size), support.scale))
-    if options.handover is not None and (path := options.handover(image, anomaly_map, folder)):
-        written["dicom"] = path
+    if options.handover is not None:
+        try:
+            written["dicom"] = options.handover(image, anomaly_map, folder)
+        except DownloadError as error:
+            written["warnings"] = "; ".join([*facts.warnings, str(error)])
     return written

@@ -21,7 +21,9 @@ from medfsad_bench.curation.options import Watcher
 from medfsad_bench.errors import CurationError, MetricError
 from medfsad_bench.estimates.thresholds import LEVEL
 from medfsad_bench.files import whole_folder, write_advice, write_json
+from medfsad_bench.layouts import RawImage
 from medfsad_bench.own_images.blocks import BlockOptions, Row, scored_rows
+from medfsad_bench.own_images.dicom_maps import NEEDED, DicomMaps, can_write
 from medfsad_bench.own_images.inputs import Inputs, LeftOut, SliceChoice, images_in
 from medfsad_bench.own_images.labels import labelled_figures, labels_of
 from medfsad_bench.own_images.reading import Reader, ReadingOptions
@@ -29,6 +31,7 @@ from medfsad_bench.own_images.report import write_report
 from medfsad_bench.own_images.support import Support, read_supports, support_of
 from medfsad_bench.own_images.table import scores_table, write_tables
 from medfsad_bench.own_images.trained import DEFAULT_METHOD, MethodOptions, TrainedMethod, trained_method
+from medfsad_bench.readers import is_dicom
 from medfsad_bench.results.identity import digest_of
 from medfsad_bench.runner.context import denormals_flushed
 
@@ -126,7 +129,10 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
         watcher.start("scoring", len(inputs.images))
         new = Reader(support_inputs.images, options.reading, folder / "staging")
         thumbnail_px = _THUMBNAIL_PX if len(inputs.images) <= _MANY else _SMALL_THUMBNAIL_PX
-        block_options = BlockOptions(options.plain_maps, thumbnail_px)
+        handover = DicomMaps(new, support.scale, settings["key"]) if support.scale and can_write() else None
+        if handover is None and support.scale and any(_is_dicom(image) for image in inputs.images):
+            settings["notes"].append(f"{NEEDED}.")
+        block_options = BlockOptions(options.plain_maps, thumbnail_px, handover)
         rows = list(scored_rows(inputs.images, support, new, folder, block_options, watcher.advance))
     outcome = _outcome(rows, support, inputs, settings, with_ids=options.with_ids)
     scored = [row for row in rows if not row["left_out"]]
@@ -154,6 +160,10 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
     return outcome
 
 
+def _is_dicom(image: RawImage) -> bool:
+    return image.slice_index is None and is_dicom(image.path)
+
+
 def _inputs(named: Sequence[Path], option: str, options: ScoreOptions, watcher: Watcher, unpack_to: Path) -> Inputs:
     return images_in(
         named,
@@ -168,7 +178,7 @@ def _inputs(named: Sequence[Path], option: str, options: ScoreOptions, watcher: 
 def _settings(
     options: ScoreOptions,
     trained: TrainedMethod,
-    support: Sequence[Any],
+    support: Sequence[RawImage],
     digests: Sequence[str],
     inputs: Inputs,
     reader: Reader,
