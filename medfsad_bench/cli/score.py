@@ -112,7 +112,11 @@ def score(
 
 
 def _print(outcome: "Outcome", folder: Path) -> None:
+    from pandas import isna as missing
+
     table, settings = outcome.table, outcome.settings
+    for item in settings["unusable_supports"]:
+        out.print(f"Support not used: {printable(item['name'])}: {printable(item['reason'])}", markup=False)
     for name, why in settings["suspects"].items():
         out.print(f"Support {printable(name)}: {printable(why)}.", style="yellow", markup=False)
     for note in settings["notes"]:
@@ -121,7 +125,7 @@ def _print(outcome: "Outcome", folder: Path) -> None:
     parts = [name for name in ("slice", "frame") if name in table]
     cells = (
         (
-            printable(row["file"]) + "".join(f" {name} {row[name]}" for name in parts if row[name] == row[name]),
+            printable(row["file"]) + "".join(f" {name} {row[name]}" for name in parts if not missing(row[name])),
             f"{row['score']:.4g}",
             "flagged" if row["flagged"] else "not comparable" if row["not_comparable"] else "",
         )
@@ -133,7 +137,11 @@ def _print(outcome: "Outcome", folder: Path) -> None:
     out.print(
         f"{int(table['flagged'].sum())} of {len(table)} flagged"
         + (f", {strange} not comparable with the supports" if strange else "")
-        + (f", {len(outcome.left_out)} left out (the report says why)" if outcome.left_out else "")
+        + (
+            f", {outcome.settings['n_left_out']} files or slices left out (the report says why)"
+            if outcome.left_out
+            else ""
+        )
         + ("; done before" if outcome.done_before else "")
         + "."
     )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -33,13 +33,8 @@ from medfsad_bench.results.identity import digest_of
 _BLOCK = 256  # images that are read before they are scored: so many lie on the disk meanwhile
 
 Row = dict[str, Any]
-
-
-class Handover(Protocol):
-    """Writes a map in the form of its source."""
-
-    def __call__(self, image: RawImage, anomaly_map: Float32[np.ndarray, "s s"], folder: Path) -> str:
-        """The file's path below `folder`; empty where that form isn't for this image."""
+Handover = Callable[[RawImage, np.ndarray, Path], str]
+"""Writes an image's map in the form of its source below a folder, and says where; nothing where that isn't its form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class DicomMaps:
         colour = np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim == 2 else picture
         covered = overlay(colour, resized_map(anomaly_map, *colour.shape[:2]), self._scale)
         orientation = _orientation(source)
-        capture = highdicom.sc.SCImage.from_ref_dataset(
+        capture: Any = highdicom.sc.SCImage.from_ref_dataset(
             ref_dataset=source,
             pixel_array=covered,
             photometric_interpretation="RGB",

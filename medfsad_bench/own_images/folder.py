@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medfsad_bench import __version__
@@ -24,7 +25,7 @@ from medfsad_bench.files import whole_folder, write_advice, write_json
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.own_images.blocks import BlockOptions, Row, scored_rows
 from medfsad_bench.own_images.dicom_maps import NEEDED, DicomMaps, can_write
-from medfsad_bench.own_images.inputs import Inputs, LeftOut, SliceChoice, images_in
+from medfsad_bench.own_images.inputs import Inputs, LeftOut, SliceChoice, images_in, together
 from medfsad_bench.own_images.labels import labelled_figures, labels_of
 from medfsad_bench.own_images.reading import Reader, ReadingOptions
 from medfsad_bench.own_images.report import write_report
@@ -233,12 +234,12 @@ def _said_of(support: Support, reader: Reader, trained: TrainedMethod, unusable:
         "threshold": threshold.value,
         "level": threshold.level,
         "promise": threshold.promise,
-        "left_out_scores": [None if score != score else float(score) for score in support.left_out],
+        "left_out_scores": [None if np.isnan(score) else float(score) for score in support.left_out],
         "map_colours": support.scale.words if support.scale else "the method gives no maps",
         "map_png": _png_words(support),
         "notes": [*reader.notes, *support.notes, *trained.notes],
         "suspects": support.suspects,
-        "unusable_supports": [dataclasses.asdict(item) for item in unusable],
+        "unusable_supports": [dataclasses.asdict(item) for item in together(unusable)],
     }
 
 
@@ -252,10 +253,12 @@ def _png_words(support: Support) -> str:
 def _outcome(
     rows: Sequence[Row], support: Support, inputs: Inputs, settings: dict[str, Any], *, with_ids: bool
 ) -> Outcome:
-    left_out = [*inputs.left_out, *(LeftOut(row["id"], row["left_out"]) for row in rows if row["left_out"])]
+    unscored = [LeftOut(row["id"], row["left_out"]) for row in rows if row["left_out"]]
+    left_out = together([*inputs.left_out, *unscored])
+    said = [dataclasses.asdict(item) for item in left_out]
     scored = [row for row in rows if not row["left_out"]]
     if not scored:
         why = "; ".join(f"{item.name}: {item.reason}" for item in left_out[:3])
         raise MetricError(f"--images: none of {len(rows)} image(s) can be scored ({why}). Name readable images.")
     table = scores_table(scored, support.threshold, with_ids=with_ids)
-    return Outcome(table, left_out, settings | {"left_out": [dataclasses.asdict(item) for item in left_out]})
+    return Outcome(table, left_out, settings | {"n_left_out": len(inputs.left_out) + len(unscored), "left_out": said})

@@ -1,5 +1,6 @@
 """Which images lie in the files and folders that a user names: pictures, frames, slices; zip files are unpacked."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -58,6 +59,25 @@ class LeftOut:
 
     name: str
     reason: str
+
+
+def together(left_out: Sequence[LeftOut]) -> list[LeftOut]:
+    """Slices or frames of one file that are left out for one reason, on one line.
+
+    >>> together([LeftOut("a.nii#000", "blank"), LeftOut("a.nii#001", "blank"), LeftOut("b.png", "blank")])
+    [LeftOut(name='a.nii, 2 slices or frames', reason='blank'), LeftOut(name='b.png', reason='blank')]
+    """
+    numbers = Counter((_file_of(item), item.reason) for item in left_out)
+    lines = {}
+    for item in left_out:
+        key = _file_of(item), item.reason
+        name = item.name if numbers[key] == 1 else f"{key[0]}, {numbers[key]} slices or frames"
+        lines.setdefault(key, LeftOut(name, item.reason))
+    return list(lines.values())
+
+
+def _file_of(item: LeftOut) -> str:
+    return item.name.rpartition("#")[0] or item.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def overlay(picture: Rgb, anomaly_map: Float[np.ndarray, "h w"], scale: MapScale
     return ((1 - opacity) * picture + opacity * colours + 0.5).astype(np.uint8)
 
 
-def in_proportion(pixels: Rgb, height: int, width: int, edge: int) -> Rgb:
+def in_proportion(pixels: UInt8[np.ndarray, "s s 3"], height: int, width: int, edge: int) -> Rgb:
     """A squashed square brought back to the proportions of its original, the longer side `edge` px."""
     longer = max(height, width)
     size = max(1, round(edge * width / longer)), max(1, round(edge * height / longer))

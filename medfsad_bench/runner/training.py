@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -29,6 +29,7 @@ from medfsad_bench.runner.sources import DeviceSource, LabelledDeviceSource
 from medfsad_bench.store import Dataset
 
 
+@runtime_checkable
 class Training(Protocol):
     """What has to be known of a training; a `Cell` knows it."""
 
