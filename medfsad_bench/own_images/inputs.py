@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from medfsad_bench.errors import DownloadError, MedfsadError
 from medfsad_bench.layouts import RawImage
-from medfsad_bench.layouts.archives import is_archive, unpack
+from medfsad_bench.layouts.archives import MARKER, is_archive, unpack
 from medfsad_bench.layouts.columns import is_placeholder
 from medfsad_bench.layouts.headers import kind_of, page_count, read_ids
 from medfsad_bench.layouts.raw import leads_out
@@ -162,7 +162,7 @@ def _collect(
         files[name if name not in files else str(path)] = path
         return
     content = walk(path)
-    left_out += [LeftOut(item.where, item.what) for item in content.unreachable]
+    left_out += [LeftOut(item.where, item.what) for item in content.unreachable if item.where != MARKER]
     for file in content.files:
         below = (PurePosixPath(name) / file.relative_to(path).as_posix()).as_posix()
         if leads_out(file, path):
