@@ -70,7 +70,11 @@ def test_arrays_tensors_and_floats_get_the_same_scores() -> None:
     assert results[0].maps.shape == (3, 32, 32)
 
 
-@pytest.mark.parametrize("wrong", [np.full((2, 8, 8), 300.0), np.zeros((2, 8, 8, 5), np.uint8), [], None], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [np.full((2, 8, 8), 300.0), np.zeros((2, 8, 8, 5), np.uint8), [], None],
+    ids=["beyond 1", "five channels", "empty", "none"],
+)
 def test_what_is_no_image_is_refused(wrong: object) -> None:
     with pytest.raises(DownloadError, match="Expected"):
         medfsad.score("pixel_distance", np.zeros((4, 8, 8), np.uint8), wrong, device="cpu")
