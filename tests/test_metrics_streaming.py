@@ -1,6 +1,7 @@
 """Histograms, streamed metrics with their error bounds, and intervals of pixel metrics."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,13 +128,13 @@ def test_streamed_metrics_without_an_anomalous_pixel_are_an_error() -> None:
 @pytest.mark.parametrize("metric", PIXEL_CURVE_METRICS.values(), ids=PIXEL_CURVE_METRICS.keys())
 def test_replicates_are_the_metrics_of_repeated_images(metric: Metric) -> None:
     maps, masks = lesions(np.random.default_rng(3), images=10, size_px=24)
-    groups = np.arange(10) // 2 * 2 + np.arange(10) % 2
     histogram = pixel_histogram(maps, masks, bins=20000)
-    table = replicates(histogram, metric, groups, 6)
-    drawn = resampling(groups, masks.any(axis=(1, 2)), normal=np.ones(10, dtype=bool), replicates=6, seed=0)
-    weights = drawn.weights * (4 / 5)
+    drawn = resampling(np.arange(10), masks.any(axis=(1, 2)), normal=np.ones(10, dtype=bool), replicates=6, seed=0)
+    times = np.random.default_rng(4).integers(1, 5, size=(10, 6))
+    repeated = replace(drawn, weights=times.astype(np.float32), precision=replace(drawn.precision, stretch=1.0))
+    table = replicates_of([histogram], [metric], repeated, weigh=pixel_curve)[metric.name]
     for column in range(6):
-        again = np.repeat(np.arange(10), np.round(weights[:, column]).astype(int))
+        again = np.repeat(np.arange(10), times[:, column])
         exact = metric.score(maps[again], masks[again])
         assert table.resampled[column, 0] == pytest.approx(exact, abs=2e-4)
 

@@ -85,7 +85,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     ((), "--source is not given"),
     (("--source", "flat"), "3 images without labels"),
     (("--source", "only"), "normal/ without a folder of anomalous images"),
-    (("--source", "table"), "labels.csv has the columns filename, diagnosis"),
+    (("--source", "table"), "labels.csv has the columns where, says"),
 ]
 
 
@@ -99,7 +99,7 @@ def test_what_is_no_target_gets_the_accepted_forms(
 ) -> None:
     for name in ("flat/a.png", "flat/b.png", "flat/c.png", "only/normal/a.png", "table/a.png"):
         picture(tmp_path / name)
-    (tmp_path / "table" / "labels.csv").write_text("filename,diagnosis\na.png,0\n")
+    (tmp_path / "table" / "labels.csv").write_text("where,says\na.png,0\n")
     code, _, err = medfsad("prepare", *arguments)
     assert code == 2
     assert message in " ".join(err.split())

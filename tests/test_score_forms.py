@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.own_images.folder import ScoreOptions, score_folder
+from medfsad_bench.own_images.folder import Outcome, ScoreOptions, score_folder
 from medfsad_bench.own_images.inputs import SliceChoice, images_in
 from medfsad_bench.own_images.reading import ReadingOptions
 from medfsad_bench.own_images.trained import MethodOptions
@@ -22,7 +23,7 @@ PIXELS = MethodOptions("pixel_distance", device="cpu")
 ALL = SliceChoice()
 
 
-def score(root: Path, **options: object):
+def score(root: Path, **options: object) -> Outcome:
     given = {"support": [root / "support"], "images": [root / "new"], "method": PIXELS, **options}
     return score_folder(ScoreOptions(out=root / "out", reading=ReadingOptions(64), **given), Silent())  # type: ignore[arg-type]
 
@@ -53,7 +54,7 @@ def test_the_map_of_a_volume_lies_over_it_whatever_its_axes(tmp_path: Path, orie
     image = volume_in(orientation, lesion=True, seed=9)
     nib.save(image, tmp_path / "new" / "case.nii.gz")
     table = score(tmp_path).table
-    answer = nib.load(tmp_path / "out" / "maps" / "case_anomaly.nii.gz")
+    answer: Any = nib.load(tmp_path / "out" / "maps" / "case_anomaly.nii.gz")
     values = np.asarray(answer.dataobj)
     assert answer.shape == image.shape
     np.testing.assert_allclose(answer.affine, image.affine, atol=1e-5)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,11 +76,14 @@ def without_roots_rights() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_a_folder_that_nobody_may_look_into_is_a_line(ward: Path, tmp_path: Path) -> None:
+def test_a_folder_that_nobody_may_look_into_is_a_line(
+    ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean = prepared(ward, tmp_path / "clean")
     with TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
         folder.chmod(0o777)
+        monkeypatch.setattr(tempfile, "tempdir", name)
         shutil.copytree(ward, folder / "ward")
         for closed in ("normal/closed", "closed", "masks/closed"):
             (folder / "ward" / closed).mkdir()

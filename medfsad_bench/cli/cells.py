@@ -162,7 +162,7 @@ def _captions(rows: "Sequence[Row]") -> list[str]:
             row.contaminated_supports for row in rows
         ),
         f"‡ {SMALL}": any(row.is_small for row in rows),
-        **{f"{row.target}: no interval. {row.absent['interval']}": "interval" in row.absent for row in rows},
+        **{f"{row.target}: no interval. {row.absent.get('interval')}": "interval" in row.absent for row in rows},
         "[published]: maps smoothed across images, epoch picked on the test set; never ranked": any(
             row.protocol != "strict" for row in rows
         ),

@@ -149,4 +149,4 @@ def _print(outcome: "Outcome", folder: Path) -> None:
     for name, value in settings["figures"].items():
         out.print(f"{name}: {value}", markup=False)
     out.print("Research use, not a medical device.")
-    out.print(f"Written to {printable(folder)}: report.html, scores.csv, scores.parquet, settings.json", markup=False)
+    out.print(f"Written to {printable(folder)}: report.html, scores.csv and .parquet, settings.json", markup=False)

@@ -136,7 +136,7 @@ def layout_of(folder: Path) -> Download | None:
     """The layout that a folder itself is of, its subfolders left aside.
 
     Raises:
-        DownloadError: If it is of none, and one that was close says what is wrong.
+        DownloadError: If it is of none, or a user's own alone, and one that was close says what is wrong.
     """
     fault: DownloadError | None = None
     for name, layout in LAYOUTS.items():
@@ -148,6 +148,8 @@ def layout_of(folder: Path) -> Download | None:
             fault = fault or error
             continue
         if content and content.images:
+            if fault and name in OWN_LAYOUTS:  # nobody may have meant it so, and a fault was found in what was meant
+                raise fault
             there = [image for image in content.images if image.path.exists() or image.path.is_symlink()]
             ids = {image.id for image in there}
             missing = tuple(image for image in content.images if image.id not in ids)

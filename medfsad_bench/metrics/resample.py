@@ -80,19 +80,7 @@ def resampling(
         MetricError: If the lengths differ or there are too few groups of a class.
     """
     anomalous = as_labels(anomalous)
-    if len(groups) != len(anomalous):
-        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
-    keys, group = np.unique(groups, return_inverse=True)
-    images = [
-        np.bincount(group, weights=kind, minlength=len(keys))
-        for kind in (anomalous, ~anomalous if normal is None else normal)
-    ]
-    with_anomalous, with_normal = (int((of_class > 0).sum()) for of_class in images)
-    if min(with_anomalous, with_normal) < 2 or len(keys) < 4:
-        raise MetricError(
-            f"Of {len(keys)} groups {with_normal} hold normal and {with_anomalous} anomalous images; an "
-            "interval over groups needs two of each and four in all."
-        )
+    keys, group, images = _images_by_group(groups, anomalous, ~anomalous if normal is None else normal)
     by_group = np.stack([_weights_of(int(key), replicates=replicates, seed=seed) for key in keys])
     weights = by_group[group]
     for kind in (anomalous, ~anomalous):
@@ -123,8 +111,9 @@ def why_no_interval(groups: Int64[np.ndarray, " n"], anomalous: LabelArray) -> s
     >>> why_no_interval(np.arange(8), np.arange(8) % 2)
     ''
     """
+    anomalous = as_labels(anomalous)
     try:
-        resampling(groups, anomalous, replicates=1, seed=0)
+        _images_by_group(groups, anomalous, ~anomalous)
     except MetricError as error:
         return str(error)
     return ""
@@ -136,6 +125,27 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
         return np.ones((replicates, 1))
     rng = np.random.default_rng([seed, 1])
     return np.asarray(rng.multinomial(draws - 1, np.full(draws, 1 / draws), size=replicates) / (draws - 1))
+
+
+def _images_by_group(
+    groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], normal: Bool[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " groups"], Int64[np.ndarray, " n"], tuple[np.ndarray, np.ndarray]]:
+    """Keys of the groups, the place of each image's among them, and the images of each class that a group holds.
+
+    Raises:
+        MetricError: If the lengths differ or there are too few groups of a class.
+    """
+    if len(groups) != len(anomalous):
+        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
+    keys, group = np.unique(groups, return_inverse=True)
+    of_anomalous, of_normal = (np.bincount(group, weights=kind, minlength=len(keys)) for kind in (anomalous, normal))
+    with_anomalous, with_normal = int((of_anomalous > 0).sum()), int((of_normal > 0).sum())
+    if min(with_anomalous, with_normal) < 2 or len(keys) < 4:
+        raise MetricError(
+            f"Of {len(keys)} groups {with_normal} hold normal and {with_anomalous} anomalous images; an "
+            "interval over groups needs two of each and four in all."
+        )
+    return keys, group, (of_anomalous, of_normal)
 
 
 def _weights_of(key: int, *, replicates: int, seed: int) -> Float32[np.ndarray, " replicates"]:

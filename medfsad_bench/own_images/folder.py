@@ -30,7 +30,7 @@ from medfsad_bench.own_images.labels import labelled_figures, labels_of
 from medfsad_bench.own_images.reading import Reader, ReadingOptions
 from medfsad_bench.own_images.report import write_report
 from medfsad_bench.own_images.support import Support, read_supports, support_of
-from medfsad_bench.own_images.table import scores_table, write_tables
+from medfsad_bench.own_images.table import SCORES, scores_table, write_tables
 from medfsad_bench.own_images.trained import DEFAULT_METHOD, MethodOptions, TrainedMethod, trained_method
 from medfsad_bench.readers import is_dicom
 from medfsad_bench.results.identity import digest_of
@@ -216,7 +216,7 @@ def _done_before(out: Path, settings: Mapping[str, Any]) -> Outcome | None:
         stored = json.loads((out / SETTINGS).read_text("utf-8"))
         if stored["key"] == settings["key"]:
             left_out = [LeftOut(**item) for item in stored["left_out"]]
-            return Outcome(pd.read_parquet(out / "scores.parquet"), left_out, stored, done_before=True)
+            return Outcome(pd.read_parquet((out / SCORES).with_suffix(".parquet")), left_out, stored, done_before=True)
         what = "the scores of other images or settings"
     except (OSError, ValueError, KeyError, TypeError):
         what = "something else"

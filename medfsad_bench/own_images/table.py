@@ -9,6 +9,7 @@ import pandas as pd
 from medfsad_bench.files import shown_cell, whole
 from medfsad_bench.own_images.threshold import SupportThreshold
 
+SCORES = "scores.csv"
 COLUMNS = (
     *("file", "frame", "slice", "score", "percentile", "flagged", "not_comparable"),
     *("nearest_support", "support_weight", "warnings", "overlay", "map", "volume_map", "dicom", "sha256"),
@@ -42,13 +43,13 @@ def scores_table(rows: Sequence[dict[str, Any]], threshold: SupportThreshold, *,
 
 
 def write_tables(table: pd.DataFrame, folder: Path) -> None:
-    """Write `scores.csv` and `scores.parquet`; the CSV holds no cell that a spreadsheet would run."""
+    """Write `SCORES` as CSV and as Parquet; the CSV holds no cell that a spreadsheet would run."""
     texts = [str(name) for name in table if pd.api.types.is_string_dtype(table[name])]
     shown = table.copy()
     shown[texts] = table[texts].map(shown_cell)
-    with whole(folder / "scores.csv") as temporary:
+    with whole(folder / SCORES) as temporary:
         shown.to_csv(temporary, index=False, lineterminator="\n")
-    with whole(folder / "scores.parquet") as temporary:
+    with whole((folder / SCORES).with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
 
 
