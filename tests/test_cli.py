@@ -89,6 +89,12 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("chance", "--data", "{data}", "--target", "ward_a", "--shots", "90"),
         ("chance", "--data", "{data}", "--target", "ward_a", "--contaminated", "4"),
     ],
+    "score": [
+        ("--images", "{full}"),
+        ("--support", "nowhere", "--images", "{full}"),
+        ("--support", "{full}", "--images", "{full}", "--slices", "some"),
+        ("patchcoer", "--support", "{text}", "--images", "{text}"),
+    ],
     "rescore": [("nowhere",), ("{full}",)],
     "reproduce": [("nowhere",), ("{full}", "--data", "{data}"), ("{full}", "--device", "tpu")],
     "compare": [

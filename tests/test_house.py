@@ -18,10 +18,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALL_MODULES = sorted([*MODULES, *(ROOT / "baselines").rglob("*.py"), *(ROOT / "methods").rglob("*.py")])
 
 AUTHORS = {"method", "info", "registry", "scaffold", "learning"}
-GROUND = {"__init__", "errors", "files", "resources", "display", "manifest"}
+GROUND = {"__init__", "errors", "files", "resources", "display", "manifest", "interface"}
 FOLDERS = {
     *("readers", "layouts", "curation", "store", "episodes", "runner"),
-    *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates"),
+    *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates", "own_images"),
 }
 RUN_FILES = {
     *("config.json", "environment.json", "log.jsonl", "row.json"),

@@ -95,8 +95,10 @@ def _lines(
     for id_, row, image, heat in zip(ids, rows, dataset.images(rows), folder.maps(draw, rows), strict=True):
         kind = str(table.loc[id_, "disease"]) if table.loc[id_, "anomalous"] else "normal"
         mask = dataset.mask(int(row))
-        name = "\n".join(textwrap.wrap(str(id_), _ID_WIDTH)) or str(id_)
-        title = f"{name}\n{kind}\nscore {table.loc[id_, 'score']:.4g}, above {100 * rank[id_]:.0f} %"
+        text = str(id_)
+        name = "\n".join(textwrap.wrap(text, _ID_WIDTH)) or text
+        score = float(table.loc[id_, "score"])
+        title = f"{name}\n{kind}\nscore {score:.4g}, above {100 * rank[id_]:.0f} %"
         lines.append(PictureLine(title, image, outline(mask) if mask.any() else None, heat, weights.get(int(row))))
     return lines
 

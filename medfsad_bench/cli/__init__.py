@@ -16,6 +16,7 @@ from medfsad_bench.cli import (
     prepare,
     reproduce,
     run,
+    score,
     sensitivity,
     submit,
     tune,
@@ -53,6 +54,7 @@ for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
     *(
         run.run,
+        score.score,
         run.rescore,
         reproduce.reproduce,
         board.show,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from medfsad_bench import info
+from medfsad_bench.curation.options import IntensityChoice
 from medfsad_bench.errors import MethodError, nearest
 
 DATA = Path("medfsad-data")
@@ -39,6 +40,11 @@ Checkpoint = Annotated[Path | None, typer.Option(help="Weights to use instead of
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", callback=_there)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and of the order of test images.")]
 
+Size = Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")]
+IntensityRule = Annotated[
+    IntensityChoice | None,
+    typer.Option(help="Own files of 16 bits and no window: by all bits, by those in use in the set, or percentiles."),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
 Data = Annotated[Path, typer.Option(help="Folder of prepared files.")]
 Benchmark = Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")]

@@ -11,9 +11,8 @@ from rich import box
 from rich.markup import escape
 
 from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
-from medfsad_bench.cli.options import DATA, Json, Workers
+from medfsad_bench.cli.options import DATA, IntensityRule, Json, Size, Workers
 from medfsad_bench.cli.reports import composition_table, print_reports
-from medfsad_bench.curation.options import IntensityChoice
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
@@ -38,19 +37,14 @@ def prepare(
     name: Annotated[str | None, typer.Option(help="What to call your own set.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of prepared files.")] = DATA,
-    size: Annotated[int, typer.Option(min=32, max=2048, help="Edge of the stored square images, px.")] = 256,
+    size: Size = 256,
     workers: Workers = 1,
     benchmark: Annotated[str, typer.Option(help="Which composition.")] = "medfsad-13k",
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Fault to let through, by the name that the message gives it; repeatable."),
     ] = None,
-    intensity: Annotated[
-        IntensityChoice | None,
-        typer.Option(
-            help="Own files of 16 bits and no window: by all bits, by those in use in the set, or percentiles."
-        ),
-    ] = None,
+    intensity: IntensityRule = None,
     scan: Annotated[bool, typer.Option("--scan", help="Only say what lies there and what is missing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as --scan.")] = False,
     json_: Json = False,

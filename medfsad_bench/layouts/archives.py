@@ -27,7 +27,7 @@ _LARGEST_TABLE = 64 * 2**20  # that a layout reads; longer ones belong to someth
 _FIRST_BYTES = 4096  # of files without a suffix, which are told by what they begin with
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _METHOD_NAMES = {6: "implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}
-_MARKER = ".unpacked"
+MARKER = ".unpacked"
 _NO_FILE = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
@@ -98,7 +98,7 @@ def unpack(
     with _mistakes_told(archive, target):
         information = archive.stat()
         key = f"{archive.name} {information.st_size} {information.st_mtime_ns} {inside}"
-        if (target / _MARKER).is_file() and (target / _MARKER).read_text("utf-8") == key:
+        if (target / MARKER).is_file() and (target / MARKER).read_text("utf-8") == key:
             return
         shutil.rmtree(target, ignore_errors=True)
         wanted = inside.parts
@@ -112,7 +112,7 @@ def unpack(
                     with entry.file.open(entry.information) as packed, _path_for(entry, folder, made).open("wb") as out:
                         shutil.copyfileobj(packed, out, 1 << 20)  # stops at the size that was checked; checks the CRC
                     on_done(1)
-            (folder / _MARKER).write_text(key, "utf-8")
+            (folder / MARKER).write_text(key, "utf-8")
 
 
 @contextmanager

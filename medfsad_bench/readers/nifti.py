@@ -103,6 +103,21 @@ def read_stored_volume(path: Path, *, volumes: int | None = None) -> StoredVolum
     return StoredVolume(values, affine, count, notes)
 
 
+def axial_count(path: Path) -> int:
+    """How many axial slices `read_volume` will have, from the header alone.
+
+    Raises:
+        DownloadError: If it is no volume.
+    """
+    import nibabel as nib
+
+    with decoding(path.name, "no NIfTI volume that can be read"):
+        loaded: Any = nib.load(path)
+        axes = nib.orientations.io_orientation(loaded.affine)[:, 0].tolist()
+        _check_size(path, loaded.shape, 1)
+        return int(loaded.shape[axes.index(2)])
+
+
 def in_ras(
     name: str, values: np.ndarray, affine: Float64[np.ndarray, "4 4"]
 ) -> tuple[np.ndarray, Float64[np.ndarray, "4 4"]]:

@@ -117,6 +117,11 @@ def why_unfit(record: TrainingRecord, training: Mapping[str, Any], target: Datas
                 f"was trained on {why}. Expected weights that never saw it; leave --checkpoint out to train on the "
                 "other sets"
             )
+    return why_other(record, training)
+
+
+def why_other(record: TrainingRecord, training: Mapping[str, Any]) -> str:
+    """Why weights aren't those that a method so configured would have; empty if they may be, whatever they saw."""
     stated = (record.method, record.method_version)
     wanted = (training["method"], training["method_version"])
     if stated != wanted:

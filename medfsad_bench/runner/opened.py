@@ -72,13 +72,13 @@ def opened(cell: Cell, device: torch.device, cache: FeatureCache, progress: Prog
     """
     context = LocalContext(device, cell.options.seed, cache)
     context.on_progress = lambda done, total, numbers: progress("training", done, total, numbers)
-    with _memory_told(device, cell.config), denormals_flushed():
+    with memory_told(device, cell.config), denormals_flushed():
         queries = stored_images(cell.target, cell.episodes.queries, device)
         yield OpenCell(cell, cell.info.build(cell.config), context, queries, progress)
 
 
 @contextmanager
-def _memory_told(device: torch.device, config: Any) -> Iterator[None]:
+def memory_told(device: torch.device, config: Any) -> Iterator[None]:
     """Turn running out of memory into one paragraph that names the settings to lower."""
     try:
         yield

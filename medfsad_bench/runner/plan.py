@@ -108,16 +108,7 @@ class Cell:
     @property
     def training(self) -> dict[str, Any]:
         """What determines the weights that `pretrain` ends with."""
-        canonical = getattr(self.config, "training", None)
-        config = canonical() if callable(canonical) else dataclasses.asdict(self.config)
-        return {
-            "method": self.info.name,
-            "method_version": self.info.version,
-            "config": config,
-            "weights": self.weights_digest,
-            "sources": {source.name: source.attributes["content_digest"] for source in self.sources},
-            "seed": self.options.seed,
-        }
+        return training_of(self.info, self.config, self.weights_digest, self.sources, self.options.seed)
 
     @property
     def training_shots(self) -> int:
@@ -187,6 +178,21 @@ class Cell:
         return {STATES: self.facts, SEEN: seen_facts(self.target, self.info.has_seen, unknown)}
 
 
+def training_of(
+    info: MethodInfo, config: Any, weights_digest: str, sources: Sequence[Dataset], seed: int
+) -> dict[str, Any]:
+    """What determines the weights that `pretrain` ends with."""
+    canonical = getattr(config, "training", None)
+    return {
+        "method": info.name,
+        "method_version": info.version,
+        "config": canonical() if callable(canonical) else dataclasses.asdict(config),
+        "weights": weights_digest,
+        "sources": {source.name: source.attributes["content_digest"] for source in sources},
+        "seed": seed,
+    }
+
+
 def learns_from_sources(info: MethodInfo, config: Any) -> bool:
     """Whether a method so configured needs sources: one may be trained on the support instead (`trained_on`)."""
     return info.trains and getattr(config, "trained_on", "sources") == "sources"
@@ -217,11 +223,12 @@ def cells(
                 prove(dataset)
             sources = others if learns and options.checkpoint is None else ()
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
-            planned.append(Cell(info, config, _weights_of(config), target, sources, k, options, references))
+            planned.append(Cell(info, config, weights_of(config), target, sources, k, options, references))
     return planned
 
 
-def _weights_of(config: Any) -> str:
+def weights_of(config: Any) -> str:
+    """Digest of the weights of a config's feature network; empty where it has none."""
     own = getattr(config, "weights_digest", None)  # of a network that timm doesn't have
     if callable(own):
         return str(own())

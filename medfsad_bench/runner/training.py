@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -19,13 +19,56 @@ from torch import Tensor
 
 from medfsad_bench.errors import WeightsError
 from medfsad_bench.files import whole, whole_folder, write_json
-from medfsad_bench.info import SOURCE_ANOMALIES
+from medfsad_bench.info import SOURCE_ANOMALIES, MethodInfo
 from medfsad_bench.method import Method
 from medfsad_bench.results.storage import locked, writing
 from medfsad_bench.runner.checkpoint import TrainingRecord, facts_of, unknown_training
+from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.opened import OpenCell
-from medfsad_bench.runner.plan import Cell
+from medfsad_bench.runner.plan import RunOptions
 from medfsad_bench.runner.sources import DeviceSource, LabelledDeviceSource
+from medfsad_bench.store import Dataset
+
+
+@runtime_checkable
+class Training(Protocol):
+    """What has to be known of a training; a `Cell` knows it."""
+
+    @property
+    def info(self) -> MethodInfo:
+        """The method's record."""
+
+    @property
+    def weights_digest(self) -> str:
+        """Of the feature network's weights."""
+
+    @property
+    def sources(self) -> tuple[Dataset, ...]:
+        """Sets to train on."""
+
+    @property
+    def options(self) -> RunOptions:
+        """Seed, checkpoint, folder of runs."""
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What determines the weights."""
+
+    @property
+    def training_id(self) -> str:
+        """Hash of `training`."""
+
+    @property
+    def training_shots(self) -> int:
+        """K in training."""
+
+    @property
+    def record(self) -> TrainingRecord | None:
+        """What the checkpoint that the user named was trained on."""
+
+    @property
+    def checkpoint_fault(self) -> str:
+        """Why that checkpoint may not be used; empty if it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +99,20 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
     Raises:
         WeightsError: If a checkpoint that the user named was trained on the target or doesn't fit.
     """
-    cell, method, context = run.cell, run.method, run.context
-    if not cell.trains:
+    if not run.cell.trains:
         return Trained(0.0, reused=False, shots=None)
+    return train_method(run.method, run.context, run.cell, folder=folder, on_epoch=on_epoch)
+
+
+def train_method(
+    method: Method,
+    context: LocalContext,
+    cell: Training,
+    *,
+    folder: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Bring a method that trains to the state that it needs; see `train`."""
     if cell.options.checkpoint is not None:
         return _from_checkpoint(method, cell, cell.options.checkpoint)
     folder = folder or shared_weights(cell)
@@ -83,12 +137,12 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
         return Trained(seconds, reused=False, shots=cell.training_shots)
 
 
-def shared_weights(cell: Cell) -> Path:
+def shared_weights(cell: Training) -> Path:
     """The folder of the checkpoint that all cells with the same training share."""
     return cell.options.runs / "checkpoints" / cell.training_id
 
 
-def share_weights(cell: Cell, folder: Path) -> None:
+def share_weights(cell: Training, folder: Path) -> None:
     """Lend a training that is over, made in a folder of its own, to all cells that need the same."""
     shared = shared_weights(cell)
     if not shared.exists() and _kept(folder).get("finished"):
@@ -96,7 +150,7 @@ def share_weights(cell: Cell, folder: Path) -> None:
             shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 
-def _from_checkpoint(method: Method, cell: Cell, path: Path) -> Trained:
+def _from_checkpoint(method: Method, cell: Training, path: Path) -> Trained:
     """Load weights that the user names: our own, or a form of the method's, which tells nothing of its training."""
     if fault := cell.checkpoint_fault:
         raise WeightsError(f"{path} {fault}.")
@@ -134,7 +188,7 @@ def _load(path: Path) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _save(folder: Path, method: Method, cell: Cell, seconds: float, *, finished: bool) -> None:
+def _save(folder: Path, method: Method, cell: Training, seconds: float, *, finished: bool) -> None:
     """Two files by turns, so that the record always names a whole one."""
     previous = _record(folder).get("state")
     name = "state-b.safetensors" if previous == "state-a.safetensors" else "state-a.safetensors"
@@ -151,7 +205,7 @@ def _save(folder: Path, method: Method, cell: Cell, seconds: float, *, finished:
         (folder / previous).unlink(missing_ok=True)
 
 
-def _training_record(cell: Cell, *, finished: bool) -> TrainingRecord:
+def _training_record(cell: Training, *, finished: bool) -> TrainingRecord:
     training = cell.training
     return TrainingRecord(
         method=cell.info.name,

@@ -26,7 +26,7 @@ from medfsad_bench.store.format import LONGEST_TEXT, check_format, open_hdf5, pl
 _TEXT_ROWS = 64  # read at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A prepared set, read on demand."""
 
@@ -37,6 +37,32 @@ class Dataset:
             object.__setattr__(self, "attributes", plain_attributes(self.path, file))
 
     attributes: dict[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        facts, counts = self.attributes, []
+        for (side, label), rows in self.table.groupby(["split", "label"], sort=True):
+            groups = rows["group"].nunique()
+            counts.append(f"{side} {'anomalous' if label else 'normal'} {len(rows)} in {groups} groups")
+        passed_on = "must not be passed on" if facts.get("licensed", "true") == "true" else "may be passed on"
+        return (
+            f"Dataset {facts['benchmark']}/{self.name} {facts['version']}, {facts['size_px']} px, {facts['modality']} "
+            f"of {facts['organ']}: {', '.join(counts)}; {len(self.episodes)} support draws; masks: "
+            f"{facts['mask_kind']}; {passed_on}; {self.path}"
+        )
+
+    @property
+    def labels(self) -> Bool[np.ndarray, " n"]:
+        """Which images are anomalous, in the order of `table`."""
+        return self.table["label"].to_numpy(bool)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Name of each image's group: images of one group aren't independent."""
+        return self.table["group"].to_numpy(str)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A copy of `table`."""
+        return self.table.copy()
 
     @property
     def name(self) -> str:
@@ -70,8 +96,10 @@ class Dataset:
         test = self.indices("test")
         return test[self.table["label"].to_numpy(bool)[test]]
 
-    def images(self, indices: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w 3"]:
-        """Images in the order of `indices`; grey is repeated to three channels."""
+    def images(self, indices: Int64[np.ndarray, " n"] | str) -> UInt8[np.ndarray, "n h w 3"]:
+        """Images in the order of `indices`, or of a split by its name; grey is repeated to three channels."""
+        if isinstance(indices, str):
+            indices = self.indices(indices)
         with open_store(self.path) as file:
             stored = file["images"]
             out = np.empty((len(indices), *stored.shape[1:3], 3), np.uint8)

@@ -1,0 +1,170 @@
+"""The Python interface: what the command line does, as functions that return tables; `medfsad_bench` offers them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from medfsad_bench.store import Dataset
+
+if TYPE_CHECKING:
+    from medfsad_bench.board.comparison import Comparison
+    from medfsad_bench.curation.report import SetReport
+    from medfsad_bench.results.row import Row
+
+
+def load(path: str | Path) -> Dataset:
+    """A prepared set; its `repr` says what it holds.
+
+    Raises:
+        StoreError: If the file is missing or isn't what `prepare` writes.
+    """
+    return Dataset(Path(path))
+
+
+def prepare(
+    folder: str | Path, out: str | Path, *, benchmark: str = "medfsad-13k", size: int = 256, workers: int = 1
+) -> "list[SetReport]":
+    """Prepare every set that lies in a folder, as `medfsad prepare` does.
+
+    Args:
+        folder: Of downloads, or of own images in `normal/` and `anomalous/`.
+        out: Where prepared files go.
+        benchmark: Which composition.
+        size: Edge of the stored square images, px.
+        workers: Processes that read.
+
+    Returns:
+        A report per set; its `path` is that of the prepared file.
+
+    Raises:
+        DownloadError: If nothing in the folder is recognised.
+        CurationError: If a set isn't what its manifest promises.
+    """
+    from medfsad_bench.curation.stage import PrepareOptions
+    from medfsad_bench.curation.stage import prepare as prepare_downloads
+
+    options = PrepareOptions(Path(out), benchmark, size, workers)
+    return prepare_downloads(Path(folder), options, watcher=_Silent())[0]
+
+
+def run(
+    method: str | Sequence[str],
+    *,
+    data: str | Path,
+    runs: str | Path,
+    shots: int | Sequence[int] = 4,
+    target: str | Sequence[str] = "all",
+    draws: int = 10,
+    preset: str = "paper",
+    settings: dict[str, Any] | None = None,
+    benchmark: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Run methods on prepared sets under the strict protocol, as `medfsad run` does.
+
+    Args:
+        method: One name or several.
+        data: Folder of prepared sets.
+        runs: Folder for runs; those that are finished there aren't done again.
+        shots: K, one or several.
+        target: Sets to test on, by name.
+        draws: Support draws.
+        preset: Of the methods.
+        settings: Fields of their configs.
+        benchmark: Which one, if `data` holds several.
+        device: auto, cpu, cuda or cuda:N.
+        seed: Of training.
+
+    Returns:
+        One line per row, see `leaderboard`.
+
+    Raises:
+        MethodError: If a method is unknown or wrongly set.
+        StoreError: If a set isn't prepared, or no such episodes exist.
+    """
+    from medfsad_bench.errors import StoreError
+    from medfsad_bench.registry import method_info
+    from medfsad_bench.runner.plan import RunOptions, cells
+    from medfsad_bench.runner.runner import Runner
+    from medfsad_bench.runner.targets import chosen_targets
+    from medfsad_bench.store.prepared import own_sets, prepared_sets
+
+    sets = prepared_sets(Path(data), benchmark)
+    targets = chosen_targets(_several(target), sets, own_sets(Path(data)), Path(data))
+    options = RunOptions(Path(runs), draws=draws, seed=seed, preset=preset, settings=settings or {})
+    infos = [method_info(name) for name in _several(method)]
+    plan = [
+        cell
+        for dataset in targets
+        for info in infos
+        for cell in cells(info, [dataset], sets, [shots] if isinstance(shots, int) else list(shots), options)
+    ]
+    if absent := [cell for cell in plan if cell.absent]:
+        raise StoreError(
+            f"{absent[0].info.name} on {absent[0].target.name}: {absent[0].absent}. Choose other arguments."
+        )
+    runner = Runner(device)
+    runner.announce(plan)
+    return _table([runner.run(cell)[0] for cell in plan])
+
+
+def leaderboard(runs: str | Path) -> pd.DataFrame:
+    """The rows of a folder of runs.
+
+    Returns:
+        One line per row: benchmark, protocol, method, preset, target, shots, seed, each metric with its interval's ends
+        (`_low`, `_high`; missing where there is none), and `failed_checks`, in words, empty for a row that may rank.
+
+    Raises:
+        ResultsError: If it holds no finished run.
+    """
+    from medfsad_bench.board.accepted import rows_in_runs
+    from medfsad_bench.errors import ResultsError
+
+    rows = rows_in_runs(Path(runs))
+    if not rows:
+        raise ResultsError(f"{runs} holds no finished run. Expected the folder that `run` wrote to.")
+    return _table(rows)
+
+
+def compare(first: str | Path | Sequence[str | Path], second: str | Path | Sequence[str | Path]) -> "Comparison":
+    """Compare two runs, or two methods over several targets, on the same images and draws; first minus second.
+
+    Args:
+        first: Folders of runs, one per target.
+        second: The same of the other.
+
+    Raises:
+        ResultsError: If targets, K, draws or members differ.
+    """
+    from medfsad_bench.board.comparison import compare as compare_runs
+
+    return compare_runs([Path(path) for path in _several(first)], [Path(path) for path in _several(second)])
+
+
+def _several(given: Any) -> list[Any]:
+    return [given] if isinstance(given, str | Path) else list(given)
+
+
+def _table(rows: "Sequence[Row]") -> pd.DataFrame:
+    names = ("benchmark", "protocol", "method", "preset", "target", "shots", "seed", "run_id")
+    lines = []
+    for row in rows:
+        line: dict[str, Any] = {name: getattr(row, name) for name in names}
+        for name, estimate in row.metrics.items():
+            line |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        lines.append(line | {"failed_checks": "; ".join(row.failed_checks.values())})
+    return pd.DataFrame(lines)
+
+
+class _Silent:
+    """Shows no progress."""
+
+    def start(self, label: str, total: int) -> None:
+        """A stage begins."""
+
+    def advance(self, steps: int) -> None:
+        """Some steps are done."""
