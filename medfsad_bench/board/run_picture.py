@@ -97,7 +97,7 @@ def _lines(
         mask = dataset.mask(int(row))
         text = str(id_)
         name = "\n".join(textwrap.wrap(text, _ID_WIDTH)) or text
-        score = float(table.loc[id_, "score"])
+        score = float(np.asarray(table.loc[id_, "score"], np.float64))
         title = f"{name}\n{kind}\nscore {score:.4g}, above {100 * rank[id_]:.0f} %"
         lines.append(PictureLine(title, image, outline(mask) if mask.any() else None, heat, weights.get(int(row))))
     return lines
