@@ -68,7 +68,7 @@ def together(left_out: Sequence[LeftOut]) -> list[LeftOut]:
     [LeftOut(name='a.nii, 2 slices or frames', reason='blank'), LeftOut(name='b.png', reason='blank')]
     """
     numbers = Counter((_file_of(item), item.reason) for item in left_out)
-    lines = {}
+    lines: dict[tuple[str, str], LeftOut] = {}
     for item in left_out:
         key = _file_of(item), item.reason
         name = item.name if numbers[key] == 1 else f"{key[0]}, {numbers[key]} slices or frames"
