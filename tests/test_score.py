@@ -156,9 +156,12 @@ def test_a_broken_run_leaves_no_folder_and_goes_on_where_it_was(ward: Path, monk
     stop_at = 0
     scored: list[int] = []
     real = Detector.answer
-    monkeypatch.setattr(
-        Detector, "answer", lambda detector, pixels: scored.append(len(pixels)) or real(detector, pixels)
-    )  # type: ignore[func-returns-value]
+
+    def counted(detector: Detector, pixels: np.ndarray) -> Answer:
+        scored.append(len(pixels))
+        return real(detector, pixels)
+
+    monkeypatch.setattr(Detector, "answer", counted)
     again = score_folder(given, Breaking())
     assert 0 < sum(scored) < len(whole.table), "what was finished isn't scored again"
     pd.testing.assert_frame_equal(again.table, whole.table)
