@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from medfsad_bench.errors import CurationError, DownloadError, MethodError
-from medfsad_bench.own_images.detector import Detector
+from medfsad_bench.own_images.detector import Answer, Detector
 from medfsad_bench.own_images.folder import Outcome, ScoreOptions, score_folder
 from medfsad_bench.own_images.reading import ReadingOptions
 from medfsad_bench.own_images.support import suspects
