@@ -184,7 +184,10 @@ def test_a_contaminated_run_is_marked_checked_and_rescored(own_data: Path, pair:
 
 def test_clean_and_contaminated_rows_never_share_a_board(pair: list[Path]) -> None:
     found = groups(rows_in_runs(pair[0].parent))
-    assert [group.title for group in found] == ["own, 2 shots, 64 px", "own, 2 shots, of them 1 contaminated, 64 px"]
+    assert [group.title for group in found] == [
+        "own: ward_a, 2 shots, 64 px",
+        "own: ward_a, 2 shots, of them 1 contaminated, 64 px",
+    ]
     assert [len(group.lines) for group in found] == [1, 1]
 
 

@@ -94,6 +94,7 @@ class EpisodicHeadMethod(Method):
         adam = torch.optim.Adam(head.parameters(), lr=config.learning_rate)
         fit(head, adam, lambda: self.loss(head, next(episodes), context), config.steps, context.progress)
         self._head, self._sizes = head, self.sizes(context)
+        context.epoch_end(1)  # steps aren't counted in epochs: all of them are one
 
     def head(self, context: RunContext) -> nn.Module:
         """The head as the sources left it; untrained if there were none."""
