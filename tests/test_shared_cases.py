@@ -54,7 +54,7 @@ def test_dicom_masks_mark_the_same_lesion(cases: Path) -> None:
 
 
 def test_one_mask_for_many_frames_is_refused_and_named(cases: Path, tmp_path: Path) -> None:
-    with pytest.raises(CurationError, match=r"a0\.png: the mask holds one frame, its image 4 frames"):
+    with pytest.raises(CurationError, match=r"the image has 4 frame\(s\), its mask masks/a0\.png has 1"):
         prepared(cases / "dicom_multiframe_2d_mask", tmp_path)
 
 
