@@ -6,37 +6,22 @@ run a single stage, such as `--set stages=4`, with `--save-maps`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medfsad_baselines.parts.maps import check_fraction, enlarged, top_mean
-from medfsad_baselines.parts.patches import FeatureConfig, maps_to_supports, unit_grid
+from medfsad_baselines.parts.maps import enlarged, top_mean
+from medfsad_baselines.parts.patches import DepthsConfig, maps_to_supports, unit_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
-
-
-@dataclass(frozen=True)
-class Config(FeatureConfig):
-    """Three depths.
-
-    Attributes:
-        top_fraction: Of the map's positions, whose mean is the image score.
-    """
-
-    stages: tuple[int | float, ...] = (2, 3, 4)
-    top_fraction: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_fraction(self.top_fraction)
 
 
 class LateFusion(Method):
     """Mean over stages of the distance to the nearest support patch of that stage."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DepthsConfig) -> None:
         self.config = config
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
@@ -70,7 +55,7 @@ def fuse(maps: Sequence[Float[Tensor, "n _sh _sw"]]) -> Float[Tensor, "n s s"]:
 INFO = MethodInfo(
     name="late_fusion",
     version="1.0.0",
-    config=Config,
+    config=DepthsConfig,
     build=LateFusion,
     summary="Distance to the nearest support patch at each of three depths, averaged",
     paper="",

@@ -4,36 +4,19 @@ Each stage is scaled to length 1 over its channels before all are joined on one 
 patch are PatchCore's (Roth et al., CVPR 2022). The highest part of the map counts, as an anomaly is rarely one patch.
 """
 
-from dataclasses import dataclass
-
 from jaxtyping import Float
 from torch import Tensor
 
-from medfsad_baselines.parts.maps import check_fraction, top_mean
-from medfsad_baselines.parts.patches import FeatureConfig, unit_maps
+from medfsad_baselines.parts.maps import top_mean
+from medfsad_baselines.parts.patches import DepthsConfig, unit_maps
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
-
-
-@dataclass(frozen=True)
-class Config(FeatureConfig):
-    """Three depths of a residual network; of a ViT take blocks of its upper half, such as 0.6, 0.8 and 1.0.
-
-    Attributes:
-        top_fraction: Of the map's positions, whose mean is the image score.
-    """
-
-    stages: tuple[int | float, ...] = (2, 3, 4)
-    top_fraction: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_fraction(self.top_fraction)
 
 
 class Multistage(Method):
     """Distance to the nearest patch of the support, over several stages that weigh the same."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DepthsConfig) -> None:
         self.config = config
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
@@ -49,7 +32,7 @@ class Multistage(Method):
 INFO = MethodInfo(
     name="multistage",
     version="1.0.0",
-    config=Config,
+    config=DepthsConfig,
     build=Multistage,
     summary="Distance to the nearest support patch over three stages that weigh the same",
     paper="",

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from medfsad_baselines.parts.maps import check_fraction
 from medfsad_bench.method import Backbone, Images, RunContext
 
 _BLOCK = 1024  # vectors: with as many patches, the product is 4 MiB
@@ -42,6 +43,21 @@ class FeatureConfig:
     def features(self) -> Backbone:
         """The network, for a sweep's cache, too."""
         return Backbone(self.backbone, self.stages, self.size_px, weights=self.weights)
+
+
+@dataclass(frozen=True)
+class DepthsConfig(FeatureConfig):
+    """Three depths of a residual network; of a ViT take blocks of its upper half, such as 0.6, 0.8 and 1.0.
+
+    Attributes:
+        top_fraction: Of the map's positions, whose mean is the score.
+    """
+
+    stages: tuple[int | float, ...] = (2, 3, 4)
+    top_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_fraction(self.top_fraction)
 
 
 def patch_grid(
