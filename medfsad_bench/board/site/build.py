@@ -5,8 +5,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,13 @@ _MARK = ".medfsad-site"  # in a folder that a site was written into, so that the
 
 
 def write_site(
-    rows: Sequence[Row], evidence: Evidence, folder: Path, *, reproduced: Collection[str] = (), source: str = ""
+    rows: Sequence[Row],
+    evidence: Evidence,
+    folder: Path,
+    *,
+    reproduced: Collection[str] = (),
+    source: str = "",
+    documentation: Callable[[Path], int] | None = None,
 ) -> int:
     """Write the board as static pages, whole or not at all; an earlier site in the folder is replaced.
 
@@ -41,6 +46,8 @@ def write_site(
         folder: To write; new, empty, or left by an earlier call.
         reproduced: Run ids of rows that a maintainer has re-run.
         source: Where the rows are from, as the command names it.
+        documentation: Writes further pages, `docs/start.html` among them, into the folder of the site before that
+            takes its name, and says how many; with them a site needs no row.
 
     Returns:
         How many pages there are.
@@ -48,11 +55,13 @@ def write_site(
     Raises:
         ResultsError: If there is no row, the folder holds something else, or scores are damaged.
     """
-    if not rows:
+    if not rows and documentation is None:
         raise ResultsError("There is no row to make a site of. `medfsad run` makes rows; --runs names their folder.")
     _check_free(folder)
     with whole_folder(folder) as temporary:
-        pages = _write_pages(rows, evidence, temporary, reproduced, source)
+        shared = {"documented": documentation is not None, "source": source}
+        pages = _write_pages(rows, evidence, temporary, reproduced, shared) if rows else _write_empty(temporary, shared)
+        pages += documentation(temporary) if documentation else 0
         write_text(temporary / _MARK, "")
         if folder.is_dir():
             shutil.rmtree(folder)
@@ -69,14 +78,41 @@ def _check_free(folder: Path) -> None:
         raise ResultsError(f"--out {folder} is a file. Expected a folder; choose another name.")
 
 
+def environment() -> Environment:
+    """The templates of the site, with its style and its ways to write figures."""
+    environment = Environment(
+        loader=PackageLoader("medfsad_bench.board.site", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters |= {"figure": _figure, "file": _file, "set_file": _set_file, "json_text": _json_text}
+    environment.globals |= {
+        "METRICS": METRICS,
+        "SMALL": SMALL,
+        "CONFOUNDED": CONFOUNDED,
+        "style": Markup((files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")),  # noqa: S704
+    }
+    return environment
+
+
+def inline_script(script: str) -> dict[str, str]:
+    """A page's script, and the digest by which the page's security policy lets it and no other one run."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": Markup(script), "digest": digest}  # noqa: S704
+
+
 def _write_pages(
-    rows: Sequence[Row], evidence: Evidence, folder: Path, reproduced: Collection[str], source: str
+    rows: Sequence[Row], evidence: Evidence, folder: Path, reproduced: Collection[str], shared: Mapping[str, Any]
 ) -> int:
     rows = sorted(rows, key=lambda row: (row.date, row.run_id), reverse=True)
     board = groups(rows, evidence, reproduced=reproduced)
     solved = solved_by_shortcut(rows)
     content = payload(rows, evidence, reproduced)
-    shared: dict[str, Any] = {
+    shared = {
+        **shared,
         "addresses": {
             content["rows"][number]["run"]: address_of(track)
             for track in content["tracks"]
@@ -86,14 +122,10 @@ def _write_pages(
         },
         "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
         "rows": rows,
-        "source": source,
     }
     script = (files("medfsad_bench.board.site") / "pages" / "board.js").read_text("utf-8")
     pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": (
-            "index.html.jinja",
-            {"payload": content, "script": Markup(script), "digest": _digest(script)},  # noqa: S704
-        ),
+        "index.html": ("index.html.jinja", {"payload": content, **inline_script(script)}),
         "protocol.html": ("protocol.html.jinja", {"pairs": entries.published_beside_strict(rows)}),
         "compare.html": (
             "compare.html.jinja",
@@ -119,31 +151,17 @@ def _write_pages(
         write_json(folder / f"{path}.json", row.dump())
         facts = {"row": row, "cell": facts_of(row, evidence.get(row.run_id), folder / f"{path}.csv")}
         pages[f"{path}.html"] = ("cell.html.jinja", facts)
-    environment = _environment()
+    templates = environment()
     for path, (template, facts) in pages.items():
         up = "../" * path.count("/")
-        write_text(folder / path, environment.get_template(template).render(**shared, **facts, up=up))
+        write_text(folder / path, templates.get_template(template).render(**shared, **facts, up=up))
     return len(pages)
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("medfsad_bench.board.site", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters |= {"figure": _figure, "file": _file, "set_file": _set_file, "json_text": _json_text}
-    environment.globals |= {
-        "METRICS": METRICS,
-        "SMALL": SMALL,
-        "CONFOUNDED": CONFOUNDED,
-        "style": Markup((files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")),  # noqa: S704
-    }
-    return environment
+def _write_empty(folder: Path, shared: Mapping[str, Any]) -> int:
+    """The board's page before there is a row."""
+    write_text(folder / "index.html", environment().get_template("empty.html.jinja").render(**shared, rows=(), up=""))
+    return 1
 
 
 def _figure(estimate: Any) -> str:
@@ -156,11 +174,6 @@ def _json_text(content: Any) -> Markup:
     """JSON inside a `<script>`, where nothing in it can end the element."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
-
-
-def _digest(script: str) -> str:
-    """What a page's security policy names the one script by that may run."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _ranked(group: Group) -> int:
