@@ -1,11 +1,13 @@
-"""`make site`: the board of the accepted rows, or of a folder of runs, and the documentation, as one folder of pages."""
+"""`make site`: the board of the accepted rows, or of a folder of runs, and the documentation, as one folder."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from documentation.build import build_site
+from documentation.examples import Workspace
 from medfsad_bench.board import accepted
 from medfsad_bench.cli.console import fail, out
 from medfsad_bench.errors import MedfsadError
@@ -22,7 +24,9 @@ def site(
     try:
         rows = accepted.rows_in_results(results) if runs is None else accepted.rows_in_runs(runs)
         evidence, reproduced = accepted.evidence_of(runs, results)
-        pages = build_site(ROOT, folder, rows=rows, evidence=evidence, reproduced=reproduced)
+        with tempfile.TemporaryDirectory(prefix="medfsad-examples-") as examples:
+            workspace = Workspace(Path(examples))
+            pages = build_site(ROOT, folder, workspace, rows=rows, evidence=evidence, reproduced=reproduced)
     except MedfsadError as error:
         fail(str(error))
     out.print(f"wrote {pages} pages; open {folder / 'index.html'}", markup=False, soft_wrap=True)

@@ -1,6 +1,5 @@
 """The whole site: the board of rows, and the documentation beside it."""
 
-import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,23 +25,21 @@ _TEMPLATES = Path(__file__).parent.parent / "templates"
 def build_site(
     root: Path,
     out: Path,
+    workspace: Workspace,
     *,
     rows: Sequence[Row] = (),
     evidence: Evidence | None = None,
     reproduced: Collection[str] = (),
-    workspace: Path | None = None,
-    prepared: Collection[str] = (),
 ) -> int:
     """Write board and documentation as one site, whole or not at all.
 
     Args:
         root: Of the repository.
         out: Folder to write; new, empty, or left by an earlier call.
+        workspace: Where examples run.
         rows: Of the board; without any its page says so.
         evidence: Scores of the rows by run id.
         reproduced: Run ids of rows that a maintainer has re-run.
-        workspace: Where examples run; a temporary folder, if none is given.
-        prepared: Commands of examples that aren't run, as their results lie in `workspace`.
 
     Returns:
         How many pages there are.
@@ -50,32 +47,35 @@ def build_site(
     Raises:
         SiteError: If a link, an anchor or a picture's text is missing, or an example fails.
     """
-    with tempfile.TemporaryDirectory(prefix="medfsad-examples-") as temporary:
-        examples = Workspace(workspace or Path(temporary), prepared)
 
-        def write(site: Path) -> int:
-            return _write_pages(root, site, examples)
+    def documentation(site: Path) -> int:
+        return _write_pages(root, site, workspace, rows)
 
-        return write_site(rows, evidence or {}, out, reproduced=reproduced, documentation=write)
+    return write_site(rows, evidence or {}, out, reproduced=reproduced, documentation=documentation)
 
 
-def _write_pages(root: Path, site: Path, workspace: Workspace) -> int:
+def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Row]) -> int:
     """Write the documentation beside a board, then look at all pages of both."""
     contents = read_contents(root)
     texts = [(page, _text_of(root, page)) for page in contents]
     documents = read_documents(texts)
     renderer = Renderer(root, documents, workspace)
     templates = _environment()
-    shared: dict[str, Any] = {"documented": True, "rows": (), "up": "../", "chapters": _chapters(contents)}
+    shared: dict[str, Any] = {"documented": True, "rows": rows, "up": "../", "chapters": _chapters(contents)}
     for document in documents:
         html = templates.get_template("page.html.jinja").render(
-            **shared, page=document.page, headings=document.headings, body=Markup(renderer.html(document))  # noqa: S704
+            **shared,
+            page=document.page,
+            headings=document.headings,
+            body=Markup(renderer.html(document)),  # noqa: S704
         )
         write_text(site / FOLDER / f"{document.page.name}.html", html)
     script = (_TEMPLATES / "search.js").read_text("utf-8")
     search = templates.get_template("search.html.jinja")
     passages = [passage for path in _searched(site, contents) for passage in _passages(path, site / FOLDER)]
-    write_text(site / FOLDER / "search.html", search.render(**shared, passages=passages, **inline_script(script)))
+    write_text(
+        site / FOLDER / "search.html", search.render(**shared, page=None, passages=passages, **inline_script(script))
+    )
     if faults := faults_of(site):
         raise SiteError(f"{len(faults)} things are broken, so that no site was written. {'; '.join(faults[:20])}.")
     return len(documents) + 1

@@ -1,13 +1,12 @@
 """Examples that run while the site is built, so that what a page shows is what was printed."""
 
 import contextlib
-import glob
 import io
 import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,16 +22,16 @@ class Workspace:
 
     Args:
         folder: Where files of the examples go; what lies there is at hand.
-        prepared: Commands that aren't run, as what they make lies in the folder already.
+        printed: What commands have printed, by the command: these aren't run again, and what they make is at hand.
     """
 
-    def __init__(self, folder: Path, prepared: Collection[str] = ()) -> None:
+    def __init__(self, folder: Path, printed: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.prepared = prepared
+        self.printed = dict(printed or {})
         self.names: dict[str, Any] = {"__name__": "__main__"}
 
     def shell(self, text: str) -> str:
-        """Run the `medfsad` commands of an example.
+        """Run the `medfsad` commands of an example; one that ran before isn't run again.
 
         Args:
             text: A command per line; a line that ends in a backslash goes on in the next. Names with `*` become
@@ -44,8 +43,11 @@ class Workspace:
         Raises:
             SiteError: If a command isn't `medfsad` or ends with another exit code than 0.
         """
-        lines = text.replace("\\\n", " ").splitlines()
-        return "".join(self._command(line) for line in lines if line.strip() and line.strip() not in self.prepared)
+        lines = [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+        for line in lines:
+            if line not in self.printed:
+                self.printed[line] = self._command(line)
+        return "".join(self.printed[line] for line in lines)
 
     def python(self, text: str) -> str:
         """Run Python; names go on from one example to the next.
@@ -94,4 +96,4 @@ class Workspace:
 
 def _names(word: str) -> list[str]:
     """What a shell makes of a word: the files that fit it, or the word."""
-    return sorted(glob.glob(word)) or [word] if re.search(r"[*?]", word) else [word]
+    return sorted(map(str, Path().glob(word))) or [word] if re.search(r"[*?]", word) else [word]

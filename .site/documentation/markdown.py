@@ -74,18 +74,18 @@ class Renderer:
             SiteError: If a link or picture leads nowhere, the Markdown holds HTML, or an example fails.
         """
         try:
-            return "".join(self._blocks(document))
+            return _MARKDOWN.renderer.render(list(self._blocks(document)), _MARKDOWN.options, {})
         except SiteError as error:
             raise SiteError(f"{document.page.file}: {error}") from error
 
-    def _blocks(self, document: Document) -> Iterator[str]:
+    def _blocks(self, document: Document) -> Iterator[Token]:
         heading, tables = document.page.title, 0
         for token in document.tokens:
             if token.type == "inline":
                 self._resolve(token.children or [], document.page)
                 heading = _text(token) if token.meta.get("heading") else heading
             elif token.type == "fence" and token.info.endswith(" run"):
-                yield self._example(token)
+                yield _html(self._example(token))
                 continue
             elif token.type == "html_block":
                 _check_comment(token.content)
@@ -93,12 +93,12 @@ class Renderer:
             elif token.type == "table_open":
                 tables += 1
                 label = escape(f"Table {tables}: {heading}")
-                yield f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+                yield _html(f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n')
             elif token.type == "th_open":
                 token.attrSet("scope", "col")
-            yield _MARKDOWN.renderer.render([token], _MARKDOWN.options, {})
+            yield token
             if token.type == "table_close":
-                yield "</div>"
+                yield _html("</div>\n")
 
     def _resolve(self, tokens: Sequence[Token], page: Page) -> None:
         for token in tokens:
@@ -211,6 +211,10 @@ def _name_headings(document: Document, *, up: int) -> None:
 def _text(inline: Token) -> str:
     """A heading as it reads, without its marks."""
     return "".join(child.content for child in inline.children or [] if child.type in ("text", "code_inline"))
+
+
+def _html(text: str) -> Token:
+    return Token("html_block", "", 0, content=text)
 
 
 def _check_comment(html: str) -> None:

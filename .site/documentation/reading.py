@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+_HEADINGS = ("h1", "h2", "h3", "h4")
 _SILENT = {"script", "style", "nav", "header", "footer", "svg", "noscript", "title"}
 
 
@@ -53,7 +54,7 @@ class Reader(HTMLParser):
             self.silent_pictures.append("svg")
         if tag in _SILENT:
             self._silent.append(tag)
-        if tag in ("h1", "h2", "h3", "h4"):
+        if tag in _HEADINGS and not self._silent:
             self._in_heading = True
             self.passages.append(Passage(attributes.get("id", ""), ""))
 
@@ -61,7 +62,7 @@ class Reader(HTMLParser):
         """End a heading, or what isn't read."""
         if self._silent and tag == self._silent[-1]:
             self._silent.pop()
-        if tag in ("h1", "h2", "h3", "h4"):
+        if tag in _HEADINGS:
             self._in_heading = False
 
     def handle_data(self, data: str) -> None:

@@ -17,7 +17,7 @@ from medfsad_bench import cli
 # What authors of methods import, beside the interface of the package itself.
 AUTHORS_MODULES = ("method", "info", "learning", "testing", "registry", "errors")
 
-_SECTION = re.compile(r"(?m)^(Args|Attributes|Returns|Yields|Raises):\n((?:(?: {4}.*)?\n?)*)")
+_SECTION = re.compile(r"(?m)^(Args|Attributes|Returns|Yields|Raises):\n((?:(?: {4}.*)?\n)*)")
 
 
 def commands() -> dict[str, Any]:
@@ -39,9 +39,13 @@ def with_commands(text: str) -> str:
     chapters = dict(zip(parts[::2], parts[1::2], strict=True))
     known = commands()
     if odd := sorted(chapters.keys() ^ known.keys()):
-        raise SiteError(f"Commands and chapters differ: {', '.join(odd)}. Each command has one chapter with an example.")
+        raise SiteError(
+            f"Commands and chapters differ: {', '.join(odd)}. Each command has one chapter with an example."
+        )
     for name, chapter in chapters.items():
-        if not any(re.search(rf"(?m)^medfsad {name}\b", block) for block in re.findall(r"(?s)```sh run\n(.*?)```", chapter)):
+        if not any(
+            re.search(rf"(?m)^medfsad {name}\b", block) for block in re.findall(r"(?s)```sh run\n(.*?)```", chapter)
+        ):
             raise SiteError(f"The chapter {name!r} has no example that runs `medfsad {name}`. Add a block `sh run`.")
     return before + "".join(_chapter(name, known[name], chapter) for name, chapter in chapters.items())
 
@@ -60,7 +64,11 @@ def with_interface(text: str) -> str:
 
 def _chapter(name: str, command: Any, text: str) -> str:
     context = typer.Context(command, info_name=f"medfsad {name}")
-    lines = [f"## {name}\n", inspect.cleandoc(command.help or ""), f"\n    {command.get_usage(context).partition(': ')[2]}\n"]
+    lines = [
+        f"## {name}\n",
+        inspect.cleandoc(command.help or ""),
+        f"\n    {command.get_usage(context).partition(': ')[2]}\n",
+    ]
     records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
     table = [f"| {_code(words)} | {_cell(meaning)} |" for words, meaning in records]
     options = ["| option | meaning |", "|---|---|", *table, ""] if table else []
@@ -84,7 +92,9 @@ def _entry(name: str, thing: Any) -> str:
         call = getattr(function, "fget", function) if isinstance(function, property) else function
         call = getattr(call, "__func__", call)
         if not method.startswith("_") and inspect.isfunction(call):
-            shown = f"    {name}.{method}\n\n" if isinstance(function, property) else _signature(f"{name}.{method}", call)
+            shown = (
+                f"    {name}.{method}\n\n" if isinstance(function, property) else _signature(f"{name}.{method}", call)
+            )
             text += f"#### {name}.{method}\n\n{shown}{_prose(call.__doc__)}\n\n"
     return text
 
@@ -129,7 +139,9 @@ def _items(text: str) -> str:
     parts = re.split(r"(?m)^([\w*, ]+): ", text)
     if parts[0].strip():
         return text
-    return "\n".join(f"- `{name}`: {' '.join(meaning.split())}" for name, meaning in zip(parts[1::2], parts[2::2], strict=True))
+    return "\n".join(
+        f"- `{name}`: {' '.join(meaning.split())}" for name, meaning in zip(parts[1::2], parts[2::2], strict=True)
+    )
 
 
 def _code(words: str) -> str:
