@@ -1,5 +1,6 @@
 """The documentation: what is broken fails its build, links and examples are what they say, nothing is missing."""
 
+import html
 import re
 import shlex
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from documentation.errors import SiteError
 from documentation.examples import Workspace
 from documentation.reading import Reader
 from documentation.reference import commands, with_commands, with_interface
+from medfsad_bench.demo import write_demo_downloads
 
 ROOT = Path(__file__).resolve().parent.parent
 README = "# Toy\n\nRead on: [words](#words), [more](more.md#deeper-things).\n\n## Words\n\n### A word\n\nIts meaning.\n"
@@ -160,6 +162,20 @@ def test_the_contents_list_every_document_of_the_repository() -> None:
     assert {ROOT / page.file for page in read_contents(ROOT)} == {
         path for path in DOCUMENTS if "tests" not in path.parts
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # every command of the program, some of which train
+def test_every_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    write_demo_downloads(tmp_path / "examples" / "medfsad-demo" / "raw", scale=0.75)
+    workspace = Workspace(tmp_path / "examples", {"medfsad demo": "a demo is a test of its own\n"})
+    build_site(ROOT, tmp_path / "site", workspace)
+    page = html.unescape((tmp_path / "site" / "docs" / "commands.html").read_text("utf-8"))
+    assert "lag-1.1.0-smaller-64px.h5: sound" in page
+    assert "mean_distance: keeps the contract" in page
+    page = html.unescape((tmp_path / "site" / "docs" / "own-images.html").read_text("utf-8"))
+    assert "Research use, not a medical device." in page
+    assert "scanner_2" in page
 
 
 def test_every_command_in_a_document_is_one_that_the_program_takes() -> None:
