@@ -154,6 +154,7 @@ def test_the_interface_shows_every_public_name_with_its_docstring() -> None:
             first = (getattr(medfsad_bench, name).__doc__ or "").strip().splitlines()[0]
             assert first in shown, name
     assert "- `folder`: Of downloads, or of own images in `normal/` and `anomalous/`." in shown
+    assert "**Returns**\n\nA report per set; its `path` is that of the prepared file.\n\n**Raises**\n\n- `Down" in shown
     assert "```python\n>>> knowledge_of(TEXT, ABNORMAL_SUPPORTS)\n" in shown
     assert "### MedfsadError" in shown
 

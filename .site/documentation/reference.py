@@ -130,14 +130,16 @@ def _plain(text: str) -> str:
 def _prose(docstring: str | None) -> str:
     """A docstring in Google's form as Markdown."""
     text = inspect.cleandoc(docstring or "")
-    text = _SECTION.sub(lambda match: f"**{match[1]}**\n\n{_items(inspect.cleandoc(match[2]))}\n", text + "\n")
+    text = _SECTION.sub(
+        lambda match: f"**{match[1]}**\n\n{_items(match[1], inspect.cleandoc(match[2]))}\n\n", text + "\n"
+    )
     return re.sub(r"(?m)((?:^(?:>>>|\.\.\.) .*\n(?:(?!>>>|\n).*\n)*)+)", r"```python\n\1```\n", text).strip()
 
 
-def _items(text: str) -> str:
-    """Lines `name: meaning` as a list; a text without names as it is."""
+def _items(section: str, text: str) -> str:
+    """Lines `name: meaning` as a list; what is returned has no name."""
     parts = re.split(r"(?m)^([\w*, ]+): ", text)
-    if parts[0].strip():
+    if parts[0].strip() or section in ("Returns", "Yields"):
         return text
     return "\n".join(
         f"- `{name}`: {' '.join(meaning.split())}" for name, meaning in zip(parts[1::2], parts[2::2], strict=True)
