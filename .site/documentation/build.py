@@ -1,25 +1,27 @@
 """The whole site: the board of rows, and the documentation beside it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 from markupsafe import Markup
 
-from documentation.contents import Page, read_contents
+from documentation.contents import Generated, Page, read_contents
 from documentation.errors import SiteError
 from documentation.examples import Workspace
 from documentation.markdown import Renderer, read_documents
 from documentation.reading import Reader, faults_of
 from documentation.reference import with_commands, with_interface
 from medfsad_bench.board.significance import Evidence
-from medfsad_bench.board.site.build import environment, inline_script, write_site
+from medfsad_bench.board.site.build import write_site
+from medfsad_bench.board.site.environment import digest, environment
 from medfsad_bench.files import write_text
 from medfsad_bench.results.row import Row
 
 FOLDER = "docs"  # of the documentation's pages within the site
 _TEMPLATES = Path(__file__).parent.parent / "templates"
+_GENERATORS: dict[Generated, Callable[[str], str]] = {"": str, "commands": with_commands, "interface": with_interface}
 
 
 def build_site(
@@ -61,7 +63,13 @@ def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Ro
     documents = read_documents(texts)
     renderer = Renderer(root, documents, workspace)
     templates = _environment()
-    shared: dict[str, Any] = {"documented": True, "rows": rows, "up": "../", "chapters": _chapters(contents)}
+    shared: dict[str, Any] = {
+        "documented": True,
+        "rows": rows,
+        "up": "../",
+        "chapters": _chapters(contents),
+        "more_style": _asset("documentation.css"),
+    }
     for document in documents:
         html = templates.get_template("page.html.jinja").render(
             **shared,
@@ -70,20 +78,18 @@ def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Ro
             body=Markup(renderer.html(document)),  # noqa: S704
         )
         write_text(site / FOLDER / f"{document.page.name}.html", html)
-    script = (_TEMPLATES / "search.js").read_text("utf-8")
+    script = _asset("search.js")
     search = templates.get_template("search.html.jinja")
     passages = [passage for path in _searched(site, contents) for passage in _passages(path, site / FOLDER)]
-    write_text(
-        site / FOLDER / "search.html", search.render(**shared, page=None, passages=passages, **inline_script(script))
-    )
+    html = search.render(**shared, page=None, passages=passages, script=script, digest=digest(script))
+    write_text(site / FOLDER / "search.html", html)
     if faults := faults_of(site):
         raise SiteError(f"{len(faults)} things are broken, so that no site was written. {'; '.join(faults[:20])}.")
     return len(documents) + 1
 
 
 def _text_of(root: Path, page: Page) -> str:
-    text = (root / page.file).read_text("utf-8")
-    return {"": str, "commands": with_commands, "interface": with_interface}[page.generated](text)
+    return _GENERATORS[page.generated]((root / page.file).read_text("utf-8"))
 
 
 def _chapters(contents: Sequence[Page]) -> dict[str, list[Page]]:
@@ -119,6 +125,9 @@ def _environment() -> Environment:
     """The board's, with the templates of the documentation before its own."""
     board = environment()
     loaders = [FileSystemLoader(_TEMPLATES), board.loader]
-    templates = board.overlay(loader=ChoiceLoader([loader for loader in loaders if loader is not None]))
-    templates.globals["more_style"] = Markup((_TEMPLATES / "documentation.css").read_text("utf-8"))  # noqa: S704
-    return templates
+    return board.overlay(loader=ChoiceLoader([loader for loader in loaders if loader is not None]))
+
+
+def _asset(name: str) -> Markup:
+    """Style sheet or script, as it stands in a page."""
+    return Markup((_TEMPLATES / name).read_text("utf-8"))  # noqa: S704 - our own

@@ -1,30 +1,21 @@
 """Which pages the site has, and what each is given."""
 
-import base64
-import hashlib
-import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from medfsad_bench.board.groups import Group, groups
 from medfsad_bench.board.labels import labels_of
 from medfsad_bench.board.significance import Evidence
 from medfsad_bench.board.site import entries
 from medfsad_bench.board.site.cells import facts_of
-from medfsad_bench.board.site.payload import CONFOUNDED, address_of, confounded_of, payload, solved_by_shortcut
-from medfsad_bench.display import visible
+from medfsad_bench.board.site.environment import asset, digest, environment, method_file, set_file
+from medfsad_bench.board.site.payload import address_of, confounded_of, payload, solved_by_shortcut
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import whole_folder, write_json, write_text
-from medfsad_bench.metrics.metric import METRICS
 from medfsad_bench.results.row import Row
-from medfsad_bench.store.composition import SMALL
 
 _MARK = ".medfsad-site"  # in a folder that a site was written into, so that the next one may take its place
 
@@ -78,32 +69,6 @@ def _check_free(folder: Path) -> None:
         raise ResultsError(f"--out {folder} is a file. Expected a folder; choose another name.")
 
 
-def environment() -> Environment:
-    """The templates of the site, with its style and its ways to write figures."""
-    environment = Environment(
-        loader=PackageLoader("medfsad_bench.board.site", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters |= {"figure": _figure, "file": _file, "set_file": _set_file, "json_text": _json_text}
-    environment.globals |= {
-        "METRICS": METRICS,
-        "SMALL": SMALL,
-        "CONFOUNDED": CONFOUNDED,
-        "style": Markup((files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")),  # noqa: S704
-    }
-    return environment
-
-
-def inline_script(script: str) -> dict[str, str]:
-    """A page's script, and the digest by which the page's security policy lets it and no other one run."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return {"script": Markup(script), "digest": digest}  # noqa: S704
-
-
 def _write_pages(
     rows: Sequence[Row], evidence: Evidence, folder: Path, reproduced: Collection[str], shared: Mapping[str, Any]
 ) -> int:
@@ -123,9 +88,9 @@ def _write_pages(
         "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
         "rows": rows,
     }
-    script = (files("medfsad_bench.board.site") / "pages" / "board.js").read_text("utf-8")
+    script = asset("board.js")
     pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": ("index.html.jinja", {"payload": content, **inline_script(script)}),
+        "index.html": ("index.html.jinja", {"payload": content, "script": script, "digest": digest(script)}),
         "protocol.html": ("protocol.html.jinja", {"pairs": entries.published_beside_strict(rows)}),
         "compare.html": (
             "compare.html.jinja",
@@ -141,7 +106,7 @@ def _write_pages(
     for name, of_method in _by(rows, "method").items():
         info = entries.method_record(name)
         facts = {"name": name, "info": info, "config": entries.config_of(info) if info else {}, "of": of_method}
-        pages[f"methods/{_file(name)}.html"] = ("method.html.jinja", facts)
+        pages[f"methods/{method_file(name)}.html"] = ("method.html.jinja", facts)
     for name, of_set in _sets(rows).items():
         manifest, made_of, partners = entries.set_record(of_set)
         facts = {"name": of_set[0].target, "manifest": manifest, "made_of": made_of, "partners": partners, "of": of_set}
@@ -164,18 +129,6 @@ def _write_empty(folder: Path, shared: Mapping[str, Any]) -> int:
     return 1
 
 
-def _figure(estimate: Any) -> str:
-    """An estimate as pages show it, with its interval where it has one."""
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
-
-
-def _json_text(content: Any) -> Markup:
-    """JSON inside a `<script>`, where nothing in it can end the element."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
-
-
 def _ranked(group: Group) -> int:
     return sum(line.rank is not None for line in group.lines)
 
@@ -190,14 +143,5 @@ def _by(rows: Sequence[Row], field: str) -> dict[str, list[Row]]:
 def _sets(rows: Sequence[Row]) -> Mapping[str, list[Row]]:
     parts: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        parts[_set_file(row)].append(row)
+        parts[set_file(row)].append(row)
     return dict(sorted(parts.items()))
-
-
-def _set_file(row: Row) -> str:
-    """A set of one's own may be called as a benchmark's set is."""
-    return f"own-{row.target}" if row.benchmark == "own" else row.target
-
-
-def _file(method: str) -> str:
-    return method.replace(":", "-")
