@@ -32,7 +32,7 @@ def test_bias_and_freedom_are_those_of_the_quadratic_form(images: Any) -> None:
 
 @given(SIZES)
 def test_the_jackknife_has_the_variance_of_a_mean_over_images(images: Any) -> None:
-    """Each group's mean is one standard normal: the moves' covariance by hand, leaving out one group after the other."""
+    """Each group's mean is one standard normal: the covariance of the moves by hand, one group left out at a time."""
     sizes, count = GroupSizes.of(images), len(images)
     without = np.array([np.where(np.arange(count) == left, 0, images) for left in range(count)], float)
     moves = without / without.sum(axis=1, keepdims=True) - sizes.shares
