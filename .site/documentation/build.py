@@ -1,6 +1,6 @@
 """The whole site: the board of rows, and the documentation beside it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def build_site(
     *,
     rows: Sequence[Row] = (),
     evidence: Evidence | None = None,
-    reproduced: Collection[str] = (),
+    **board: Any,
 ) -> int:
     """Write board and documentation as one site, whole or not at all.
 
@@ -41,7 +41,7 @@ def build_site(
         workspace: Where examples run.
         rows: Of the board; without any its page says so.
         evidence: Scores of the rows by run id.
-        reproduced: Run ids of rows that a maintainer has re-run.
+        board: Further arguments of `write_site`, such as `reproduced`.
 
     Returns:
         How many pages there are.
@@ -53,7 +53,7 @@ def build_site(
     def documentation(site: Path) -> int:
         return _write_pages(root, site, workspace, rows)
 
-    return write_site(rows, evidence or {}, out, reproduced=reproduced, documentation=documentation)
+    return write_site(rows, evidence or {}, out, documentation=documentation, **board)
 
 
 def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Row]) -> int:
