@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -113,7 +114,7 @@ class Renderer:
     def _address(self, target: str, page: Page) -> str:
         if "://" in target or target.startswith("mailto:"):
             return target
-        name, _, anchor = target.partition("#")
+        name, _, anchor = unquote(target).partition("#")
         file = self._file(name, page) if name else page.file
         if (self.root / file).is_dir():
             file = f"{file}/README.md"
@@ -156,12 +157,13 @@ def anchor_of(heading: str) -> str:
 def _document(page: Page, text: str, pages: Sequence[Page]) -> Document:
     chapters = _chapters(_MARKDOWN.parse(text))
     if page.section:
-        if page.section not in chapters:
+        shown = [part[3:] for title, part in chapters if title == page.section]
+        if not shown:
             raise SiteError(f"{page.file} has no section {page.section!r}, which the contents list.")
-        tokens = chapters[page.section][3:]
+        tokens = shown[0]
     else:
-        own = {other.section: other for other in pages if other.file == page.file and other.section}
-        parts = [_pointer(own[title]) if title in own else part for title, part in chapters.items()]
+        elsewhere = {other.section: other for other in pages if other.file == page.file and other.section}
+        parts = [_pointer(elsewhere[title]) if title in elsewhere else part for title, part in chapters]
         tokens = [token for part in parts for token in part]
         if tokens and tokens[0].tag == "h1":
             tokens = tokens[3:]
@@ -170,14 +172,13 @@ def _document(page: Page, text: str, pages: Sequence[Page]) -> Document:
     return document
 
 
-def _chapters(tokens: list[Token]) -> dict[str, list[Token]]:
-    """Blocks of a file by the heading of second order above them; those above the first one by the empty text."""
-    chapters: dict[str, list[Token]] = {"": []}
-    title = ""
+def _chapters(tokens: list[Token]) -> list[tuple[str, list[Token]]]:
+    """Blocks of a file with the heading of second order above them; above the first one that is the empty text."""
+    chapters: list[tuple[str, list[Token]]] = [("", [])]
     for number, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag == "h2":
-            title = _text(tokens[number + 1])
-        chapters.setdefault(title, []).append(token)
+            chapters.append((_text(tokens[number + 1]), []))
+        chapters[-1][1].append(token)
     return chapters
 
 

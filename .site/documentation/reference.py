@@ -37,8 +37,8 @@ def with_commands(text: str) -> str:
     """
     before, *parts = re.split(r"(?m)^## (\S+)\n", text)
     chapters = dict(zip(parts[::2], parts[1::2], strict=True))
-    known = commands()
-    if odd := sorted(chapters.keys() ^ known.keys()):
+    registered = commands()
+    if odd := sorted(chapters.keys() ^ registered.keys()):
         raise SiteError(
             f"Commands and chapters differ: {', '.join(odd)}. Each command has one chapter with an example."
         )
@@ -47,7 +47,7 @@ def with_commands(text: str) -> str:
             re.search(rf"(?m)^medfsad {name}\b", block) for block in re.findall(r"(?s)```sh run\n(.*?)```", chapter)
         ):
             raise SiteError(f"The chapter {name!r} has no example that runs `medfsad {name}`. Add a block `sh run`.")
-    return before + "".join(_chapter(name, known[name], chapter) for name, chapter in chapters.items())
+    return before + "".join(_chapter(name, registered[name], chapter) for name, chapter in chapters.items())
 
 
 def with_interface(text: str) -> str:

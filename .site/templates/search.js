@@ -19,9 +19,9 @@
     let sum = 0;
     for (const word of words) {
       const { page, heading, text } = passage.folded;
-      const found = 20 * times(heading, word) + 8 * times(page, word) + Math.min(times(text, word), 5);
-      if (!found) return 0;
-      sum += found;
+      const ofWord = 20 * times(heading, word) + 8 * times(page, word) + Math.min(times(text, word), 5);
+      if (!ofWord) return 0;
+      sum += ofWord;
     }
     return sum;
   }
