@@ -13,6 +13,7 @@ from medfsad_bench.cli import (
     demo,
     leaderboard,
     methods,
+    plan,
     prepare,
     reproduce,
     run,
@@ -54,6 +55,8 @@ for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
     *(
         run.run,
+        plan.plan,
+        plan.status,
         score.score,
         run.rescore,
         reproduce.reproduce,

@@ -9,7 +9,7 @@ import typer
 from rich import box
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import planned, title_of
+from medfsad_bench.cli.cells import planned
 from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def curve(
     runner, curves = Runner(device), []
     with progress_bars() as bars:
         for number, cell in enumerate(plan, start=1):
-            title = f"[{number}/{len(plan)}] {title_of(cell)}"
+            title = f"[{number}/{len(plan)}] {cell.title}"
             made = training_curve(cell, runner, every=every, progress=bars.following(title))
             bars.finish()
             first, last = made.auroc[min(made.auroc)].value, made.auroc[max(made.auroc)].value

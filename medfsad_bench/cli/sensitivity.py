@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import existing, planned, run_cells, stop_if_failed, title_of
+from medfsad_bench.cli.cells import existing, planned, run_cells, stop_if_failed
 from medfsad_bench.cli.console import (
     difference_text,
     folded,
@@ -133,12 +133,12 @@ def influence(
     runner = Runner(device)
     runner.announce([cell])
     with progress_bars() as bars:
-        influences = leave_one_out(cell, draws, runner.device, runner.cache, progress=bars.following(title_of(cell)))
+        influences = leave_one_out(cell, draws, runner.device, runner.cache, progress=bars.following(cell.title))
     write_influences(cell, influences, out_png)
     if json_:
         print_json([asdict(support) | {"difference": support.difference.figures()} for support in influences])
         return
-    out.print(_influences_table(influences, title_of(cell)))
+    out.print(_influences_table(influences(cell)))
     out.print(f"wrote {out_png}")
 
 
@@ -171,8 +171,7 @@ def protocols(
     runner = Runner(device)
     with progress_bars() as bars:
         results = [
-            compare_protocols(cell, runner.device, runner.cache, progress=bars.following(title_of(cell)))
-            for cell in plan
+            compare_protocols(cell, runner.device, runner.cache, progress=bars.following(cell.title)) for cell in plan
         ]
     columns = ["protocol", *(result.target for result in results)]
     rows = [[name, *(interval_text(result.figures[name]) for result in results)] for name in results[0].figures]

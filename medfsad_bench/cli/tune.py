@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed, title_of
+from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
 from medfsad_bench.errors import MethodError
 
@@ -57,7 +57,7 @@ def tune(
     choices = []
     with progress_bars() as bars:
         for cell in plan:
-            choices.append(choose(cell, points, sets, runner, bars.following(title_of(cell))))
+            choices.append(choose(cell, points, sets, runner, bars.following(cell.title)))
             bars.finish()
     pairs = zip(plan, choices, strict=True)
     rows = run_cells([chosen_cell(cell, choice, sets) for cell, choice in pairs], runner)

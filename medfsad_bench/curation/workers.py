@@ -1,16 +1,13 @@
-"""Worker processes that end with the process that started them, however that ends."""
+"""Worker processes that read images, for as long as the process that started them lives."""
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from typing import TypeVar
 
 from medfsad_bench.errors import CurationError
+from medfsad_bench.processes import end_with_parent
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -38,26 +35,10 @@ def map_in_workers(
     context.set_forkserver_preload([preload])
     chunk = max(1, min(_LARGEST_CHUNK, len(jobs) // (4 * workers)))
     try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as executor:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as executor:
             yield from executor.map(function, jobs, chunksize=chunk)
     except BrokenProcessPool as error:
         raise CurationError(
             f"One of the {workers} processes that read images was ended from outside; the usual reason is that memory "
             "ran out. What was read is kept: run the same command again, with fewer --workers if it happens again."
         ) from error
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone, and leave Ctrl-C to the parent.
-
-    A killed parent can tell nobody, but what it held open is closed: its end of the pipe that workers are watched by.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)

@@ -17,6 +17,7 @@ from medfsad_bench.runner.blocks import Block, Key, gathered
 from medfsad_bench.runner.digests import digests_of
 from medfsad_bench.runner.weights import bare_network, load_weights, stage_count, timm_name
 
+CACHE_BYTES = 8 << 30
 _CHUNK = 8  # images per pass, always padded to it: a convolution's last bits depend on the batch's size
 _CHUNK_PX = (
     8 * 128**2
@@ -71,7 +72,7 @@ class FeatureCache:
         images_computed: How many images passed through a backbone; a test counts with it.
     """
 
-    def __init__(self, device: torch.device, *, budget_bytes: int = 8 << 30) -> None:
+    def __init__(self, device: torch.device, *, budget_bytes: int = CACHE_BYTES) -> None:
         self._device = device
         self._budget = budget_bytes
         self._chunk = _CHUNK if device.type == "cpu" else _CUDA_CHUNK

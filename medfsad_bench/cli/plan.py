@@ -1,0 +1,225 @@
+"""`medfsad plan` and `status`: what a sweep consists of and will take, and how far one is."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.table import Column
+
+from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cells import planned
+from medfsad_bench.cli.console import err, out, print_json, table_of, unfolded
+from medfsad_bench.cli.sweep import EngineOptions
+from medfsad_bench.errors import MethodError
+
+if TYPE_CHECKING:
+    from medfsad_bench.runner.engine.cost import Costs
+    from medfsad_bench.runner.engine.graph import Task
+    from medfsad_bench.runner.engine.status import SweepStatus
+
+_OF_PLAN = {"slurm", "kubernetes", "nodes", "cpus_per_node", "gpus_per_node", "memory_per_node", "hours"}
+_OF_PLAN |= {"image", "claim", "mount", "json_", "engine", "address", "jobs"}
+_FAILED_SHOWN = 20
+
+
+def plan(
+    context: typer.Context,
+    method: opt.Methods,
+    shots: opt.ShotsList = None,
+    target: opt.Targets = None,
+    draws: opt.Draws = None,
+    protocol: opt.Protocol = "strict",
+    hold_out: opt.HoldOut = "dataset",
+    preset: opt.Preset = "paper",
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    seed: opt.Seeds = None,
+    data: opt.Data = opt.DATA,
+    benchmark: opt.Benchmark = None,
+    runs: opt.Runs = opt.RUNS,
+    checkpoint: opt.Checkpoint = None,
+    contaminated: opt.Contaminated = 0,
+    save_maps: opt.SaveMaps = False,
+    settings: opt.Settings = None,
+    jobs: opt.Jobs = None,
+    cpus_per_task: opt.CpusPerTask = None,
+    gpus_per_task: opt.GpusPerTask = None,
+    memory_per_task: opt.MemoryPerTask = None,
+    retries: opt.Retries = 3,
+    slurm: Annotated[Path | None, typer.Option(help="Write a batch script for Slurm that runs the sweep.")] = None,
+    kubernetes: Annotated[Path | None, typer.Option(help="Write a RayJob for Kubernetes that runs the sweep.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines to ask the scheduler for.")] = 2,
+    cpus_per_node: Annotated[int, typer.Option(min=1, help="CPUs of each.")] = 8,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of each.")] = 0,
+    memory_per_node: Annotated[int, typer.Option(min=1, help="GiB of memory of each.")] = 32,
+    hours: Annotated[float, typer.Option(min=0.1, help="Longest time.")] = 24.0,
+    image: Annotated[str, typer.Option(help="With --kubernetes: container image with medfsad and Ray.")] = "",
+    claim: Annotated[str, typer.Option(help="With --kubernetes: volume claim that all nodes share.")] = "",
+    mount: Annotated[Path, typer.Option(help="With --kubernetes: where it is mounted; relative paths start here.")] = (
+        Path("/medfsad")
+    ),
+    json_: opt.Json = False,
+) -> None:
+    """Print what `medfsad run` with the same options would do, and what it will take; write it as a cluster's job.
+
+    Times are those that earlier rows in --runs tell, on whatever machine they were made.
+    """
+    from medfsad_bench.files import write_text
+    from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
+    from medfsad_bench.runner.engine.cost import costs_from
+    from medfsad_bench.runner.engine.graph import tasks_of
+    from medfsad_bench.runner.plan import RunOptions
+
+    if kubernetes is None and (image or claim):
+        raise MethodError("--image and --claim go with --kubernetes FILE. Give all three, or leave them out.")
+    options = RunOptions(
+        runs=runs,
+        draws=opt.draws_of(draws, protocol),
+        protocol=protocol,
+        hold_out=hold_out,
+        preset=preset,
+        settings=opt.settings_of(settings, backbone, weights),
+        checkpoint=checkpoint,
+        save_maps=save_maps,
+        contaminated=contaminated,
+    )
+    cells = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
+    tasks, costs = tasks_of(cells), costs_from(runs)
+    command = ["medfsad", "run", *_words(context), "--engine", "ray", "--address", "auto"]
+    allocation = Allocation(nodes, cpus_per_node, gpus_per_node, memory_per_node, hours, image, claim)
+    if slurm is not None:
+        write_text(slurm, slurm_script(command, allocation, Path.cwd()))
+        err.print(f"{slurm} written; start it with: sbatch {slurm}", markup=False)
+    if kubernetes is not None:
+        write_text(kubernetes, ray_job(command, allocation, mount, _ray_version()))
+        err.print(f"{kubernetes} written; start it with: kubectl create -f {kubernetes}", markup=False)
+    if json_:
+        print_json(_as_json(tasks, costs))
+        return
+    _print_table(tasks, costs, EngineOptions(jobs=jobs, cpus_per_task=cpus_per_task if jobs else None))
+
+
+def status(runs: opt.Runs = opt.RUNS, json_: opt.Json = False) -> None:
+    """Say how far the sweeps of a folder of runs are: done, running, failed, waiting, time left."""
+    from medfsad_bench.runner.engine.status import as_json, sweeps_in
+
+    sweeps = sweeps_in(runs)
+    if json_:
+        print_json([as_json(sweep) for sweep in sweeps])
+        return
+    if not sweeps:
+        out.print(f"No sweep was begun in {runs}; `medfsad run … --jobs N` or --engine ray begins one.", markup=False)
+    for sweep in sweeps[:1]:
+        _print_status(sweep)
+    for sweep in sweeps[1:]:
+        counts = f"{sweep.count('done')} of {len(sweep.tasks)} tasks done"
+        out.print(f"earlier: begun {sweep.started} on {sweep.host}, {counts}", style="dim", markup=False)
+
+
+def _print_status(sweep: "SweepStatus") -> None:
+    left = "" if sweep.ended or sweep.left_s is None else f", about {_time(sweep.left_s)} left"
+    ended = f", ended {sweep.ended}" if sweep.ended else ""
+    out.print(f"begun {sweep.started} on {sweep.host}{ended}: {sweep.engine}{left}", markup=False)
+    states = ("done", "running", "failed", "waiting")
+    out.print(", ".join(f"{sweep.count(state)} {state}" for state in states), markup=False)
+    for task in sweep.tasks:
+        if task.state == "running":
+            out.print(f"  {task.title}: {task.note or 'running'}", markup=False)
+    failed = [task for task in sweep.tasks if task.state == "failed"]
+    for task in failed[:_FAILED_SHOWN]:
+        out.print(f"  failed: {task.title}: {task.note}", style="red", markup=False)
+    if len(failed) > _FAILED_SHOWN:
+        out.print(f"  and {len(failed) - _FAILED_SHOWN} more; --json lists all", style="red", markup=False)
+
+
+def _print_table(tasks: "Sequence[Task]", costs: "Costs", engine: EngineOptions) -> None:
+    """One line per method and kind of task, and the sum."""
+    by_method: dict[tuple[str, str], list[Task]] = defaultdict(list)
+    for task in tasks:
+        by_method[task.cell.info.name, task.kind].append(task)
+    rows, seconds_open, unknown = [], 0.0, 0
+    for (name, kind), of_method in by_method.items():
+        open_tasks = [task for task in of_method if not task.done]
+        times = [costs.seconds(task) for task in open_tasks]
+        known = [seconds for seconds in times if seconds is not None]
+        seconds_open, unknown = seconds_open + sum(known), unknown + len(times) - len(known)
+        spent = _time(sum(known)) if known else ("–" if open_tasks else "")
+        rows.append((name, kind, f"{len(of_method):,}", f"{len(of_method) - len(open_tasks):,}", spent))
+    numbers = (Column(name, no_wrap=True, justify="right") for name in ("tasks", "done", "time left"))
+    out.print(table_of((*unfolded("method", "task"), *numbers), rows, box=None, padding=(0, 2, 0, 0)))
+    jobs = engine.jobs or 1
+    out.print(
+        f"{len(tasks):,} tasks; {_time(seconds_open)} of work left, {_time(seconds_open / jobs)} with {jobs} at a time"
+        + (f"; for {unknown:,} tasks no earlier row tells the time" if unknown else ""),
+        markup=False,
+    )
+
+
+def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
+    entries = [
+        {
+            "id": task.id,
+            "kind": task.kind,
+            "title": task.title,
+            "method": task.cell.info.name,
+            "target": task.cell.target.name,
+            "shots": task.cell.shots,
+            "seed": task.cell.options.seed,
+            "needs": list(task.needs),
+            "done": task.done,
+            "seconds": costs.seconds(task),
+        }
+        for task in tasks
+    ]
+    left = [entry["seconds"] for entry in entries if not entry["done"]]
+    return {
+        "tasks": entries,
+        "seconds_left": sum(seconds for seconds in left if seconds is not None),
+        "tasks_of_unknown_time": left.count(None),
+    }
+
+
+def _words(context: click.Context) -> list[str]:
+    """The words of the present command as `medfsad run` takes them, without those of `plan` alone."""
+    words = []
+    for parameter in context.command.params:
+        value = context.params[str(parameter.name)]
+        given = context.get_parameter_source(str(parameter.name))
+        if parameter.name in _OF_PLAN or given is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(parameter, click.Argument):
+            words = [*map(str, values), *words]
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words += [parameter.opts[0]]
+        else:
+            words += [word for each in values for word in (parameter.opts[0], str(each))]
+    return words
+
+
+def _ray_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ray")
+    except PackageNotFoundError:
+        raise MethodError(
+            "--kubernetes names the version of Ray that the image has, and Ray isn't installed here. Install the extra: "
+            "pip install 'medfsad[ray]'."
+        ) from None
+
+
+def _time(seconds: float) -> str:
+    """A time as people say it: the two largest units."""
+    days, rest = divmod(timedelta(seconds=round(seconds)), timedelta(days=1))
+    hours, minutes = divmod(round(rest.total_seconds()) // 60, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours or minutes:
+        return f"{hours} h {minutes:02d} min"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,23 @@
+"""Worker processes that end with the process that started them, however that ends."""
+
+import os
+import signal
+import threading
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is gone, and leave Ctrl-C to the parent.
+
+    A killed parent can tell nobody, but what it held open is closed: its end of the pipe that workers are watched by.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

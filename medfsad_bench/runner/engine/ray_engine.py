@@ -1,0 +1,248 @@
+"""Tasks on a Ray cluster, or on a Ray that is started here for the sweep. The one module that imports Ray.
+
+Ray holds the cluster together: it places tasks by their resources, starts and ends workers, and tells of those that are
+lost. Prepared files are read from a file system that all nodes share, or shipped once to each node; results go into the
+folder of runs, which has to be shared in any case.
+"""
+
+import os
+from collections.abc import Collection, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from medfsad_bench.errors import MethodError, ResultsError
+from medfsad_bench.runner.engine.graph import Task
+from medfsad_bench.runner.engine.jobs import Job, Workplace, packed
+from medfsad_bench.runner.engine.nodes import FilesOfSweep, NodeReport, node_report, refuse_large_shipment, shipped_file
+from medfsad_bench.runner.engine.worker import Outcome, perform
+
+_LOCAL_STORE_BYTES = 128 << 20  # of a Ray that is started here: results go to files, not through the object store
+Shipped = dict[Path, tuple[str, Any]]  # content digest and reference of each prepared file that is sent
+
+_NODE_CHECK_S = 300.0  # a node's first worker imports PyTorch, from a slow file system maybe
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each task is given.
+
+    Attributes:
+        cpus: Threads.
+        gpus: Of one GPU, as 0.5 is half of it; Ray counts them and doesn't divide memory. None takes one where the
+            device may be a GPU and the cluster has any.
+        memory_gib: Main memory that has to be free on a node; None asks for nothing.
+    """
+
+    cpus: int = 1
+    gpus: float | None = None
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """What a cluster offers.
+
+    Attributes:
+        nodes: Names of the nodes that live.
+        cpus: Of all nodes.
+        gpus: Of all nodes.
+    """
+
+    nodes: tuple[str, ...]
+    cpus: float
+    gpus: float
+
+
+class RayEngine:
+    """An engine on Ray; see `sweep.Engine`. To be closed.
+
+    Args:
+        address: `auto`, HOST:PORT, or None for the one that RAY_ADDRESS names, or else one that is started here.
+        resources: For each task.
+        workplace: Of the sweep.
+        files: That tasks read, and where they write.
+        ship_data: Whether prepared files are sent to the nodes.
+
+    Raises:
+        MethodError: If there's no such cluster, or no node that is large enough for a task.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        resources: Resources,
+        workplace: Workplace,
+        files: FilesOfSweep,
+        *,
+        ship_data: bool = False,
+    ) -> None:
+        connect(address)
+        self._workplace, self._files = workplace, files
+        gpus = resources.gpus
+        if gpus is None:
+            gpus = 1.0 if workplace.device != "cpu" and cluster_facts().gpus else 0.0
+        self._needs = {"CPU": float(resources.cpus), "GPU": gpus, "memory": (resources.memory_gib or 0) * 2**30}
+        try:
+            self.capacity = self._capacity()
+            self._shipped = _shipped(files) if ship_data else {}
+        except BaseException:
+            self.close()
+            raise
+        options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": gpus, "max_retries": 0}
+        options |= {"memory": int(self._needs["memory"])} if resources.memory_gib else {}
+        self._remote = ray.remote(_perform).options(**options)
+
+    def check_nodes(self) -> list[str]:
+        """Ask every node whether it sees the same files and has the same packages.
+
+        Returns:
+            What is worth saying and no reason to stop: processors that differ.
+
+        Raises:
+            ResultsError: Naming the nodes where a task would fail, and why.
+        """
+        nodes = {node["NodeID"]: node["NodeName"] for node in ray.nodes() if node["Alive"]}
+        faults, processors = dict[str, str](), dict[str, str]()
+        with self._files.marked() as mark:
+            reports = {id_: self._report_of(id_) for id_ in nodes}
+            for id_, name in nodes.items():
+                try:
+                    report: NodeReport = ray.get(reports[id_], timeout=_NODE_CHECK_S)
+                except RayError as error:
+                    faults[name] = f"its worker doesn't start ({_first_line(error)})"
+                    continue
+                processors[name] = report.processor
+                if fault := report.fault or ("" if report.mark == mark else f"it doesn't see {self._files.runs}"):
+                    faults[name] = fault
+        if faults:
+            each = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+            raise ResultsError(
+                f"{len(faults)} of {len(nodes)} nodes can't do this sweep's tasks. {each}. Expected the same medfsad, "
+                "PyTorch and prepared files, and one folder of runs that all share; nothing was run. Share --data and "
+                "--runs, or ship small sets with --ship-data."
+            )
+        if len(set(processors.values())) > 1:
+            each = ", ".join(f"{name}: {processor}" for name, processor in processors.items())
+            return [f"nodes have different processors, so scores may differ in their last bits ({each})"]
+        return []
+
+    def _report_of(self, node_id: str) -> Any:
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        remote = ray.remote(_report).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        return remote.remote(self._workplace, self._files, self._shipped)
+
+    def submit(self, task: Task) -> Hashable:
+        """Hand a task over to Ray."""
+        job = packed(task, self._workplace)
+        return cast(Hashable, self._remote.remote(job, self._shipped))
+
+    def ended(self, handles: Collection[Hashable], timeout_s: float) -> Collection[Hashable]:
+        """Those that have ended; waits for the first, but no longer than that."""
+        references = cast(list[Any], list(handles))
+        if not ray.wait(references, num_returns=1, timeout=timeout_s)[0]:
+            with suppress(MethodError):  # nodes come and go
+                self.capacity = self._capacity()
+            return ()
+        return cast(list[Hashable], ray.wait(references, num_returns=len(references), timeout=0)[0])
+
+    def outcome(self, handle: Hashable) -> Outcome:
+        """How a task ended that has."""
+        try:
+            return cast(Outcome, ray.get(cast(Any, handle)))
+        except RayTaskError as error:  # ours says its faults by itself: this is of a worker that can't even begin
+            return Outcome(
+                "failed", message=f"a worker can't begin ({_first_line(error)}). Is medfsad installed there?"
+            )
+        except RayError as error:
+            what = type(error).__name__.removesuffix("Error")
+            return Outcome("lost", message=f"its worker or its node was lost ({what}: {_first_line(error)})")
+
+    def close(self) -> None:
+        """Leave the cluster, which ends what it does for this command; a Ray that was started here ends."""
+        ray.shutdown()
+
+    def _capacity(self) -> int:
+        """Twice as many tasks as can be done at once, so that no worker waits for this process.
+
+        Raises:
+            MethodError: If no node is large enough for one.
+        """
+        slots, largest = 0, dict[str, float]()
+        for node in ray.nodes():
+            if node["Alive"]:
+                offered = node["Resources"]
+                slots += int(min(offered.get(name, 0) // need for name, need in self._needs.items() if need))
+                largest = {name: max(offered.get(name, 0), largest.get(name, 0)) for name in self._needs}
+        if not slots:
+            raise MethodError(
+                f"No node of the cluster is large enough for a task: the largest have {largest.get('CPU', 0):g} CPUs, "
+                f"{largest.get('GPU', 0):g} GPUs and {largest.get('memory', 0) / 2**30:.1f} GiB of memory, a task needs "
+                f"{self._needs['CPU']:g}, {self._needs['GPU']:g} and {self._needs['memory'] / 2**30:.1f}. Ask for "
+                "less with --cpus-per-task, --gpus-per-task and --memory-per-task, or add nodes."
+            )
+        return 2 * slots
+
+
+def connect(address: str | None) -> None:
+    """Join a cluster, or start a Ray of this machine alone.
+
+    Args:
+        address: `auto`, HOST:PORT, or None for the one that RAY_ADDRESS names, or else one that is started here.
+
+    Raises:
+        MethodError: If there is no such cluster, or one of another version.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    started: dict[str, Any] = {"address": address}
+    if address is None and not os.environ.get("RAY_ADDRESS"):
+        here = {"num_cpus": len(os.sched_getaffinity(0)), "object_store_memory": _LOCAL_STORE_BYTES}
+        started = {"address": "local", "include_dashboard": False, **here}
+    try:
+        ray.init(**started, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = address or os.environ.get("RAY_ADDRESS") or "started here"
+        raise MethodError(
+            f"No Ray cluster to be had at {where!r} ({_first_line(error)}). Expected HOST:PORT of a running one of Ray "
+            f"{ray.__version__}, or `auto` on one of its nodes; `ray start --head` starts one, `ray status` shows it."
+        ) from error
+
+
+def cluster_facts() -> ClusterFacts:
+    """What the cluster offers that this process has joined."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    total = {name: sum(node["Resources"].get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
+    return ClusterFacts(tuple(str(node["NodeName"]) for node in nodes), total["CPU"], total["GPU"])
+
+
+def _perform(job: Job, shipped: Shipped) -> Outcome:
+    return perform(job, partial(_located, shipped))
+
+
+def _report(workplace: Workplace, files: FilesOfSweep, shipped: Shipped) -> NodeReport:
+    return node_report(workplace, files, partial(_located, shipped))
+
+
+def _located(shipped: Shipped, path: Path) -> Path:
+    """Where a prepared file lies on this node; a shipped one is fetched when it is first asked for."""
+    if path not in shipped:
+        return path
+    digest, reference = shipped[path]
+    return shipped_file(path, digest, lambda: ray.get(reference))
+
+
+def _shipped(files: FilesOfSweep) -> Shipped:
+    refuse_large_shipment(files)
+    return {path: (digest, ray.put(path.read_bytes())) for path, digest in files.digests.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
