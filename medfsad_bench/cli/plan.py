@@ -37,7 +37,7 @@ def plan(
     preset: opt.Preset = "paper",
     backbone: opt.Backbone = None,
     weights: opt.Weights = None,
-    device: opt.Device = "auto",
+    device: opt.Device = "auto",  # noqa: ARG001 - for the job's command
     seed: opt.Seeds = None,
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
@@ -48,9 +48,9 @@ def plan(
     settings: opt.Settings = None,
     jobs: opt.Jobs = None,
     cpus_per_task: opt.CpusPerTask = None,
-    gpus_per_task: opt.GpusPerTask = None,
-    memory_per_task: opt.MemoryPerTask = None,
-    retries: opt.Retries = 3,
+    gpus_per_task: opt.GpusPerTask = None,  # noqa: ARG001 - for the job's command
+    memory_per_task: opt.MemoryPerTask = None,  # noqa: ARG001 - for the job's command
+    retries: opt.Retries = 3,  # noqa: ARG001 - for the job's command
     slurm: Annotated[Path | None, typer.Option(help="Write a batch script for Slurm that runs the sweep.")] = None,
     kubernetes: Annotated[Path | None, typer.Option(help="Write a RayJob for Kubernetes that runs the sweep.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Machines to ask the scheduler for.")] = 2,
@@ -209,7 +209,7 @@ def _ray_version() -> str:
         return version("ray")
     except PackageNotFoundError:
         raise MethodError(
-            "--kubernetes names the version of Ray that the image has, and Ray isn't installed here. Install the extra: "
+            "--kubernetes names the version of Ray in the image, and Ray isn't installed here. Install the extra: "
             "pip install 'medfsad[ray]'."
         ) from None
 

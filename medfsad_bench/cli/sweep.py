@@ -154,11 +154,28 @@ def _ray_engine(
             notes = engine.check_nodes()
         for note in notes:
             err.print(note, style="yellow", markup=False)
-        facts = cluster_facts()
-        nodes = f"{len(facts.nodes)} node{'s' if len(facts.nodes) > 1 else ''}"
-        yield engine, f"a Ray cluster of {nodes}, {facts.cpus:g} CPUs and {facts.gpus:g} GPUs"
+        yield engine, f"a Ray cluster of {cluster_facts().in_words}"
     finally:
         engine.close()
+
+
+def cluster_in_words(address: str | None) -> str:
+    """What a Ray cluster offers, or why it can't be had.
+
+    Args:
+        address: As `--address` names it.
+    """
+    try:
+        require_ray()
+        from medfsad_bench.runner.engine.ray_engine import cluster_facts, connect, disconnect
+
+        connect(address)
+        try:
+            return cluster_facts().in_words
+        finally:
+            disconnect()
+    except MethodError as error:
+        return str(error)
 
 
 def require_ray() -> None:

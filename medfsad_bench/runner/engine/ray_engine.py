@@ -59,6 +59,12 @@ class ClusterFacts:
     cpus: float
     gpus: float
 
+    @property
+    def in_words(self) -> str:
+        """As a user is told."""
+        count = f"{len(self.nodes)} node{'s' if len(self.nodes) > 1 else ''}"
+        return f"{count}, {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
 
 class RayEngine:
     """An engine on Ray; see `sweep.Engine`. To be closed.
@@ -165,8 +171,8 @@ class RayEngine:
             return Outcome("lost", message=f"its worker or its node was lost ({what}: {_first_line(error)})")
 
     def close(self) -> None:
-        """Leave the cluster, which ends what it does for this command; a Ray that was started here ends."""
-        ray.shutdown()
+        """Leave the cluster, which ends what it does for this command."""
+        disconnect()
 
     def _capacity(self) -> int:
         """Twice as many tasks as can be done at once, so that no worker waits for this process.
@@ -181,11 +187,12 @@ class RayEngine:
                 slots += int(min(offered.get(name, 0) // need for name, need in self._needs.items() if need))
                 largest = {name: max(offered.get(name, 0), largest.get(name, 0)) for name in self._needs}
         if not slots:
+            most = ", ".join(f"{largest.get(name, 0):g} {name}" for name in self._needs)
+            needs = ", ".join(f"{need:g} {name}" for name, need in self._needs.items())
             raise MethodError(
-                f"No node of the cluster is large enough for a task: the largest have {largest.get('CPU', 0):g} CPUs, "
-                f"{largest.get('GPU', 0):g} GPUs and {largest.get('memory', 0) / 2**30:.1f} GiB of memory, a task needs "
-                f"{self._needs['CPU']:g}, {self._needs['GPU']:g} and {self._needs['memory'] / 2**30:.1f}. Ask for "
-                "less with --cpus-per-task, --gpus-per-task and --memory-per-task, or add nodes."
+                f"No node of the cluster is large enough for a task, which needs {needs} (memory in bytes); the most "
+                f"that a node has is {most}. Ask for less with --cpus-per-task, --gpus-per-task and --memory-per-task, "
+                "or add nodes."
             )
         return 2 * slots
 
@@ -213,6 +220,11 @@ def connect(address: str | None) -> None:
             f"No Ray cluster to be had at {where!r} ({_first_line(error)}). Expected HOST:PORT of a running one of Ray "
             f"{ray.__version__}, or `auto` on one of its nodes; `ray start --head` starts one, `ray status` shows it."
         ) from error
+
+
+def disconnect() -> None:
+    """Leave the cluster; a Ray that was started here ends."""
+    ray.shutdown()
 
 
 def cluster_facts() -> ClusterFacts:
