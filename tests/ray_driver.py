@@ -1,6 +1,7 @@
 """A command that sweeps on a Ray cluster, for tests that kill it: `python ray_driver.py ADDRESS DATA RUNS`.
 
-With `--ship` the data are sent to the nodes, and then taken away. Prints one line per task that ended and per task that was begun again.
+With `--ship` the data are sent to the nodes, and then taken away. Prints one line per task that ended and per task that
+was begun again.
 """
 
 import sys

