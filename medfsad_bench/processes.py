@@ -1,10 +1,15 @@
-"""Worker processes that end with the process that started them, however that ends."""
+"""How many processes there is room for, and workers that end with the process that started them, however that ends."""
 
 import os
 import signal
 import threading
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use: a batch system may give it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with_parent() -> None:

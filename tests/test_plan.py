@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from medfsad_bench.cli import app
 from medfsad_bench.errors import MedfsadError
+from medfsad_bench.processes import usable_cpus
 from medfsad_bench.results.progress import Progress
 from medfsad_bench.results.storage import locked
 from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
@@ -61,9 +62,7 @@ def test_a_sweep_on_two_processes_tells_its_status(own_data: Path, tmp_path: Pat
     where = ("--data", own_data, "--runs", tmp_path, "--preset", "quick", "--shots", 2, "--draws", 2)
     result = medfsad("run", "pixel_distance", *where, "--jobs", 2, "--json")
     assert len(json.loads(result.stdout)) == 2
-    assert {tuple(row["threads"]) for row in json.loads(result.stdout)} == {
-        (max(1, len(os.sched_getaffinity(0)) // 2),)
-    }
+    assert {tuple(row["threads"]) for row in json.loads(result.stdout)} == {(max(1, usable_cpus() // 2),)}
     (sweep,) = json.loads(medfsad("status", "--runs", tmp_path, "--json").stdout)
     assert [task["state"] for task in sweep["tasks"]] == ["done", "done"]
     assert "2 done, 0 running, 0 failed, 0 waiting" in medfsad("status", "--runs", tmp_path).stdout

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.table import Column
 
@@ -184,22 +183,23 @@ def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
     }
 
 
-def _words(context: click.Context) -> list[str]:
+def _words(context: typer.Context) -> list[str]:
     """The words of the present command as `medfsad run` takes them, without those of `plan` alone."""
-    words = []
+    arguments, options = list[str](), list[str]()
     for parameter in context.command.params:
-        value = context.params[str(parameter.name)]
-        given = context.get_parameter_source(str(parameter.name))
-        if parameter.name in _OF_PLAN or given is not click.core.ParameterSource.COMMANDLINE:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if name in _OF_PLAN or source is None or source.name != "COMMANDLINE":
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        if isinstance(parameter, click.Argument):
-            words = [*map(str, values), *words]
-        elif isinstance(parameter, click.Option) and parameter.is_flag:
-            words += [parameter.opts[0]]
+        value = context.params[name]
+        values = [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+        if parameter.param_type_name == "argument":
+            arguments += values
+        elif getattr(parameter, "is_flag", False):
+            options.append(parameter.opts[0])
         else:
-            words += [word for each in values for word in (parameter.opts[0], str(each))]
-    return words
+            options += [word for each in values for word in (parameter.opts[0], each)]
+    return [*arguments, *options]
 
 
 def _ray_version() -> str:
@@ -220,6 +220,8 @@ def _time(seconds: float) -> str:
     hours, minutes = divmod(round(rest.total_seconds()) // 60, 60)
     if days:
         return f"{days} d {hours} h"
-    if hours or minutes:
+    if hours:
         return f"{hours} h {minutes:02d} min"
+    if minutes:
+        return f"{minutes} min"
     return f"{seconds:.0f} s"

@@ -8,7 +8,7 @@ import typer
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
-from medfsad_bench.cli.sweep import EngineOptions, stop_if_any_failed, sweep_cells
+from medfsad_bench.cli.sweep import EngineOptions, run_sweep, stop_if_any_failed
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
         contaminated=contaminated,
     )
     plan = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
-    rows, failures = (run_cells(plan, Runner(device)), []) if by.in_this_process else sweep_cells(plan, by, device)
+    rows, failures = (run_cells(plan, Runner(device)), []) if by.in_this_process else run_sweep(plan, by, device)
     if json_:
         print_json([row.dump() for row in rows])
     else:

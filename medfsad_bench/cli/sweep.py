@@ -1,7 +1,6 @@
 """From options to an engine, and a sweep's progress on the terminal."""
 
 import importlib.util
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from medfsad_bench.cli.cells import said_of
 from medfsad_bench.cli.console import Bars, err, progress_bars
 from medfsad_bench.cli.options import EngineName
 from medfsad_bench.errors import MethodError
+from medfsad_bench.processes import usable_cpus
 
 if TYPE_CHECKING:
     from medfsad_bench.results.row import Row
@@ -80,10 +80,10 @@ class EngineOptions:
         """CPU threads of each task."""
         if self.cpus_per_task is not None:
             return self.cpus_per_task
-        return 1 if self.engine == "ray" else max(1, len(os.sched_getaffinity(0)) // (self.jobs or 1))
+        return 1 if self.engine == "ray" else max(1, usable_cpus() // (self.jobs or 1))
 
 
-def sweep_cells(plan: "Sequence[Cell]", options: EngineOptions, device: str) -> "tuple[list[Row], list[str]]":
+def run_sweep(plan: "Sequence[Cell]", options: EngineOptions, device: str) -> "tuple[list[Row], list[str]]":
     """Run cells on an engine; returns their rows, and a paragraph for each that failed."""
     from medfsad_bench.results.run_folder import RunFolder
     from medfsad_bench.runner.engine.graph import tasks_of, unfinished

@@ -18,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medfsad_bench.errors import MethodError, ResultsError
+from medfsad_bench.processes import usable_cpus
 from medfsad_bench.runner.engine.graph import Task
 from medfsad_bench.runner.engine.jobs import Job, Workplace, packed
 from medfsad_bench.runner.engine.nodes import FilesOfSweep, NodeReport, node_report, refuse_large_shipment, shipped_file
@@ -207,10 +208,9 @@ def connect(address: str | None) -> None:
         MethodError: If there is no such cluster, or one of another version.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     started: dict[str, Any] = {"address": address}
     if address is None and not os.environ.get("RAY_ADDRESS"):
-        here = {"num_cpus": len(os.sched_getaffinity(0)), "object_store_memory": _LOCAL_STORE_BYTES}
+        here = {"num_cpus": usable_cpus(), "object_store_memory": _LOCAL_STORE_BYTES}
         started = {"address": "local", "include_dashboard": False, **here}
     try:
         ray.init(**started, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
