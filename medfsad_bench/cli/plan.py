@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.table import Column
@@ -121,11 +121,12 @@ def status(runs: opt.Runs = opt.RUNS, json_: opt.Json = False) -> None:
 
 
 def _print_status(sweep: "SweepStatus") -> None:
+    from medfsad_bench.runner.engine.status import State
+
     left = "" if sweep.ended or sweep.left_s is None else f", about {_time(sweep.left_s)} left"
     ended = f", ended {sweep.ended}" if sweep.ended else ""
     out.print(f"begun {sweep.started} on {sweep.host}{ended}: {sweep.engine}{left}", markup=False)
-    states = ("done", "running", "failed", "waiting")
-    out.print(", ".join(f"{sweep.count(state)} {state}" for state in states), markup=False)
+    out.print(", ".join(f"{sweep.count(state)} {state}" for state in get_args(State)), markup=False)
     for task in sweep.tasks:
         if task.state == "running":
             out.print(f"  {task.title}: {task.note or 'running'}", markup=False)

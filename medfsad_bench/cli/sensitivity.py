@@ -138,7 +138,7 @@ def influence(
     if json_:
         print_json([asdict(support) | {"difference": support.difference.figures()} for support in influences])
         return
-    out.print(_influences_table(influences(cell)))
+    out.print(_influences_table(influences, cell.title))
     out.print(f"wrote {out_png}")
 
 

@@ -5,6 +5,7 @@ lost. Prepared files are read from a file system that all nodes share, or shippe
 folder of runs, which has to be shared in any case.
 """
 
+import logging
 import os
 from collections.abc import Collection, Hashable
 from contextlib import suppress
@@ -152,7 +153,7 @@ class RayEngine:
 
     def ended(self, handles: Collection[Hashable], timeout_s: float) -> Collection[Hashable]:
         """Those that have ended; waits for the first, but no longer than that."""
-        references = cast(list[Any], list(handles))
+        references: list[Any] = list(handles)
         if not ray.wait(references, num_returns=1, timeout=timeout_s)[0]:
             with suppress(MethodError):  # nodes come and go
                 self.capacity = self._capacity()
@@ -213,7 +214,7 @@ def connect(address: str | None) -> None:
         here = {"num_cpus": usable_cpus(), "object_store_memory": _LOCAL_STORE_BYTES}
         started = {"address": "local", "include_dashboard": False, **here}
     try:
-        ray.init(**started, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        ray.init(**started, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "started here"
         raise MethodError(
@@ -247,7 +248,7 @@ def _located(shipped: Shipped, path: Path) -> Path:
     if path not in shipped:
         return path
     digest, reference = shipped[path]
-    return shipped_file(path, digest, lambda: ray.get(reference))
+    return shipped_file(path, digest, lambda: cast(bytes, ray.get(reference)))
 
 
 def _shipped(files: FilesOfSweep) -> Shipped:
