@@ -10,10 +10,11 @@ from pathlib import Path
 
 from engine_cells import sweep_of, troubled
 
+from medfsad_bench.cluster import joined
 from medfsad_bench.runner.engine.graph import Task, tasks_of, unfinished
 from medfsad_bench.runner.engine.jobs import Workplace
-from medfsad_bench.runner.engine.nodes import FilesOfSweep
-from medfsad_bench.runner.engine.ray_engine import RayEngine, Resources
+from medfsad_bench.runner.engine.nodes import FilesOfSweep, Resources
+from medfsad_bench.runner.engine.ray_engine import RayEngine
 from medfsad_bench.runner.engine.sweep import sweep
 from medfsad_bench.runner.engine.worker import Outcome
 from medfsad_bench.runner.plan import Cell
@@ -53,16 +54,14 @@ def main() -> None:
     sets = {set_.path: set_ for cell in cells for set_ in (cell.target, *cell.sources, *cell.references)}
     files = FilesOfSweep({path: str(set_.attributes["content_digest"]) for path, set_ in sets.items()}, runs)
     workplace = Workplace(Path.cwd(), "cpu", threads=1, cache_bytes=1 << 30)
-    engine = RayEngine(address, Resources(), workplace, files, ship_data="--ship" in sys.argv)
-    try:
+    with joined(address):
+        engine = RayEngine(Resources(), workplace, files, ship_data="--ship" in sys.argv)
         for note in engine.check_nodes():
             say("note", note)
         tasks = unfinished(tasks_of(cells))
         if "--ship" in sys.argv:
             data.rename(data.with_name("gone"))  # the nodes have their own by now
         sweep(tasks, engine, Printed())
-    finally:
-        engine.close()
 
 
 if __name__ == "__main__":

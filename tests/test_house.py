@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALL_MODULES = sorted([*MODULES, *(ROOT / "baselines").rglob("*.py"), *(ROOT / "methods").rglob("*.py")])
 
 AUTHORS = {"method", "info", "registry", "scaffold", "learning"}
-GROUND = {"__init__", "errors", "files", "resources", "processes", "display", "manifest", "interface"}
+GROUND = {"__init__", "errors", "files", "resources", "processes", "cluster", "display", "manifest", "interface"}
 FOLDERS = {
     *("readers", "layouts", "curation", "store", "episodes", "runner"),
     *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates", "own_images"),

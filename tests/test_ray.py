@@ -14,6 +14,7 @@ from engine_cells import rows_of_local_run, without_clocks
 from ray_driver import wanted
 
 from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.store import Dataset
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = [
@@ -100,3 +101,18 @@ def test_small_sets_are_shipped_and_needed_no_more_where_they_came_from(
     assert process.returncode == 0, said
     assert sum(line.startswith("done") for line in said) == 10, said
     assert not (tmp_path / "data").exists()
+
+
+def test_a_set_that_a_cluster_read_has_the_digests_of_one_that_this_machine_read(
+    cluster: Any, own_source: Path, own_data: Path, tmp_path: Path
+) -> None:
+    command = ("prepare", "--source", str(own_source), "--out", str(tmp_path), "--size", "64")
+    medfsad = [sys.executable, "-c", "from medfsad_bench.cli import main; main()"]
+    ran = [*medfsad, *command, "--engine", "ray", "--address", cluster.address]
+    subprocess.run(ran, check=True, capture_output=True, timeout=240)
+    digests = {
+        folder: {path.name: Dataset(path).attributes["content_digest"] for path in folder.rglob("ward_*.h5")}
+        for folder in (own_data, tmp_path)
+    }
+    assert len(digests[tmp_path]) == 2
+    assert digests[tmp_path] == digests[own_data]

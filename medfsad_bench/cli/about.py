@@ -14,7 +14,7 @@ from rich.table import Column
 
 from medfsad_bench.cli.console import out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Address, Data, Json
-from medfsad_bench.cli.sweep import cluster_in_words
+from medfsad_bench.cluster import cluster_in_words
 from medfsad_bench.errors import ManifestError, nearest
 
 _DECODERS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")  # that medfsad requires

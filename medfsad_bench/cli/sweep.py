@@ -1,6 +1,5 @@
 """From options to an engine, and a sweep's progress on the terminal."""
 
-import importlib.util
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -140,54 +139,22 @@ def _engine(plan: "Sequence[Cell]", options: EngineOptions, device: str) -> "Ite
 def _ray_engine(
     plan: "Sequence[Cell]", options: EngineOptions, workplace: "Workplace"
 ) -> "Iterator[tuple[Engine, str]]":
-    require_ray()
-    from medfsad_bench.runner.engine.nodes import FilesOfSweep
-    from medfsad_bench.runner.engine.ray_engine import RayEngine, Resources, cluster_facts
+    from medfsad_bench.cluster import cluster_facts, joined
+    from medfsad_bench.runner.engine.nodes import FilesOfSweep, Resources
 
     sets = {set_.path: set_ for cell in plan for set_ in (cell.target, *cell.sources, *cell.references)}
     digests = {path: str(dataset.attributes["content_digest"]) for path, dataset in sets.items()}
     files = FilesOfSweep(digests, plan[0].options.runs)
     resources = Resources(options.threads, options.gpus_per_task, options.memory_per_task)
-    engine = RayEngine(options.address, resources, workplace, files, ship_data=options.ship_data)
-    try:
+    with joined(options.address):
+        from medfsad_bench.runner.engine.ray_engine import RayEngine
+
+        engine = RayEngine(resources, workplace, files, ship_data=options.ship_data)
         with err.status("asking every node whether it sees the same files"):
             notes = engine.check_nodes()
         for note in notes:
             err.print(note, style="yellow", markup=False)
         yield engine, f"a Ray cluster of {cluster_facts().in_words}"
-    finally:
-        engine.close()
-
-
-def cluster_in_words(address: str | None) -> str:
-    """What a Ray cluster offers, or why it can't be had.
-
-    Args:
-        address: As `--address` names it.
-    """
-    try:
-        require_ray()
-        from medfsad_bench.runner.engine.ray_engine import cluster_facts, connect, disconnect
-
-        connect(address)
-        try:
-            return cluster_facts().in_words
-        finally:
-            disconnect()
-    except MethodError as error:
-        return str(error)
-
-
-def require_ray() -> None:
-    """Say how to get Ray where it is asked for and isn't installed.
-
-    Raises:
-        MethodError: If it isn't.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise MethodError(
-            "--engine ray needs Ray, which isn't installed. Install the extra: pip install 'medfsad[ray]'."
-        )
 
 
 class _Watcher:

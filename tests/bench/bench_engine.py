@@ -7,25 +7,27 @@ two jobs    the same cells with one process and with two of one thread each: goa
 """
 
 import argparse
+import importlib.util
 import json
-import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from conftest import Silent, write_own_folder
 
+from medfsad_bench.cluster import joined
 from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.registry import method_info
 from medfsad_bench.runner.engine.cost import costs_from
 from medfsad_bench.runner.engine.graph import Task, tasks_of, unfinished
 from medfsad_bench.runner.engine.jobs import Workplace
+from medfsad_bench.runner.engine.nodes import FilesOfSweep, Resources
 from medfsad_bench.runner.engine.pool import PoolEngine
-from medfsad_bench.runner.engine.sweep import sweep
+from medfsad_bench.runner.engine.sweep import Engine, sweep
 from medfsad_bench.runner.engine.worker import Outcome
 from medfsad_bench.runner.plan import RunOptions, sweep_cells
 from medfsad_bench.runner.runner import Runner
@@ -84,16 +86,14 @@ def overhead(kind: str, data: Path, runs: Path, count: int) -> None:
         (folder / "row.json").write_text(json.dumps(row))
     tasks = tasks_of(cells)
     Task.done = property(lambda _: False)  # type: ignore[assignment,method-assign]  # or nothing would be handed over
-    engine = engine_of(kind, data, runs, 2)
-    if engine is None:
+    if kind == "ray" and importlib.util.find_spec("ray") is None:
+        print("overhead on ray: not measured, needs the extra `ray`")
         return
-    try:
+    with engine_of(kind, runs, 2) as engine:
         sweep(tasks[:8], engine, Unwatched())  # workers are there, and have imported what they need
         started = time.monotonic()
         outcomes = sweep(tasks, engine, Unwatched())
         spent = time.monotonic() - started
-    finally:
-        engine.close()
     in_tasks = sum(outcome.seconds for outcome in outcomes.values())
     each = 1e3 * (spent - in_tasks / 2) / count
     print(f"overhead on {kind}: {count:,} cells in {spent:.1f} s, {each:.1f} ms a cell beside the tasks (goal 20)")
@@ -108,32 +108,30 @@ def two_jobs(data: Path, runs: Path) -> None:
         options = RunOptions(runs / str(jobs), draws=10, preset="quick")
         warm = sweep_cells(infos, sets[:1], sets[:1], (2,), [replace(options, draws=1, seed=9)])
         cells = sweep_cells(infos, sets[:6], sets[:6], (2, 4), [options])
-        engine = engine_of("pool", data, runs, jobs)
-        assert engine is not None
-        try:
+        with engine_of("pool", runs, jobs) as engine:
             sweep(tasks_of(warm), engine, Unwatched())
             started = time.monotonic()
             outcomes = sweep(tasks_of(cells), engine, Unwatched())
             spent[jobs] = time.monotonic() - started
-        finally:
-            engine.close()
         assert {outcome.state for outcome in outcomes.values()} == {"done"}, outcomes
     print(f"two jobs: {spent[1]:.1f} s and {spent[2]:.1f} s, {spent[1] / spent[2]:.2f} times as fast (goal 1.7)")
 
 
-def engine_of(kind: str, data: Path, runs: Path, jobs: int) -> Any:
-    """An engine with room for `jobs` tasks; None where it needs an extra that isn't there."""
+@contextmanager
+def engine_of(kind: str, runs: Path, jobs: int) -> Iterator[Engine]:
+    """An engine with room for `jobs` tasks, or a Ray of this machine."""
     workplace = Workplace(Path.cwd(), "cpu", threads=1, cache_bytes=1 << 30)
     if kind == "pool":
-        return PoolEngine(jobs, workplace)
-    try:
-        from medfsad_bench.runner.engine.nodes import FilesOfSweep
-        from medfsad_bench.runner.engine.ray_engine import RayEngine, Resources
-    except ImportError:
-        print("overhead on ray: not measured, needs the extra `ray`")
-        return None
-    os.environ.pop("RAY_ADDRESS", None)
-    return RayEngine(None, Resources(), workplace, FilesOfSweep({}, runs))
+        pool = PoolEngine(jobs, workplace)
+        try:
+            yield pool
+        finally:
+            pool.close()
+        return
+    with joined("local"):
+        from medfsad_bench.runner.engine.ray_engine import RayEngine
+
+        yield RayEngine(Resources(), workplace, FilesOfSweep({}, runs))
 
 
 def prepared(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What has to hold on every machine of a cluster before a task is sent there, and how prepared files get there."""
+"""What a task needs of a cluster's machines, what has to hold there, and how prepared files get there."""
 
 import os
 import platform
@@ -20,6 +20,22 @@ from medfsad_bench.store import Dataset
 from medfsad_bench.store.proof import prove
 
 LARGEST_SHIPMENT = 2 << 30  # bytes: more belongs on a file system that the nodes share
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each task is given.
+
+    Attributes:
+        cpus: Threads.
+        gpus: Of one GPU, as 0.5 is half of it; Ray counts them and doesn't divide memory. None takes one where the
+            device may be a GPU and the cluster has any.
+        memory_gib: Main memory that has to be free on a node; None asks for nothing.
+    """
+
+    cpus: int = 1
+    gpus: float | None = None
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,12 @@
-"""Tasks on a Ray cluster, or on a Ray that is started here for the sweep. The one module that imports Ray.
+"""Tasks on a Ray cluster. Imported late, since Ray is an extra.
 
 Ray holds the cluster together: it places tasks by their resources, starts and ends workers, and tells of those that are
 lost. Prepared files are read from a file system that all nodes share, or shipped once to each node; results go into the
 folder of runs, which has to be shared in any case.
 """
 
-import logging
-import os
 from collections.abc import Collection, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,91 +15,54 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from medfsad_bench.cluster import cluster_facts, first_line, living_nodes
 from medfsad_bench.errors import MethodError, ResultsError
-from medfsad_bench.processes import usable_cpus
 from medfsad_bench.runner.engine.graph import Task
 from medfsad_bench.runner.engine.jobs import Job, Workplace, packed
-from medfsad_bench.runner.engine.nodes import FilesOfSweep, NodeReport, node_report, refuse_large_shipment, shipped_file
+from medfsad_bench.runner.engine.nodes import (
+    FilesOfSweep,
+    NodeReport,
+    Resources,
+    node_report,
+    refuse_large_shipment,
+    shipped_file,
+)
 from medfsad_bench.runner.engine.worker import Outcome, perform
 
-_LOCAL_STORE_BYTES = 128 << 20  # of a Ray that is started here: results go to files, not through the object store
 Shipped = dict[Path, tuple[str, Any]]  # content digest and reference of each prepared file that is sent
 
 _NODE_CHECK_S = 300.0  # a node's first worker imports PyTorch, from a slow file system maybe
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What each task is given.
-
-    Attributes:
-        cpus: Threads.
-        gpus: Of one GPU, as 0.5 is half of it; Ray counts them and doesn't divide memory. None takes one where the
-            device may be a GPU and the cluster has any.
-        memory_gib: Main memory that has to be free on a node; None asks for nothing.
-    """
-
-    cpus: int = 1
-    gpus: float | None = None
-    memory_gib: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterFacts:
-    """What a cluster offers.
-
-    Attributes:
-        nodes: Names of the nodes that live.
-        cpus: Of all nodes.
-        gpus: Of all nodes.
-    """
-
-    nodes: tuple[str, ...]
-    cpus: float
-    gpus: float
-
-    @property
-    def in_words(self) -> str:
-        """As a user is told."""
-        count = f"{len(self.nodes)} node{'s' if len(self.nodes) > 1 else ''}"
-        return f"{count}, {self.cpus:g} CPUs and {self.gpus:g} GPUs"
-
-
 class RayEngine:
-    """An engine on Ray; see `sweep.Engine`. To be closed.
+    """An engine on the Ray cluster that this process has joined; see `sweep.Engine`.
 
     Args:
-        address: `auto`, HOST:PORT, or None for the one that RAY_ADDRESS names, or else one that is started here.
         resources: For each task.
         workplace: Of the sweep.
         files: That tasks read, and where they write.
         ship_data: Whether prepared files are sent to the nodes.
 
     Raises:
-        MethodError: If there's no such cluster, or no node that is large enough for a task.
+        MethodError: If no node is large enough for a task.
+        ResultsError: If the files that are to be shipped are too large.
     """
 
     def __init__(
         self,
-        address: str | None,
         resources: Resources,
         workplace: Workplace,
         files: FilesOfSweep,
         *,
         ship_data: bool = False,
     ) -> None:
-        connect(address)
         self._workplace, self._files = workplace, files
         gpus = resources.gpus
         if gpus is None:
             gpus = 1.0 if workplace.device != "cpu" and cluster_facts().gpus else 0.0
         self._needs = {"CPU": float(resources.cpus), "GPU": gpus, "memory": (resources.memory_gib or 0) * 2**30}
-        try:
-            self.capacity = self._capacity()
-            self._shipped = _shipped(files) if ship_data else {}
-        except BaseException:
-            self.close()
-            raise
+        self.capacity = self._capacity()
+        self._shipped = _shipped(files) if ship_data else {}
         options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": gpus, "max_retries": 0}
         options |= {"memory": int(self._needs["memory"])} if resources.memory_gib else {}
         self._remote = ray.remote(_perform).options(**options)
@@ -116,7 +76,7 @@ class RayEngine:
         Raises:
             ResultsError: Naming the nodes where a task would fail, and why.
         """
-        nodes = {node["NodeID"]: node["NodeName"] for node in ray.nodes() if node["Alive"]}
+        nodes = {node["NodeID"]: node["NodeName"] for node in living_nodes()}
         faults, processors = dict[str, str](), dict[str, str]()
         with self._files.marked() as mark:
             reports = {id_: self._report_of(id_) for id_ in nodes}
@@ -124,7 +84,7 @@ class RayEngine:
                 try:
                     report: NodeReport = ray.get(reports[id_], timeout=_NODE_CHECK_S)
                 except RayError as error:
-                    faults[name] = f"its worker doesn't start ({_first_line(error)})"
+                    faults[name] = f"its worker doesn't start ({first_line(error)})"
                     continue
                 processors[name] = report.processor
                 if fault := report.fault or ("" if report.mark == mark else f"it doesn't see {self._files.runs}"):
@@ -165,16 +125,10 @@ class RayEngine:
         try:
             return cast(Outcome, ray.get(cast(Any, handle)))
         except RayTaskError as error:  # ours says its faults by itself: this is of a worker that can't even begin
-            return Outcome(
-                "failed", message=f"a worker can't begin ({_first_line(error)}). Is medfsad installed there?"
-            )
+            return Outcome("failed", message=f"a worker can't begin ({first_line(error)}). Is medfsad installed there?")
         except RayError as error:
             what = type(error).__name__.removesuffix("Error")
-            return Outcome("lost", message=f"its worker or its node was lost ({what}: {_first_line(error)})")
-
-    def close(self) -> None:
-        """Leave the cluster, which ends what it does for this command."""
-        disconnect()
+            return Outcome("lost", message=f"its worker or its node was lost ({what}: {first_line(error)})")
 
     def _capacity(self) -> int:
         """Twice as many tasks as can be done at once, so that no worker waits for this process.
@@ -183,11 +137,10 @@ class RayEngine:
             MethodError: If no node is large enough for one.
         """
         slots, largest = 0, dict[str, float]()
-        for node in ray.nodes():
-            if node["Alive"]:
-                offered = node["Resources"]
-                slots += int(min(offered.get(name, 0) // need for name, need in self._needs.items() if need))
-                largest = {name: max(offered.get(name, 0), largest.get(name, 0)) for name in self._needs}
+        for node in living_nodes():
+            offered = node["Resources"]
+            slots += int(min(offered.get(name, 0) // need for name, need in self._needs.items() if need))
+            largest = {name: max(offered.get(name, 0), largest.get(name, 0)) for name in self._needs}
         if not slots:
             most = ", ".join(f"{largest.get(name, 0):g} {name}" for name in self._needs)
             needs = ", ".join(f"{need:g} {name}" for name, need in self._needs.items())
@@ -197,42 +150,6 @@ class RayEngine:
                 "or add nodes."
             )
         return 2 * slots
-
-
-def connect(address: str | None) -> None:
-    """Join a cluster, or start a Ray of this machine alone.
-
-    Args:
-        address: `auto`, HOST:PORT, or None for the one that RAY_ADDRESS names, or else one that is started here.
-
-    Raises:
-        MethodError: If there is no such cluster, or one of another version.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    started: dict[str, Any] = {"address": address}
-    if address is None and not os.environ.get("RAY_ADDRESS"):
-        here = {"num_cpus": usable_cpus(), "object_store_memory": _LOCAL_STORE_BYTES}
-        started = {"address": "local", "include_dashboard": False, **here}
-    try:
-        ray.init(**started, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or os.environ.get("RAY_ADDRESS") or "started here"
-        raise MethodError(
-            f"No Ray cluster to be had at {where!r} ({_first_line(error)}). Expected HOST:PORT of a running one of Ray "
-            f"{ray.__version__}, or `auto` on one of its nodes; `ray start --head` starts one, `ray status` shows it."
-        ) from error
-
-
-def disconnect() -> None:
-    """Leave the cluster; a Ray that was started here ends."""
-    ray.shutdown()
-
-
-def cluster_facts() -> ClusterFacts:
-    """What the cluster offers that this process has joined."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    total = {name: sum(node["Resources"].get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
-    return ClusterFacts(tuple(str(node["NodeName"]) for node in nodes), total["CPU"], total["GPU"])
 
 
 def _perform(job: Job, shipped: Shipped) -> Outcome:
@@ -254,8 +171,3 @@ def _located(shipped: Shipped, path: Path) -> Path:
 def _shipped(files: FilesOfSweep) -> Shipped:
     refuse_large_shipment(files)
     return {path: (digest, ray.put(path.read_bytes())) for path, digest in files.digests.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

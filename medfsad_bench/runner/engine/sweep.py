@@ -9,7 +9,7 @@ import heapq
 import time
 from collections.abc import Collection, Hashable, Sequence
 from graphlib import TopologicalSorter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from medfsad_bench.results.progress import is_being_made
 from medfsad_bench.runner.engine.graph import Task
@@ -19,6 +19,7 @@ RETRIES = 3  # of a task whose worker is lost
 _LOOK_S = 0.5  # how long a look at what is running waits
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Does tasks in other processes."""
 
@@ -36,6 +37,7 @@ class Engine(Protocol):
         """How a task ended that has."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Is told what happens."""
 
