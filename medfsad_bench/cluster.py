@@ -3,14 +3,16 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.processes import usable_cpus
 
+_ANSWER_S = 300.0  # a node's first worker imports PyTorch, from a slow file system maybe
 _LOCAL_STORE_BYTES = 128 << 20  # of a Ray that is started here: results go to files, not through the object store
 
 
@@ -78,6 +80,51 @@ def living_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def on_each_node(function: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
+    """Name of every node that lives, and what the function returns there, or the `RayError` that kept it from it.
+
+    Args:
+        function: Importable; it is given no CPU of its own, so that it waits for nobody's task.
+        arguments: Of it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = []
+    for node in living_nodes():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        remote: Any = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        asked.append((str(node["NodeName"]), remote.remote(*arguments)))
+    answers = []
+    for name, reference in asked:
+        try:
+            answers.append((name, ray.get(reference, timeout=_ANSWER_S)))
+        except ray.exceptions.RayError as error:
+            answers.append((name, error))
+    return answers
+
+
+def require_on_all_nodes(paths: Sequence[Path]) -> None:
+    """Refuse a cluster that doesn't share some files or folders with this machine.
+
+    Args:
+        paths: Relative ones start in the present folder, which has to be there, too.
+
+    Raises:
+        MethodError: Naming the first node that misses one.
+    """
+    absolute = [Path.cwd(), *(path.absolute() for path in paths)]
+    for name, missing in on_each_node(_missing, absolute):
+        if missing:
+            why = (
+                f"doesn't see {missing[0]}" if isinstance(missing, list) else f"doesn't answer ({first_line(missing)})"
+            )
+            raise MethodError(
+                f"The node {name} {why}. Expected the same files on every node, on a file system that they share; nothing "
+                "was done. Name folders that lie on it."
+            )
+
+
 def cluster_facts() -> ClusterFacts:
     """What the cluster offers that this process has joined."""
     nodes = living_nodes()
@@ -102,3 +149,7 @@ def first_line(error: BaseException) -> str:
     """The first line of what Ray says; the others are of its inside."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _missing(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if not path.exists()]

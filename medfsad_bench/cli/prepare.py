@@ -14,7 +14,7 @@ from rich.markup import escape
 from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
 from medfsad_bench.cli.options import DATA, Address, Engine, IntensityRule, Json, Size, Workers
 from medfsad_bench.cli.reports import composition_table, print_reports
-from medfsad_bench.cluster import joined
+from medfsad_bench.cluster import joined, require_on_all_nodes
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def prepare(
     reasons: list[str] = []
     try:
         with joined(address) if on_cluster else nullcontext(), progress_bars() as bars:
+            if on_cluster:
+                require_on_all_nodes(list(filter(None, (source, normal, anomalous, masks, _existing_part(out_dir)))))
             reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars, own=own, name=name)
     except SetsFailedError as failed:
         reports, left, reasons = failed.reports, failed.left_alone, failed.reasons
@@ -238,3 +240,8 @@ def _below(path: str, source: Path | None) -> str:
     if source is None or not Path(path).is_relative_to(source) or Path(path) == source:
         return path
     return str(Path(path).relative_to(source))
+
+
+def _existing_part(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -13,9 +13,8 @@ from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from medfsad_bench.cluster import cluster_facts, first_line, living_nodes
+from medfsad_bench.cluster import cluster_facts, first_line, living_nodes, on_each_node
 from medfsad_bench.errors import MethodError, ResultsError
 from medfsad_bench.runner.engine.graph import Task
 from medfsad_bench.runner.engine.jobs import Job, Workplace, packed
@@ -30,8 +29,6 @@ from medfsad_bench.runner.engine.nodes import (
 from medfsad_bench.runner.engine.worker import Outcome, perform
 
 Shipped = dict[Path, tuple[str, Any]]  # content digest and reference of each prepared file that is sent
-
-_NODE_CHECK_S = 300.0  # a node's first worker imports PyTorch, from a slow file system maybe
 
 
 class RayEngine:
@@ -76,23 +73,20 @@ class RayEngine:
         Raises:
             ResultsError: Naming the nodes where a task would fail, and why.
         """
-        nodes = {node["NodeID"]: node["NodeName"] for node in living_nodes()}
         faults, processors = dict[str, str](), dict[str, str]()
         with self._files.marked() as mark:
-            reports = {id_: self._report_of(id_) for id_ in nodes}
-            for id_, name in nodes.items():
-                try:
-                    report: NodeReport = ray.get(reports[id_], timeout=_NODE_CHECK_S)
-                except RayError as error:
-                    faults[name] = f"its worker doesn't start ({first_line(error)})"
-                    continue
-                processors[name] = report.processor
-                if fault := report.fault or ("" if report.mark == mark else f"it doesn't see {self._files.runs}"):
-                    faults[name] = fault
+            answers = on_each_node(_report, self._workplace, self._files, self._shipped)
+        for name, report in answers:
+            if not isinstance(report, NodeReport):
+                faults[name] = f"its worker doesn't answer ({first_line(report)})"
+                continue
+            processors[name] = report.processor
+            if fault := report.fault or ("" if report.mark == mark else f"it doesn't see {self._files.runs}"):
+                faults[name] = fault
         if faults:
             each = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             raise ResultsError(
-                f"{len(faults)} of {len(nodes)} nodes can't do this sweep's tasks. {each}. Expected the same medfsad, "
+                f"{len(faults)} of {len(answers)} nodes can't do this sweep's tasks. {each}. Expected the same medfsad, "
                 "PyTorch and prepared files, and one folder of runs that all share; nothing was run. Share --data and "
                 "--runs, or ship small sets with --ship-data."
             )
@@ -100,11 +94,6 @@ class RayEngine:
             each = ", ".join(f"{name}: {processor}" for name, processor in processors.items())
             return [f"nodes have different processors, so scores may differ in their last bits ({each})"]
         return []
-
-    def _report_of(self, node_id: str) -> Any:
-        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        remote = ray.remote(_report).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        return remote.remote(self._workplace, self._files, self._shipped)
 
     def submit(self, task: Task) -> Hashable:
         """Hand a task over to Ray."""
