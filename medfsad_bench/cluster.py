@@ -120,8 +120,8 @@ def require_on_all_nodes(paths: Sequence[Path]) -> None:
                 f"doesn't see {missing[0]}" if isinstance(missing, list) else f"doesn't answer ({first_line(missing)})"
             )
             raise MethodError(
-                f"The node {name} {why}. Expected the same files on every node, on a file system that they share; nothing "
-                "was done. Name folders that lie on it."
+                f"The node {name} {why}. Expected the same files on every node, on a file system that they share; "
+                "nothing was done. Name folders that lie on it."
             )
 
 

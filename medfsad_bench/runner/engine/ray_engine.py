@@ -86,9 +86,9 @@ class RayEngine:
         if faults:
             each = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             raise ResultsError(
-                f"{len(faults)} of {len(answers)} nodes can't do this sweep's tasks. {each}. Expected the same medfsad, "
-                "PyTorch and prepared files, and one folder of runs that all share; nothing was run. Share --data and "
-                "--runs, or ship small sets with --ship-data."
+                f"{len(faults)} of {len(answers)} nodes can't do this sweep's tasks. {each}. Expected the same "
+                "medfsad, PyTorch and prepared files, and one folder of runs that all share; nothing was run. Share "
+                "--data and --runs, or ship small sets with --ship-data."
             )
         if len(set(processors.values())) > 1:
             each = ", ".join(f"{name}: {processor}" for name, processor in processors.items())
