@@ -70,7 +70,11 @@ def some_tasks(data: Path, runs: Path, needs: dict[str, tuple[str, ...]]) -> lis
 
 
 def test_a_training_is_one_task_that_all_its_cells_need(own_data: Path, tmp_path: Path) -> None:
-    cells = [cell for cell in sweep_of(own_data, tmp_path, seeds=(0, 1), shots=(2, 4)) if cell.trains]
+    cells = [
+        cell
+        for cell in sweep_of(own_data, tmp_path, targets=("ward_a", "ward_b"), seeds=(0, 1), shots=(2, 4))
+        if cell.trains
+    ]
     tasks = tasks_of(cells)
     trainings = [task for task in tasks if task.kind == "training"]
     assert len(cells) == 8
@@ -149,6 +153,7 @@ def test_every_installed_method_travels(name: str, own_data: Path, tmp_path: Pat
     assert _Unpacker(io.BytesIO(stream.getvalue()), lambda path: path).load() is info
 
 
+@pytest.mark.slow
 def test_rows_of_a_pool_are_those_of_one_process(own_data: Path, tmp_path: Path, workplace: Workplace) -> None:
     alone = rows_of_local_run(sweep_of(own_data, tmp_path / "alone"))
     cells = sweep_of(own_data, tmp_path / "pool")

@@ -1,17 +1,20 @@
 """`medfsad plan` and `status`: what a sweep consists of and will take, and how far one is."""
 
+import inspect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.table import Column
+from typer.models import ArgumentInfo
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cells import planned
 from medfsad_bench.cli.console import err, out, print_json, table_of, unfolded
+from medfsad_bench.cli.run import run
 from medfsad_bench.cli.sweep import EngineOptions
 from medfsad_bench.errors import MethodError
 
@@ -20,13 +23,17 @@ if TYPE_CHECKING:
     from medfsad_bench.runner.engine.graph import Task
     from medfsad_bench.runner.engine.status import SweepStatus
 
-_OF_PLAN = {"slurm", "kubernetes", "nodes", "cpus_per_node", "gpus_per_node", "memory_per_node", "hours"}
-_OF_PLAN |= {"image", "claim", "mount", "json_", "engine", "address", "jobs"}
+_OF_ENGINE = {
+    "engine",
+    "address",
+    "jobs",
+    "ship_data",
+    "json_",
+}  # what a job on a cluster says by itself, or not at all
 _FAILED_SHOWN = 20
 
 
 def plan(
-    context: typer.Context,
     method: opt.Methods,
     shots: opt.ShotsList = None,
     target: opt.Targets = None,
@@ -36,7 +43,7 @@ def plan(
     preset: opt.Preset = "paper",
     backbone: opt.Backbone = None,
     weights: opt.Weights = None,
-    device: opt.Device = "auto",  # noqa: ARG001 - for the job's command
+    device: opt.Device = "auto",
     seed: opt.Seeds = None,
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
@@ -47,9 +54,9 @@ def plan(
     settings: opt.Settings = None,
     jobs: opt.Jobs = None,
     cpus_per_task: opt.CpusPerTask = None,
-    gpus_per_task: opt.GpusPerTask = None,  # noqa: ARG001 - for the job's command
-    memory_per_task: opt.MemoryPerTask = None,  # noqa: ARG001 - for the job's command
-    retries: opt.Retries = 3,  # noqa: ARG001 - for the job's command
+    gpus_per_task: opt.GpusPerTask = None,
+    memory_per_task: opt.MemoryPerTask = None,
+    retries: opt.Retries = 3,
     slurm: Annotated[Path | None, typer.Option(help="Write a batch script for Slurm that runs the sweep.")] = None,
     kubernetes: Annotated[Path | None, typer.Option(help="Write a RayJob for Kubernetes that runs the sweep.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Machines to ask the scheduler for.")] = 2,
@@ -68,6 +75,7 @@ def plan(
 
     Times are those that earlier rows in --runs tell, on whatever machine they were made.
     """
+    given = dict(locals())
     from medfsad_bench.files import write_text
     from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
     from medfsad_bench.runner.engine.cost import costs_from
@@ -89,7 +97,7 @@ def plan(
     )
     cells = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
     tasks, costs = tasks_of(cells), costs_from(runs)
-    command = ["medfsad", "run", *_words(context), "--engine", "ray", "--address", "auto"]
+    command = ["medfsad", "run", *_words(given), "--engine", "ray", "--address", "auto"]
     allocation = Allocation(nodes, cpus_per_node, gpus_per_node, memory_per_node, hours, image, claim)
     if slurm is not None:
         write_text(slurm, slurm_script(command, allocation, Path.cwd()))
@@ -184,22 +192,20 @@ def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
     }
 
 
-def _words(context: typer.Context) -> list[str]:
-    """The words of the present command as `medfsad run` takes them, without those of `plan` alone."""
+def _words(given: Mapping[str, Any]) -> list[str]:
+    """What was given to this command, by parameter, as the words that `medfsad run` takes; defaults are left out."""
     arguments, options = list[str](), list[str]()
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        source = context.get_parameter_source(name)
-        if name in _OF_PLAN or source is None or source.name != "COMMANDLINE":
+    for name, parameter in inspect.signature(run).parameters.items():
+        value = given.get(name, parameter.default)
+        if name in _OF_ENGINE or value == parameter.default:
             continue
-        value = context.params[name]
-        values = [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
-        if parameter.param_type_name == "argument":
+        info = parameter.annotation.__metadata__[0]
+        values = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+        option = info.param_decls[0] if info.param_decls else f"--{name.replace('_', '-')}"
+        if isinstance(info, ArgumentInfo):
             arguments += values
-        elif getattr(parameter, "is_flag", False):
-            options.append(parameter.opts[0])
         else:
-            options += [word for each in values for word in (parameter.opts[0], each)]
+            options += [option] if value is True else [word for each in values for word in (option, each)]
     return [*arguments, *options]
 
 
