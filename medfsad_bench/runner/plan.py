@@ -30,6 +30,7 @@ from medfsad_bench.runner.weights import weights_digest
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.proof import benchmark_of, prove
 
+_PLAIN = (str, int, float, bool)
 SCORING = "2"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
 
 
@@ -134,7 +135,7 @@ class Cell:
         contaminated = {"contaminated": {"supports": self.options.contaminated, "rule": RULE}}
         return {
             "training": self.training if self.trains else {**self.training, "sources": {}},
-            "config": dataclasses.asdict(self.config),
+            "config": _plain(self.config),
             "benchmark": self.benchmark,
             "target": self.target.name,
             "membership_digest": self.target.attributes["membership_digest"],
@@ -194,7 +195,7 @@ def training_of(
     return {
         "method": info.name,
         "method_version": info.version,
-        "config": canonical() if callable(canonical) else dataclasses.asdict(config),
+        "config": canonical() if callable(canonical) else _plain(config),
         "weights": weights_digest,
         "sources": {source.name: source.attributes["content_digest"] for source in sources},
         "seed": seed,
@@ -263,6 +264,13 @@ def sweep_cells(
 def _benchmark_of_rows(target: Dataset, sources: Sequence[Dataset]) -> str:
     """The target's benchmark, unless a source of the training is somebody's own data."""
     return OWN if any(benchmark_of(source) == OWN for source in sources) else benchmark_of(target)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A config as `dataclasses.asdict` gives it; most hold plain values alone, and copying those takes long."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    parts = (part for value in values.values() for part in (value if isinstance(value, tuple) else (value,)))
+    return values if all(part is None or type(part) in _PLAIN for part in parts) else dataclasses.asdict(config)
 
 
 def _config_of(info: MethodInfo, options: RunOptions, shots: int) -> Any:
