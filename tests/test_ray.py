@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # Ray's own; what is tested runs in processes of its own
 ]
-NODE = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False}
+NODE = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
