@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from medfsad_bench.errors import MethodError
 from medfsad_bench.processes import usable_cpus
 
 _ANSWER_S = 300.0  # a node's first worker imports PyTorch, from a slow file system maybe
+_KNOCK_S = 10.0
 _LOCAL_STORE_BYTES = 128 << 20  # of a Ray that is started here: results go to files, not through the object store
 
 
@@ -61,8 +63,9 @@ def joined(address: str | None) -> Iterator[None]:
         unseen = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}  # Ray asks nobody who they are
         started = {"address": "local", **here, **unseen}
     try:
+        _knock(started["address"] or os.environ["RAY_ADDRESS"])
         ray.init(**started, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "started here"
         raise MethodError(
             f"No Ray cluster to be had at {where!r} ({first_line(error)}). Expected HOST:PORT of a running one of Ray "
@@ -150,6 +153,17 @@ def first_line(error: BaseException) -> str:
     """The first line of what Ray says; the others are of its inside."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _knock(address: str) -> None:
+    """Ask whether anybody listens at HOST:PORT, as Ray itself takes minutes to find out and may end the process.
+
+    Raises:
+        OSError: If nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _missing(paths: Sequence[Path]) -> list[Path]:

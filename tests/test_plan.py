@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from medfsad_bench.cli import app
+from medfsad_bench.cluster import joined
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.processes import usable_cpus
 from medfsad_bench.results.progress import Progress
@@ -155,3 +157,15 @@ def test_a_ray_job_is_valid_in_all_that_kubernetes_knows_of_it(nodes: int) -> No
 def test_a_ray_job_needs_an_image_and_a_volume() -> None:
     with pytest.raises(MedfsadError, match=r"needs --image and --claim"):
         ray_job(["medfsad"], Allocation(), Path("/medfsad"), "2.60.0")
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with (
+        pytest.raises(MedfsadError, match=rf"No Ray cluster to be had at '{address}'.*`ray start --head`"),
+        joined(address),
+    ):
+        pass
