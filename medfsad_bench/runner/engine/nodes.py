@@ -52,21 +52,16 @@ class FilesOfSweep:
     runs: Path
     versions: tuple[str, str] = (__version__, torch.__version__)
 
-    @property
-    def mark(self) -> Path:
-        """A file by which a node shows that it sees this folder of runs and not another of that name."""
-        return self.runs / ".shared"
-
     @contextmanager
-    def marked(self) -> Iterator[str]:
-        """Put a mark into the folder of runs for the time of the block; yields what it says."""
-        mark = uuid.uuid4().hex
+    def marked(self) -> Iterator[Path]:
+        """Lend a file in the folder of runs: who sees it sees this folder, and not another one of that name."""
+        mark = self.runs / f".shared-{uuid.uuid4().hex}"
         with writing(self.runs):
-            write_text(self.mark, mark)
+            write_text(mark, "")
         try:
             yield mark
         finally:
-            self.mark.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +70,16 @@ class NodeReport:
 
     Attributes:
         fault: Why it can't do the sweep's tasks; empty if it can.
-        mark: What it reads in the folder of runs.
         processor: Its kind.
     """
 
     fault: str
-    mark: str
     processor: str
 
 
-def node_report(workplace: Workplace, files: FilesOfSweep, located: Callable[[Path], Path]) -> NodeReport:
-    """Look, on a node, for what a task would fail by."""
-    fault = mark = ""
+def node_report(workplace: Workplace, files: FilesOfSweep, mark: Path, located: Callable[[Path], Path]) -> NodeReport:
+    """Look, on a node, for what a task would fail by; `mark` is a file that lies in the folder of runs."""
+    fault = ""
     versions = (__version__, torch.__version__)
     try:
         os.chdir(workplace.cwd)
@@ -95,15 +88,15 @@ def node_report(workplace: Workplace, files: FilesOfSweep, located: Callable[[Pa
             prove(dataset)
             if dataset.attributes["content_digest"] != digest:
                 fault = f"its {path} is another file ({dataset.attributes['content_digest'][:12]}…, not {digest[:12]}…)"
-        with suppress(OSError):
-            mark = files.mark.read_text("utf-8")
+        if not mark.is_file():
+            fault = f"it doesn't see {files.runs}"
     except MedfsadError as error:
         fault = str(error)
     except OSError as error:
         fault = f"the folder {workplace.cwd}, in which the sweep was started, isn't there ({error.strerror})"
     if versions != files.versions:
         fault = f"it has medfsad and PyTorch {' and '.join(versions)}, not {' and '.join(files.versions)}"
-    return NodeReport(fault, mark, _processor())
+    return NodeReport(fault, _processor())
 
 
 def refuse_large_shipment(files: FilesOfSweep) -> None:

@@ -75,14 +75,14 @@ class RayEngine:
         """
         faults, processors = dict[str, str](), dict[str, str]()
         with self._files.marked() as mark:
-            answers = on_each_node(_report, self._workplace, self._files, self._shipped)
+            answers = on_each_node(_report, self._workplace, self._files, mark, self._shipped)
         for name, report in answers:
             if not isinstance(report, NodeReport):
                 faults[name] = f"its worker doesn't answer ({first_line(report)})"
                 continue
             processors[name] = report.processor
-            if fault := report.fault or ("" if report.mark == mark else f"it doesn't see {self._files.runs}"):
-                faults[name] = fault
+            if report.fault:
+                faults[name] = report.fault
         if faults:
             each = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             raise ResultsError(
@@ -145,8 +145,8 @@ def _perform(job: Job, shipped: Shipped) -> Outcome:
     return perform(job, partial(_located, shipped))
 
 
-def _report(workplace: Workplace, files: FilesOfSweep, shipped: Shipped) -> NodeReport:
-    return node_report(workplace, files, partial(_located, shipped))
+def _report(workplace: Workplace, files: FilesOfSweep, mark: Path, shipped: Shipped) -> NodeReport:
+    return node_report(workplace, files, mark, partial(_located, shipped))
 
 
 def _located(shipped: Shipped, path: Path) -> Path:
