@@ -5,7 +5,7 @@ lost. Prepared files are read from a file system that all nodes share, or shippe
 folder of runs, which has to be shared in any case.
 """
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -131,12 +131,10 @@ class RayEngine:
             slots += int(min(offered.get(name, 0) // need for name, need in self._needs.items() if need))
             largest = {name: max(offered.get(name, 0), largest.get(name, 0)) for name in self._needs}
         if not slots:
-            most = ", ".join(f"{largest.get(name, 0):g} {name}" for name in self._needs)
-            needs = ", ".join(f"{need:g} {name}" for name, need in self._needs.items())
             raise MethodError(
-                f"No node of the cluster is large enough for a task, which needs {needs} (memory in bytes); the most "
-                f"that a node has is {most}. Ask for less with --cpus-per-task, --gpus-per-task and --memory-per-task, "
-                "or add nodes."
+                f"No node of the cluster is large enough for a task, which needs {_in_words(self._needs)}; the most that "
+                f"a node has is {_in_words(largest)}. Ask for less with --cpus-per-task, --gpus-per-task and "
+                "--memory-per-task, or add nodes."
             )
         return 2 * slots
 
@@ -160,3 +158,8 @@ def _located(shipped: Shipped, path: Path) -> Path:
 def _shipped(files: FilesOfSweep) -> Shipped:
     refuse_large_shipment(files)
     return {path: (digest, ray.put(path.read_bytes())) for path, digest in files.digests.items()}
+
+
+def _in_words(resources: Mapping[str, float]) -> str:
+    memory_gib = resources.get("memory", 0.0) / 2**30
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs and {memory_gib:.1f} GiB of memory"
