@@ -132,8 +132,8 @@ class RayEngine:
             largest = {name: max(offered.get(name, 0), largest.get(name, 0)) for name in self._needs}
         if not slots:
             raise MethodError(
-                f"No node of the cluster is large enough for a task, which needs {_in_words(self._needs)}; the most that "
-                f"a node has is {_in_words(largest)}. Ask for less with --cpus-per-task, --gpus-per-task and "
+                f"No node of the cluster is large enough for a task, which needs {_in_words(self._needs)}; the most "
+                f"that a node has is {_in_words(largest)}. Ask for less with --cpus-per-task, --gpus-per-task and "
                 "--memory-per-task, or add nodes."
             )
         return 2 * slots
