@@ -142,7 +142,8 @@ def test_a_ray_job_is_valid_in_all_that_kubernetes_knows_of_it(nodes: int) -> No
     allocation = Allocation(nodes, gpus_per_node=1, image="registry/medfsad:1", claim="shared")
     job = yaml.safe_load(ray_job(command, allocation, Path("/medfsad"), "2.60.0"))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert shlex.split(job["spec"]["entrypoint"]) == command
+    shell, _, line = shlex.split(job["spec"]["entrypoint"])
+    assert (shell, shlex.split(line)) == ("sh", ["cd", "/medfsad", "&&", "exec", *command])
     cluster = job["spec"]["rayClusterSpec"]
     templates = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])]
     assert len(templates) == min(nodes, 2)

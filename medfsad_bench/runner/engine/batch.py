@@ -69,7 +69,7 @@ def ray_job(command: Sequence[str], allocation: Allocation, folder: Path, ray_ve
             "claim (ReadWriteMany) that holds prepared sets and takes the runs. Give both."
         )
     facts: Mapping[str, Any] = {
-        "command": shlex.join(command),
+        "command": shlex.join(["sh", "-c", f"cd {shlex.quote(str(folder))} && exec {shlex.join(command)}"]),
         "folder": str(folder),
         "ray_version": ray_version,
         "seconds": round(3600 * allocation.hours),
