@@ -1,5 +1,6 @@
 """A sweep as something that a cluster's own scheduler starts: a batch script for Slurm, a RayJob for Kubernetes."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,3 +86,4 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
     autoescape=False,  # noqa: S701 - no HTML: shell words are quoted by shlex, YAML strings written as JSON
 )
+_TEMPLATES.filters["json"] = json.dumps
