@@ -1,6 +1,8 @@
 """Sweeps on several processes: every row once, equal to that of one process; what fails fails alone."""
 
 import io
+import json
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Hashable, Sequence
@@ -10,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from engine_cells import rows_of_local_run, sweep_of, troubled, without_clocks
+from test_processes import is_running, running, until
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.registry import all_methods, method_info
-from medfsad_bench.results.progress import is_being_made
+from medfsad_bench.results.progress import is_being_made, progress_of
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.storage import locked
 from medfsad_bench.runner.engine.graph import Task, tasks_of, unfinished
@@ -200,3 +203,26 @@ def test_a_lock_that_nobody_holds_keeps_nobody_out(tmp_path: Path) -> None:
     with locked(tmp_path / "run"):
         pass
     assert not is_being_made(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_told_to_end_keeps_what_is_finished(
+    ended_by: signal.Signals, own_data: Path, tmp_path: Path
+) -> None:
+    """And leaves no process behind."""
+    main = "from medfsad_bench.cli import main; main()"
+    words = ("d24fad", "--preset", "quick", "--shots", "2", "--target", "ward_b", "--jobs", "1", "--device", "cpu")
+    settings = ("--set", "steps=100000", "--set", "size_px=64", "--set", "batch_size=4", "--set", "train_shots=2")
+    where = ("--data", str(own_data), "--runs", str(tmp_path))
+    with running(main, "run", *words, *settings, *where, stderr=subprocess.PIPE) as process:
+        until(lambda: list(tmp_path.glob("checkpoints/*/training.json")), seconds=200)
+        (folder,) = tmp_path.glob("checkpoints/*")
+        worker = progress_of(folder)["process"]
+        process.send_signal(ended_by)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Interrupted. What was finished is kept" in said
+    until(lambda: not is_running(worker), seconds=20)
+    assert json.loads((folder / "training.json").read_text())["finished"] is False
+    assert progress_of(folder) == {}
