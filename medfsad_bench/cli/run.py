@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
 
@@ -25,6 +26,8 @@ def run(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     checkpoint: opt.Checkpoint = None,
     contaminated: opt.Contaminated = 0,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")] = False,
@@ -50,7 +53,10 @@ def run(
         save_maps=save_maps,
         contaminated=contaminated,
     )
-    rows = run_cells(planned(method, target, shots, options, data=data, benchmark=benchmark), Runner(device))
+    rows = run_cells(
+        planned(method, target, shots, options, data=data, benchmark=benchmark),
+        Runner(device, store=feature_store(features, features_gb, runs, device)),
+    )
     if json_:
         print_json([row.dump() for row in rows])
     else:

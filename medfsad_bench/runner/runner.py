@@ -24,6 +24,7 @@ from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
+from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
@@ -35,9 +36,18 @@ from medfsad_bench.runner.scoring import score_strict
 class Runner:
     """Runs cells on one device; the feature cache is shared by all of them."""
 
-    def __init__(self, device: str = "auto", *, progress: Progress = lambda *_: None) -> None:
+    def __init__(
+        self, device: str = "auto", *, progress: Progress = lambda *_: None, store: FeatureStore | None = None
+    ) -> None:
+        """Choose the device.
+
+        Args:
+            device: auto, cpu, cuda or cuda:N.
+            progress: Told of each stage.
+            store: Where features lie on disk; None keeps them in memory alone.
+        """
         self.device = choose_device(device)
-        self.cache = FeatureCache(self.device)
+        self.cache = FeatureCache(self.device, store=store)
         self.progress = progress
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.allow_tf32 = False  # torch's default: convolutions with 10 bits, which no CPU has
