@@ -53,7 +53,10 @@ def main() -> None:
     cells = wanted(data, runs)
     sets = {set_.path: set_ for cell in cells for set_ in (cell.target, *cell.sources, *cell.references)}
     files = FilesOfSweep({path: str(set_.attributes["content_digest"]) for path, set_ in sets.items()}, runs)
-    workplace = Workplace(Path.cwd(), "cpu", threads=1, cache_bytes=1 << 30)
+    runs.mkdir(exist_ok=True)
+    blocked = runs / "no folder" / "store"
+    blocked.parent.write_text("features can't be kept here, as on a full disk")
+    workplace = Workplace(Path.cwd(), "cpu", threads=1, cache_bytes=1 << 30, store=blocked, store_bytes=1 << 30)
     with joined(address):
         engine = RayEngine(Resources(), workplace, files, ship_data="--ship" in sys.argv)
         for note in engine.check_nodes():

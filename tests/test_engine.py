@@ -64,7 +64,7 @@ class Scripted:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Workplace:
-    return Workplace(tmp_path, "cpu", threads=1, cache_bytes=1 << 30)
+    return Workplace(tmp_path, "cpu", threads=1, cache_bytes=1 << 30, store=tmp_path / "store", store_bytes=1 << 30)
 
 
 def some_tasks(data: Path, runs: Path, needs: dict[str, tuple[str, ...]]) -> list[Task]:
@@ -78,13 +78,22 @@ def test_a_training_is_one_task_that_all_its_cells_need(own_data: Path, tmp_path
         for cell in sweep_of(own_data, tmp_path, targets=("ward_a", "ward_b"), seeds=(0, 1), shots=(2, 4))
         if cell.trains
     ]
-    tasks = tasks_of(cells)
+    tasks = tasks_of(cells, features=False)
     trainings = [task for task in tasks if task.kind == "training"]
     assert len(cells) == 8
     assert len(trainings) == 4  # two targets, each with the other as source, and two seeds; K has no part in it
     assert all({task.cell.training_id} == set(task.needs) for task in tasks if task.kind == "scoring")
     published = [replace(cell, options=replace(cell.options, protocol="published", draws=1)) for cell in cells]
-    assert {task.kind for task in tasks_of(published)} == {"scoring"}
+    assert {task.kind for task in tasks_of(published, features=False)} == {"scoring"}
+
+
+def test_features_are_one_task_for_all_cells_of_a_target_and_come_first(own_data: Path, tmp_path: Path) -> None:
+    cells = sweep_of(own_data, tmp_path, targets=("ward_a", "ward_b"), shots=(2, 4))
+    tasks = tasks_of([cell for cell in cells if cell.info.name == "mean_distance"])
+    features = [task for task in tasks if task.kind == "features"]
+    assert [(task.cell.target.name, task.cell.shots) for task in features] == [("ward_a", 4), ("ward_b", 4)]
+    assert all(task.needs for task in tasks if task.kind == "scoring")
+    assert {task.kind for task in tasks_of(cells) if task.cell.info.name == "pixel_distance"} == {"scoring"}
 
 
 def test_tasks_come_in_the_order_of_the_plan_and_after_what_they_need(own_data: Path, tmp_path: Path) -> None:
@@ -130,7 +139,7 @@ def test_a_job_names_sets_and_methods_and_the_worker_opens_them(own_data: Path, 
     cell = sweep_of(own_data, tmp_path)[0]
     cell.target.table, cell.run_id  # noqa: B018 - what a cell has found out doesn't travel
     workplace = Workplace(tmp_path, "cpu", 1, 0)
-    job = packed(tasks_of([cell])[1], workplace)
+    job = packed(tasks_of([cell])[-1], workplace)
     assert len(job.cell) < 3000
     arrived = unpacked(job, lambda path: path)
     assert arrived.run_id == cell.run_id
@@ -173,7 +182,8 @@ def test_rows_of_a_pool_are_those_of_one_process(own_data: Path, tmp_path: Path,
     assert "ZeroDivisionError: a bug" in outcomes[bad[1].run_id].message
     assert "in _make_trouble" in (RunFolder(tasks[1].folder).path / "output.log").read_text()
     assert status.count("failed") == 2
-    assert status.count("done") == len(cells) + 2
+    assert status.count("done") == len(tasks) - 2
+    assert list((tmp_path / "store").rglob("*.arrow"))
     assert status.ended == ""
     assert sweeps_in(tmp_path / "pool")[0].ended
     assert unfinished(tasks_of(cells)) == []

@@ -9,6 +9,7 @@ import typer
 from medfsad_bench.cli import (
     about,
     board,
+    cache,
     curve,
     demo,
     leaderboard,
@@ -69,7 +70,7 @@ for command in (
         curve.curve,
     ),
     *(sensitivity.protocols, leaderboard.leaderboard),
-    *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
+    *(methods.methods, methods.check, methods.new_method, cache.cache, about.datasets, about.doctor),
 ):
     app.command()(command)
 

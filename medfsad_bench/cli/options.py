@@ -49,6 +49,14 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")
 Data = Annotated[Path, typer.Option(help="Folder of prepared files.")]
 Benchmark = Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")]
 Runs = Annotated[Path, typer.Option(help="Folder of runs.")]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Folder of networks' features, or `none`. .features in --runs by default, but none on a GPU."),
+]
+FeaturesGB = Annotated[
+    float | None,
+    typer.Option("--features-gb", min=0, help="What --features may hold, 20 by default; the least used goes first."),
+]
 Results = Annotated[Path | None, typer.Option(help="Folder of accepted rows.")]
 Targets = Annotated[
     list[str] | None, typer.Option("--target", help="Data set to test on, or `all` (the default); repeatable.")

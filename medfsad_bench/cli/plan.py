@@ -12,6 +12,7 @@ from rich.table import Column
 from typer.models import ArgumentInfo
 
 from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import planned
 from medfsad_bench.cli.console import err, out, print_json, table_of, unfolded
 from medfsad_bench.cli.run import run
@@ -48,6 +49,8 @@ def plan(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     checkpoint: opt.Checkpoint = None,
     contaminated: opt.Contaminated = 0,
     save_maps: opt.SaveMaps = False,
@@ -96,7 +99,8 @@ def plan(
         contaminated=contaminated,
     )
     cells = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
-    tasks, costs = tasks_of(cells), costs_from(runs)
+    store = feature_store(features, features_gb, runs, device)
+    tasks, costs = tasks_of(cells, features=store is not None), costs_from(runs)
     command = ["medfsad", "run", *_words(given), "--engine", "ray", "--address", "auto"]
     allocation = Allocation(nodes, cpus_per_node, gpus_per_node, memory_per_node, hours, image, claim)
     if slurm is not None:
@@ -147,19 +151,23 @@ def _print_status(sweep: "SweepStatus") -> None:
 
 def _print_table(tasks: "Sequence[Task]", costs: "Costs", engine: EngineOptions) -> None:
     """One line per method and kind of task, and the sum."""
+    from medfsad_bench.runner.engine.graph import unfinished
+
+    open_ids = {task.id for task in unfinished(tasks)}
     by_method: dict[tuple[str, str], list[Task]] = defaultdict(list)
     for task in tasks:
-        by_method[task.cell.info.name, task.kind].append(task)
+        name = task.cell.config.features.name if task.kind == "features" else task.cell.info.name
+        by_method[name, task.kind].append(task)
     rows, seconds_open, unknown = [], 0.0, 0
     for (name, kind), of_method in by_method.items():
-        open_tasks = [task for task in of_method if not task.done]
+        open_tasks = [task for task in of_method if task.id in open_ids]
         times = [costs.seconds(task) for task in open_tasks]
         known = [seconds for seconds in times if seconds is not None]
         seconds_open, unknown = seconds_open + sum(known), unknown + len(times) - len(known)
         spent = _time(sum(known)) if known else ("–" if open_tasks else "")
         rows.append((name, kind, f"{len(of_method):,}", f"{len(of_method) - len(open_tasks):,}", spent))
     numbers = (Column(name, no_wrap=True, justify="right") for name in ("tasks", "done", "time left"))
-    out.print(table_of((*unfolded("method", "task"), *numbers), rows, box=None, padding=(0, 2, 0, 0)))
+    out.print(table_of((*unfolded("method or network", "task"), *numbers), rows, box=None, padding=(0, 2, 0, 0)))
     jobs = engine.jobs or 1
     out.print(
         f"{len(tasks):,} tasks; {_time(seconds_open)} of work left, {_time(seconds_open / jobs)} with {jobs} at a time"
@@ -169,6 +177,9 @@ def _print_table(tasks: "Sequence[Task]", costs: "Costs", engine: EngineOptions)
 
 
 def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
+    from medfsad_bench.runner.engine.graph import unfinished
+
+    open_ids = {task.id for task in unfinished(tasks)}
     entries = [
         {
             "id": task.id,
@@ -179,7 +190,7 @@ def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
             "shots": task.cell.shots,
             "seed": task.cell.options.seed,
             "needs": list(task.needs),
-            "done": task.done,
+            "done": task.id not in open_ids,
             "seconds": costs.seconds(task),
         }
         for task in tasks

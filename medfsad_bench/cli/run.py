@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
 from medfsad_bench.cli.sweep import EngineOptions, run_sweep, stop_if_any_failed
@@ -26,6 +27,8 @@ def run(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     checkpoint: opt.Checkpoint = None,
     contaminated: opt.Contaminated = 0,
     save_maps: opt.SaveMaps = False,
@@ -61,7 +64,11 @@ def run(
         contaminated=contaminated,
     )
     plan = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
-    rows, failures = (run_cells(plan, Runner(device)), []) if by.in_this_process else run_sweep(plan, by, device)
+    store = feature_store(features, features_gb, runs, device)
+    if by.in_this_process:
+        rows, failures = run_cells(plan, Runner(device, store=store)), []
+    else:
+        rows, failures = run_sweep(plan, by, device, store)
     if json_:
         print_json([row.dump() for row in rows])
     else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medfsad_bench.runner.engine.jobs import Workplace
     from medfsad_bench.runner.engine.sweep import Engine
     from medfsad_bench.runner.engine.worker import Outcome
+    from medfsad_bench.runner.feature_store import FeatureStore
     from medfsad_bench.runner.plan import Cell
 
 _NOTE_S = 1.0  # between two looks at what runs
@@ -82,21 +83,27 @@ class EngineOptions:
         return 1 if self.engine == "ray" else max(1, usable_cpus() // (self.jobs or 1))
 
 
-def run_sweep(plan: "Sequence[Cell]", options: EngineOptions, device: str) -> "tuple[list[Row], list[str]]":
+def run_sweep(
+    plan: "Sequence[Cell]", options: EngineOptions, device: str, store: "FeatureStore | None"
+) -> "tuple[list[Row], list[str]]":
     """Run cells on an engine; returns their rows, and a paragraph for each that failed."""
     from medfsad_bench.results.run_folder import RunFolder
     from medfsad_bench.runner.engine.graph import tasks_of, unfinished
     from medfsad_bench.runner.engine.status import recorded
     from medfsad_bench.runner.engine.sweep import sweep
 
-    tasks = tasks_of(plan)
+    tasks = tasks_of(plan, features=store is not None)
     open_tasks = unfinished(tasks)
     if before := sum(task.kind == "scoring" and task.done for task in tasks):
         err.print(f"{before} of {len(plan)} cells were done before")
     failures = []
     if open_tasks:
         runs = plan[0].options.runs
-        with _engine(plan, options, device) as (engine, words), recorded(runs, open_tasks, words), _ended_by_sigterm():
+        with (
+            _engine(plan, options, device, store) as (engine, words),
+            recorded(runs, open_tasks, words),
+            _ended_by_sigterm(),
+        ):
             err.print(f"{len(open_tasks)} tasks on {words}")
             with progress_bars() as bars:
                 watcher = _Watcher(bars, len(open_tasks))
@@ -113,14 +120,18 @@ def run_sweep(plan: "Sequence[Cell]", options: EngineOptions, device: str) -> "t
 
 
 @contextmanager
-def _engine(plan: "Sequence[Cell]", options: EngineOptions, device: str) -> "Iterator[tuple[Engine, str]]":
+def _engine(
+    plan: "Sequence[Cell]", options: EngineOptions, device: str, store: "FeatureStore | None"
+) -> "Iterator[tuple[Engine, str]]":
     """An engine for the time of the block, and what it is in words."""
     from medfsad_bench.runner.engine.jobs import Workplace
     from medfsad_bench.runner.features import CACHE_BYTES
     from medfsad_bench.runner.runner import announced
 
     room = CACHE_BYTES // (options.jobs or 1)
-    workplace = Workplace(Path.cwd(), device, options.threads, room, tuple(dict.fromkeys(announced(plan))))
+    folder, store_bytes = (store.folder, store.budget_bytes) if store else (None, 0)
+    networks = tuple(dict.fromkeys(announced(plan)))
+    workplace = Workplace(Path.cwd(), device, options.threads, room, folder, store_bytes, networks)
     each = f"{options.threads} thread{'s' if options.threads > 1 else ''} each"
     if options.engine == "ray":
         with _ray_engine(plan, options, workplace) as (engine, where):
@@ -174,7 +185,7 @@ class _Watcher:
         if outcome.state != "done":
             self._failed += 1
             err.print(f"{title}: failed: {outcome.message}", style="red", markup=False)
-        elif task.kind == "training":
+        elif task.kind != "scoring":
             err.print(f"{title}: done", markup=False)
         else:
             for line in said_of(task.cell, title, RunFolder(task.folder).row(), done_before=False):

@@ -22,7 +22,6 @@ from medfsad_bench.runner.scoring import image_scores
 from medfsad_bench.store import Dataset
 
 LEFT_OUT = 16  # supports per draw
-SOURCE_NORMALS = 12  # per other set; the next ones of its first draw, so no group twice
 QUERIES = 12
 PERTURBATION = 1e-6  # of pixels in [0, 1]: sixteen times the rounding of a number just below 1
 _DUPLICATES, _FEW, _MORE, _PERTURBATIONS = 4, 5, 8, 2
@@ -48,7 +47,7 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
         if episodes.abnormal:
             tables.append(normals_table(episodes.dataset, draw, "abnormal", episodes.abnormal_support(draw)))
     for reference in run.cell.references if can_leave_out else ():
-        tables += _of_reference(run.method, reference, run.cell.shots, run.context)
+        tables += _of_reference(run, reference)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -119,11 +118,11 @@ def _table(rerun: str, draw: int, rows: Int64[np.ndarray, " n"], scores: Float64
     return pd.DataFrame({"rerun": rerun, "draw": draw, "index": rows, "score": scores})
 
 
-def _of_reference(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:
+def _of_reference(run: OpenCell, dataset: Dataset) -> Iterator[pd.DataFrame]:
     """Supports of another set's first draw, and the normals that follow them in it."""
-    first = next(iter(dataset.episodes), np.zeros(0, np.int64))
-    support, normals = np.split(first[: shots + SOURCE_NORMALS], [shots])
-    if len(support) < shots or not len(normals):
+    method, context = run.method, run.context
+    support, normals = run.cell.normals_of(dataset)
+    if len(support) < run.cell.shots or not len(normals):
         return
     images = shown_images(dataset, support, context.device)
     yield normals_table(dataset, 0, "support", support, _left_out(method, images, context))

@@ -24,6 +24,7 @@ from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
+from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.features import CACHE_BYTES, FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
@@ -37,15 +38,21 @@ class Runner:
 
     Args:
         device: As `--device` names it.
-        progress: Told of training and scoring.
+        progress: Told of each stage.
+        store: Where features lie on disk; None keeps them in memory alone.
         cache_bytes: Room for features in memory.
     """
 
     def __init__(
-        self, device: str = "auto", *, progress: Progress = lambda *_: None, cache_bytes: int = CACHE_BYTES
+        self,
+        device: str = "auto",
+        *,
+        progress: Progress = lambda *_: None,
+        store: FeatureStore | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.device = choose_device(device)
-        self.cache = FeatureCache(self.device, budget_bytes=cache_bytes)
+        self.cache = FeatureCache(self.device, budget_bytes=cache_bytes, store=store)
         self.progress = progress
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.allow_tf32 = False  # torch's default: convolutions with 10 bits, which no CPU has

@@ -33,6 +33,8 @@ class Costs:
     def seconds(self, task: Task) -> float | None:
         """What a task will take on such a machine; None where no earlier row tells."""
         cell = task.cell
+        if task.kind == "features":
+            return None
         for key in _keys(cell.info.name, cell.options.preset, cell.target.name, cell.shots):
             if (median := self._medians.get((task.kind, key))) is not None:
                 return median * (cell.options.draws if task.kind == "scoring" else 1)

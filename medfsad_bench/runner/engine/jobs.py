@@ -30,6 +30,8 @@ class Workplace:
         device: As `--device` names it.
         threads: Of the CPU, for each task.
         cache_bytes: Room for features in a worker's memory.
+        store: Folder of features on disk; None keeps them in memory alone.
+        store_bytes: Room there.
         backbones: The networks of all cells, so that one pass serves them; see `Runner.announce`.
     """
 
@@ -37,6 +39,8 @@ class Workplace:
     device: str
     threads: int
     cache_bytes: int
+    store: Path | None = None
+    store_bytes: int = 0
     backbones: tuple[Backbone, ...] = ()
 
 
@@ -45,14 +49,14 @@ class Job:
     """A task and where it is done.
 
     Attributes:
-        id: Of the task.
+        run_id: Of the cell.
         kind: Of the task.
         folder: Of the task.
         cell: Pickled, see `packed`.
         workplace: Of the sweep.
     """
 
-    id: str
+    run_id: str
     kind: Kind
     folder: Path
     cell: bytes
@@ -63,7 +67,7 @@ def packed(task: Task, workplace: Workplace) -> Job:
     """A task made ready to travel."""
     stream = io.BytesIO()
     _Packer(stream).dump(replace(task.cell))  # without what the cell has found out, its run id above all
-    return Job(task.id, task.kind, task.folder, stream.getvalue(), workplace)
+    return Job(task.cell.run_id, task.kind, task.folder, stream.getvalue(), workplace)
 
 
 def unpacked(job: Job, located: Callable[[Path], Path]) -> Cell:
@@ -80,11 +84,10 @@ def unpacked(job: Job, located: Callable[[Path], Path]) -> Cell:
     cell: Cell = replace(_Unpacker(io.BytesIO(job.cell), located).load(), benchmark="")
     for dataset in {dataset.path: dataset for dataset in (cell.target, *cell.sources, *cell.references)}.values():
         prove(dataset)
-    made_here = cell.training_id if job.kind == "training" else cell.run_id
-    if made_here != job.id:
+    if cell.run_id != job.run_id:
         raise ResultsError(
-            f"{cell.title}: this worker would make the run {cell.run_id}, planned was {job.id}. It sees other prepared "
-            "files, weights or versions of a method than the command that planned the sweep. Give all machines the "
+            f"{cell.title}: this worker would make the run {cell.run_id}, planned was {job.run_id}. It sees other "
+            "prepared files, weights or versions of a method than the command that planned the sweep. Give all machines the "
             "same, on a shared file system, or ship small sets with --ship-data."
         )
     return cell

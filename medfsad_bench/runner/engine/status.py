@@ -19,10 +19,8 @@ from medfsad_bench.files import write_json
 from medfsad_bench.results.progress import is_being_made, progress_of
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.storage import writing
-from medfsad_bench.runner.engine.graph import Task
+from medfsad_bench.runner.engine.graph import SWEEPS, Task
 from medfsad_bench.runner.training import training_is_over
-
-_FOLDER = ".sweeps"
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -81,7 +79,7 @@ def recorded(runs: Path, tasks: Sequence[Task], engine: str) -> Iterator[None]:
     Raises:
         ResultsError: If it can't be written.
     """
-    path = runs / _FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{platform.node()}-{os.getpid()}.json"
+    path = runs / SWEEPS / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{platform.node()}-{os.getpid()}.json"
     listed = [{"id": task.id, "title": task.title, "folder": str(task.folder.relative_to(runs))} for task in tasks]
     record = {"engine": engine, "host": platform.node(), "started": _now(), "ended": "", "tasks": listed}
     with writing(path.parent):
@@ -101,7 +99,7 @@ def sweeps_in(runs: Path) -> list[SweepStatus]:
     """
     if not runs.is_dir():
         raise ResultsError(f"{runs} is no folder. Expected a folder of runs; `medfsad run` writes them.")
-    return [_status(runs, path) for path in sorted((runs / _FOLDER).glob("[0-9]*.json"), reverse=True)]
+    return [_status(runs, path) for path in sorted((runs / SWEEPS).glob("[0-9]*.json"), reverse=True)]
 
 
 def as_json(sweep: SweepStatus) -> dict[str, Any]:
@@ -138,8 +136,8 @@ def _task_status(runs: Path, entry: Mapping[str, str], started: str) -> TaskStat
     if is_being_made(folder):
         return TaskStatus(entry["id"], title, "running", running_note(folder))
     last = RunFolder(folder).last_event()
-    if last.get("event") == "failed" and str(last.get("time")) >= started:
-        return TaskStatus(entry["id"], title, "failed", str(last.get("error", "")))
+    if last.get("event") in ("done", "failed") and str(last.get("time")) >= started:
+        return TaskStatus(entry["id"], title, last["event"], str(last.get("error", "")))
     return TaskStatus(entry["id"], title, "waiting")
 
 

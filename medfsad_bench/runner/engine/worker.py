@@ -3,6 +3,7 @@
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ from medfsad_bench.errors import MedfsadError, ResultsError
 from medfsad_bench.results.progress import Progress, output_kept
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.engine.jobs import Job, Workplace, unpacked
+from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.opened import opened
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.runner.training import train
@@ -80,7 +82,11 @@ def _make(job: Job, runner: Runner, located: Callable[[Path], Path]) -> None:
     cell = unpacked(job, located)
     progress = Progress(job.folder)
     try:
-        if job.kind == "training":
+        if job.kind == "features":
+            folder = RunFolder(job.folder)
+            with folder.lock(), opened(cell, runner.device, runner.cache, progress):
+                folder.log("done")  # to open a cell is to have its features
+        elif job.kind == "training":
             with opened(cell, runner.device, runner.cache, progress) as run:
                 train(run)
         else:
@@ -118,9 +124,16 @@ def _settled(workplace: Workplace) -> Runner:
         ) from error
     torch.set_num_threads(workplace.threads)
     threadpool_limits(workplace.threads)  # of the libraries below NumPy; Ray sets OMP_NUM_THREADS on its own
-    runner = Runner(workplace.device, cache_bytes=workplace.cache_bytes)
+    store = None
+    if workplace.store is not None:
+        store = FeatureStore(workplace.store, budget_bytes=workplace.store_bytes, tell=_say)
+    runner = Runner(workplace.device, store=store, cache_bytes=workplace.cache_bytes)
     runner.cache.announce(workplace.backbones)
     return runner
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")  # into the task's log
 
 
 class _HandedBackError(BaseException):
