@@ -87,8 +87,8 @@ def unpacked(job: Job, located: Callable[[Path], Path]) -> Cell:
     if cell.run_id != job.run_id:
         raise ResultsError(
             f"{cell.title}: this worker would make the run {cell.run_id}, planned was {job.run_id}. It sees other "
-            "prepared files, weights or versions of a method than the command that planned the sweep. Give all machines "
-            "the same, on a shared file system, or ship small sets with --ship-data."
+            "prepared files, weights or versions of a method than the command that planned the sweep. Give all "
+            "machines the same, on a shared file system, or ship small sets with --ship-data."
         )
     return cell
 
