@@ -101,7 +101,7 @@ def test_small_sets_are_shipped_and_needed_no_more_where_they_came_from(
     process = driver(cluster, tmp_path / "data", tmp_path / "runs", "--ship")
     said = process.communicate(timeout=240)[0].splitlines()
     assert process.returncode == 0, said
-    assert sum(line.startswith("done") for line in said) == 8, said  # 5 cells, a training, features of 2 networks
+    assert sum(line.startswith("done") for line in said) == 7, said  # 5 cells, a training, features of a network
     assert not (tmp_path / "data").exists()
 
 

@@ -16,7 +16,6 @@ from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import planned
 from medfsad_bench.cli.console import err, out, print_json, table_of, unfolded
 from medfsad_bench.cli.run import run
-from medfsad_bench.cli.sweep import EngineOptions
 from medfsad_bench.errors import MethodError
 
 if TYPE_CHECKING:
@@ -79,7 +78,6 @@ def plan(
     Times are those that earlier rows in --runs tell, on whatever machine they were made.
     """
     given = dict(locals())
-    from medfsad_bench.files import write_text
     from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
     from medfsad_bench.runner.engine.cost import costs_from
     from medfsad_bench.runner.engine.graph import tasks_of
@@ -104,15 +102,13 @@ def plan(
     command = ["medfsad", "run", *_words(given), "--engine", "ray", "--address", "auto"]
     allocation = Allocation(nodes, cpus_per_node, gpus_per_node, memory_per_node, hours, image, claim)
     if slurm is not None:
-        write_text(slurm, slurm_script(command, allocation, Path.cwd()))
-        err.print(f"{slurm} written; start it with: sbatch {slurm}", markup=False)
+        _write(slurm, slurm_script(command, allocation, Path.cwd()), start="sbatch")
     if kubernetes is not None:
-        write_text(kubernetes, ray_job(command, allocation, mount, _ray_version()))
-        err.print(f"{kubernetes} written; start it with: kubectl create -f {kubernetes}", markup=False)
+        _write(kubernetes, ray_job(command, allocation, mount, _ray_version()), start="kubectl create -f")
     if json_:
         print_json(_as_json(tasks, costs))
         return
-    _print_table(tasks, costs, EngineOptions(jobs=jobs, cpus_per_task=cpus_per_task if jobs else None))
+    _print_table(tasks, costs, jobs)
 
 
 def status(runs: opt.Runs = opt.RUNS, json_: opt.Json = False) -> None:
@@ -149,7 +145,7 @@ def _print_status(sweep: "SweepStatus") -> None:
         out.print(f"  and {len(failed) - _FAILED_SHOWN} more; --json lists all", style="red", markup=False)
 
 
-def _print_table(tasks: "Sequence[Task]", costs: "Costs", engine: EngineOptions) -> None:
+def _print_table(tasks: "Sequence[Task]", costs: "Costs", jobs: int | None) -> None:
     """One line per method and kind of task, and the sum."""
     from medfsad_bench.runner.engine.graph import unfinished
 
@@ -168,12 +164,13 @@ def _print_table(tasks: "Sequence[Task]", costs: "Costs", engine: EngineOptions)
         rows.append((name, kind, f"{len(of_method):,}", f"{len(of_method) - len(open_tasks):,}", spent))
     numbers = (Column(name, no_wrap=True, justify="right") for name in ("tasks", "done", "time left"))
     out.print(table_of((*unfolded("method or network", "task"), *numbers), rows, box=None, padding=(0, 2, 0, 0)))
-    jobs = engine.jobs or 1
-    out.print(
-        f"{len(tasks):,} tasks; {_time(seconds_open)} of work left, {_time(seconds_open / jobs)} with {jobs} at a time"
-        + (f"; for {unknown:,} tasks no earlier row tells the time" if unknown else ""),
-        markup=False,
-    )
+    said = [f"{len(tasks):,} tasks, {len(open_ids):,} of them to do"]
+    if seconds_open:
+        at_once = f", {_time(seconds_open / jobs)} with {jobs} at a time" if jobs else ""
+        said.append(f"{_time(seconds_open)} of work{at_once}")
+    if unknown:
+        said.append(f"no earlier row tells the time of {unknown:,}")
+    out.print("; ".join(said), markup=False)
 
 
 def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
@@ -201,6 +198,16 @@ def _as_json(tasks: "Sequence[Task]", costs: "Costs") -> dict[str, Any]:
         "seconds_left": sum(seconds for seconds in left if seconds is not None),
         "tasks_of_unknown_time": left.count(None),
     }
+
+
+def _write(path: Path, text: str, *, start: str) -> None:
+    from medfsad_bench.files import write_text
+
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise MethodError(f"{path}: can't be written ({error.strerror}). Name a file where you may write.") from error
+    err.print(f"{path} written; start it with: {start} {path}", markup=False, soft_wrap=True)
 
 
 def _words(given: Mapping[str, Any]) -> list[str]:
