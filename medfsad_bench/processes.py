@@ -3,13 +3,18 @@
 import os
 import signal
 import threading
-from multiprocessing import parent_process
+from multiprocessing import current_process, parent_process
 from multiprocessing.connection import wait
 
 
 def usable_cpus() -> int:
     """How many CPUs this process may use: a batch system may give it fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_number() -> int:
+    """That by which the system knows this process."""
+    return current_process().pid or 0
 
 
 def end_with_parent() -> None:

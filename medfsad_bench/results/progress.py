@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medfsad_bench.files import write_json
+from medfsad_bench.processes import process_number
 from medfsad_bench.results.storage import is_locked
 
 _PROGRESS, _OUTPUT = "progress.json", "output.log"
@@ -36,7 +37,7 @@ class Progress:
         if time.monotonic() - self._last < _EVERY_S:
             return
         self._last = time.monotonic()
-        by = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
+        by = {"host": platform.node(), "process": process_number(), "time": time.time()}
         with suppress(OSError, ValueError):
             write_json(self._folder / _PROGRESS, {"stage": stage, "done": done, "total": total, **by, **figures})
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 from typing import cast
 
-from medfsad_bench.processes import end_with_parent
+from medfsad_bench.processes import end_with_parent, process_number
 from medfsad_bench.runner.engine.graph import Task
 from medfsad_bench.runner.engine.jobs import Workplace, packed
 from medfsad_bench.runner.engine.worker import Outcome, perform
@@ -70,13 +70,13 @@ class PoolEngine:
 
 
 class _Worker:
-    """One process, started when it gets its first task."""
+    """One process."""
 
     def __init__(self) -> None:
         context = get_context("forkserver")
         context.set_forkserver_preload(["medfsad_bench.runner.engine.worker"])
         self.executor = ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
-        self._process = self.executor.submit(os.getpid)
+        self._process = self.executor.submit(process_number)
 
     def tell(self, number: signal.Signals) -> None:
         """Send the process a signal, if it lives."""

@@ -1,12 +1,12 @@
 """What a sweep wants, written down when it begins, and how far it is, read off the folder of runs by anybody.
 
-<runs>/.sweeps/<time>-<machine>-<process>.json    who runs it on what, and the tasks that were open at its beginning
+<runs>/.sweeps/<time>-<random>.json    who runs it on what, and the tasks that were open at its beginning
 """
 
 import json
-import os
 import platform
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -79,7 +79,7 @@ def recorded(runs: Path, tasks: Sequence[Task], engine: str) -> Iterator[None]:
     Raises:
         ResultsError: If it can't be written.
     """
-    path = runs / SWEEPS / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{platform.node()}-{os.getpid()}.json"
+    path = runs / SWEEPS / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.json"
     listed = [{"id": task.id, "title": task.title, "folder": str(task.folder.relative_to(runs))} for task in tasks]
     record = {"engine": engine, "host": platform.node(), "started": _now(), "ended": "", "tasks": listed}
     with writing(path.parent):
