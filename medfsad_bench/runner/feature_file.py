@@ -12,7 +12,10 @@ import fcntl
 import hashlib
 import json
 import mmap
+import os
+import weakref
 from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -53,9 +56,9 @@ class About:
     images: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class FeatureFile:
-    """A file that is open; while it is, no other process removes it.
+    """A file that is open; until it is closed, or nobody refers to it, no other process removes it.
 
     Attributes:
         path: Where it lies.
@@ -66,11 +69,14 @@ class FeatureFile:
     path: Path
     about: About
     batches: Sequence[MappedBatch]
-    _file: IO[bytes]
+    _descriptor: int
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, os.close, self._descriptor)
 
     def close(self) -> None:
         """Let others remove it; what is mapped of it stays readable."""
-        self._file.close()
+        _unlocked(self._descriptor)
 
 
 def write_features(path: Path, about: About, batches: Iterable[Batch]) -> None:
@@ -103,20 +109,21 @@ def open_features(path: Path, wanted: Set[bytes] | None = None) -> FeatureFile |
         Damaged: If a byte was changed, or some are missing.
         OSError: If it can't be read.
     """
-    file = _opened(path)
+    descriptor = _opened(path)
     features = None
     try:
-        if not _locked(file, fcntl.LOCK_SH):
+        if not _locked(descriptor, fcntl.LOCK_SH):
             raise FileNotFoundError(path)
-        body = _body(file)
+        body, seal = _mapped(descriptor)
         about, batches = _read(body)
         if wanted is None or not all(wanted.isdisjoint(digests) for digests, _ in batches):
-            if hashlib.sha256(memoryview(body)).digest() != _seal(file):
+            if hashlib.sha256(memoryview(body)).digest() != seal:
                 raise Damaged("its digest differs")
-            features = FeatureFile(path, about, batches, file)
+            features = FeatureFile(path, about, batches, descriptor)
     finally:
         if features is None:
-            file.close()
+            _unlocked(descriptor)
+            os.close(descriptor)
     return features
 
 
@@ -128,21 +135,24 @@ def read_about(path: Path) -> About:
         OSError: If it can't be read.
     """
     with path.open("rb") as file:
-        return _read(_body(file))[0]
+        return _read(_mapped(file.fileno())[0])[0]
 
 
 def remove_unused(path: Path) -> bool:
     """Remove a file, unless a process has it open."""
     try:
-        with _opened(path) as file:
-            if not _locked(file, fcntl.LOCK_EX):
-                return False
-            path.unlink()
+        descriptor = _opened(path)
+        try:
+            is_unused = _locked(descriptor, fcntl.LOCK_EX)
+            if is_unused:
+                path.unlink()
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return True
     except OSError:
         return False
-    return True
+    return is_unused
 
 
 def _write_batches(file: IO[bytes], about: About, batches: Iterable[Batch]) -> None:
@@ -159,22 +169,18 @@ def _write_batches(file: IO[bytes], about: About, batches: Iterable[Batch]) -> N
         writer.close()
 
 
-def _body(file: IO[bytes]) -> pa.Buffer:
-    """All bytes before the seal, mapped.
+def _mapped(descriptor: int) -> tuple[pa.Buffer, bytes]:
+    """All bytes before the seal, and the seal.
 
     Raises:
         Damaged: If there are none.
     """
     try:
-        mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = pa.py_buffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
     except ValueError as error:
         raise Damaged("it is empty") from error
-    return mapped.slice(0, max(mapped.size - _SEAL_BYTES, 0))
-
-
-def _seal(file: IO[bytes]) -> bytes:
-    file.seek(-min(_SEAL_BYTES, file.seek(0, 2)), 2)
-    return file.read()
+    end = max(content.size - _SEAL_BYTES, 0)
+    return content.slice(0, end), content.slice(end).to_pybytes()
 
 
 def _read(body: pa.Buffer) -> tuple[About, list[MappedBatch]]:
@@ -198,20 +204,26 @@ def _read(body: pa.Buffer) -> tuple[About, list[MappedBatch]]:
     return about, batches
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> int:
     """Open for reading, and for writing where that's allowed: NFS takes no other file for a lock of one's own."""
     try:
-        return path.open("r+b")
+        return os.open(path, os.O_RDWR)
     except OSError:
-        return path.open("rb")
+        return os.open(path, os.O_RDONLY)
 
 
-def _locked(file: IO[bytes], kind: int) -> bool:
+def _locked(descriptor: int, kind: int) -> bool:
     """Whether a lock can be had: shared by those who read, for one alone who removes."""
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # no locks on this file system: nothing is in the way of reading, and nothing is removed
         return kind == fcntl.LOCK_SH
     return True
+
+
+def _unlocked(descriptor: int) -> None:
+    """Give a lock back, which would last as long as the mapping: that holds a descriptor of the same open file."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
