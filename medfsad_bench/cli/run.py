@@ -71,7 +71,7 @@ def run(
         rows, failures = run_sweep(plan, by, device, store)
     if json_:
         print_json([row.dump() for row in rows])
-    else:
+    elif rows:
         out.print(rows_table(rows))
     stop_if_any_failed(failures)
     stop_if_failed(rows)

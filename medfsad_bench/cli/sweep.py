@@ -109,12 +109,7 @@ def run_sweep(
                 watcher = _Watcher(bars, len(open_tasks))
                 outcomes = sweep(open_tasks, engine, watcher, retries=options.retries)
         titles = {task.id: task.title for task in open_tasks}
-        failures = [
-            f"{titles[id_]}: {outcome.message}" for id_, outcome in outcomes.items() if outcome.state == "failed"
-        ]
-        failures += [
-            f"{titles[id_]}: {outcome.message}" for id_, outcome in outcomes.items() if outcome.state == "lost"
-        ]
+        failures = [f"{titles[id_]}: {end.message}" for id_, end in outcomes.items() if end.state != "done"]
     folders = [RunFolder(cell.options.runs / cell.run_id) for cell in plan]
     return [folder.row() for folder in folders if folder.finished], failures
 
@@ -192,7 +187,7 @@ class _Watcher:
                 err.print(line, markup=False)
 
     def again(self, task: "Task", outcome: "Outcome") -> None:
-        err.print(f"{task.title}: begun again, as {outcome.message}", style="yellow", markup=False)
+        err.print(f"{task.title}: begun again: {outcome.message}", style="yellow", markup=False)
 
     def look(self, running: "Sequence[Task]", waiting: int) -> None:
         from medfsad_bench.runner.engine.status import running_note
@@ -202,10 +197,8 @@ class _Watcher:
         self._looked = time.monotonic()
         notes = ((task.title, running_note(task.folder)) for task in running)
         first = next((f"; {title}: {note}" for title, note in notes if note), "")
-        counts = f"{len(running)} with workers, {waiting} waiting" + (
-            f", {self._failed} failed" if self._failed else ""
-        )
-        self._bars.at(counts + first, self._done, self._total)
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._bars.at(f"{len(running)} with workers, {waiting} waiting{failed}{first}", self._done, self._total)
 
 
 @contextmanager
