@@ -305,4 +305,6 @@ def test_cache_lists_verifies_and_clears(stored: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     assert "1 of 2 files are what was written" in said("--verify", code=1)
     assert "Removed" in said("--clear", "--of", "efficientnet_lite0")
+    assert "not readable" in said()
+    assert "Removed" in said("--clear")
     assert "holds no features" in said()
