@@ -175,6 +175,7 @@ def assert_same_tables(these: Tables, those: Tables) -> None:
         pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
+@pytest.mark.slow
 def test_the_second_process_of_a_sweep_computes_no_feature_and_its_rows_are_the_same(
     own_data: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_the_second_process_of_a_sweep_computes_no_feature_and_its_rows_are_the_
         assert_same_tables(of_method[0], of_method[2])
 
 
+@pytest.mark.slow
 def test_a_trained_method_finds_its_sources_features(own_data: Path, tmp_path: Path) -> None:
     """And a source on disk gives the batches of a source in memory."""
     small = {"steps": 3, "size_px": 64, "batch_size": 4, "train_shots": 2}
