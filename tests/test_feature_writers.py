@@ -61,7 +61,7 @@ def test_who_comes_second_waits_and_finds_what_the_first_wrote(tmp_path: Path) -
     told: list[str] = []
     store = FeatureStore(tmp_path, tell=told.append)
     store.set_names["digest"] = "ward"
-    with other_process(WRITER, tmp_path, 1), store.sole_writer(FACTS, "digest") as can_write:
+    with other_process(WRITER, tmp_path, 2), store.sole_writer(FACTS, "digest") as can_write:
         assert can_write
         assert files_of(store) == 1
     assert told == ["Another process computes features of ward; this one waits for it."]

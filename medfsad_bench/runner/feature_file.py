@@ -197,6 +197,8 @@ def _read(body: pa.Buffer) -> tuple[About, list[MappedBatch]]:
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
             batch.validate()
+            if not all(isinstance(batch.column(str(stage)), pa.FixedShapeTensorArray) for stage in about.stages):
+                raise Damaged("a column holds no features")
             stages = {stage: batch.column(str(stage)) for stage in about.stages}
             batches.append((batch.column(_DIGEST).to_pylist(), stages))
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:

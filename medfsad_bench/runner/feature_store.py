@@ -163,7 +163,7 @@ class FeatureStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             lease = SoftFileLease(path, lease_duration=_LEASE_S)
             try:
-                lease.acquire(timeout=0)
+                lease.acquire(timeout=0.5)
             except TimeoutError:
                 self._say(f"Another process computes features of {self._name(content_digest)}; this one waits for it.")
                 lease.acquire()
