@@ -65,7 +65,7 @@ def curve_picture(
         chance: Two points of the line that says nothing.
         text: What the picture shows.
     """
-    with _drawn(4.2, 3.9, text) as (figure, pictures):
+    with _drawn(4.4, 4.4, text) as (figure, pictures):
         axis = figure.subplots()
         x, y = np.array([point.at for point in points]), np.array([point.estimate.value for point in points])
         ends = [(point.estimate.low, point.estimate.high) for point in points]
@@ -79,7 +79,7 @@ def curve_picture(
                 across.value, up.value, xerr=bars[0], yerr=bars[1], fmt=marker, color=_ANOMALOUS, label=name, capsize=2
             )
         axis.set(xlabel=axes[0], ylabel=axes[1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axis.legend(loc="lower right" if chance[0] != chance[1] and chance[0][1] != chance[1][1] else "lower left")
+        figure.legend(loc="outside lower center", ncols=2)
     return pictures[0]
 
 
@@ -87,7 +87,7 @@ def histogram_picture(
     scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], thresholds: Mapping[str, float], *, text: str
 ) -> Picture:
     """Scores by class, each class's bars adding up to 1, and thresholds that were set without anomalies."""
-    with _drawn(6.4, 3.0, text) as (figure, pictures):
+    with _drawn(6.4, 3.4, text) as (figure, pictures):
         axis = figure.subplots()
         edges = np.histogram_bin_edges(scores, min(40, max(10, len(scores) // 10)))
         for part, colour, hatch, name in (
@@ -101,7 +101,7 @@ def histogram_picture(
         for style, (name, value) in zip(("-", "--"), thresholds.items(), strict=False):
             axis.axvline(value, color=_INK, linestyle=style, linewidth=1.2, label=name)
         axis.set(xlabel="image score", ylabel="share of the class")
-        axis.legend()
+        figure.legend(loc="outside lower center", ncols=2)
     return pictures[0]
 
 
@@ -155,7 +155,7 @@ def ranks_picture(
     text: str,
 ) -> Picture:
     """The rank that two methods give each image, from 0 (least anomalous) to 1, by class."""
-    with _drawn(4.2, 3.9, text) as (figure, pictures):
+    with _drawn(4.4, 4.4, text) as (figure, pictures):
         axis = figure.subplots()
         for part, colour, marker, name in (
             (~anomalous, _NORMAL, "o", "normal"),
@@ -164,7 +164,7 @@ def ranks_picture(
             axis.scatter(ranks[1][part], ranks[0][part], s=9, c=colour, marker=marker, alpha=0.6, label=name)
         axis.plot([0, 1], [0, 1], color=_QUIET, linestyle="--", linewidth=0.8)
         axis.set(xlabel=f"rank by {names[1]}", ylabel=f"rank by {names[0]}")
-        axis.legend()
+        figure.legend(loc="outside lower center", ncols=2)
     return pictures[0]
 
 
