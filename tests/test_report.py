@@ -131,10 +131,10 @@ def test_a_name_that_is_markup_stays_a_name(report: Any, runs: dict[str, Path], 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "unwritable"])
 def test_what_cannot_be_reported_is_one_paragraph(
-    medfsad: Medfsad,
+    medfsad: Medfsad,  # noqa: F811
     runs: dict[str, Path],
     tmp_path: Path,
-    wrong: str,  # noqa: F811
+    wrong: str,
 ) -> None:
     (tmp_path / "file").write_text("in the way", "utf-8")
     given = {"nowhere": ("nowhere",), "unwritable": (runs["images"], "--out", "file", "--no-pictures")}[wrong]
@@ -190,7 +190,7 @@ def test_precision_at_recall_by_hand() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_pages_open_without_a_fault_for_everybody(
     report: Any,
-    medfsad: Medfsad,
+    medfsad: Medfsad,  # noqa: F811
     runs: dict[str, Path],
     browser: Any,  # noqa: F811
 ) -> None:

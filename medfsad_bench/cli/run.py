@@ -1,7 +1,7 @@
 """`medfsad run` and `rescore`: from prepared sets to rows, and from stored scores to the same rows again."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ def run(
     contaminated: opt.Contaminated = 0,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")] = False,
     settings: opt.Settings = None,
+    track: Annotated[
+        list[Literal["tensorboard", "mlflow", "wandb"]] | None,
+        typer.Option(help="Write what this program shows, too, to `tracking/` in --runs; offline; repeatable."),
+    ] = None,
     json_: opt.Json = False,
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows.
@@ -37,7 +41,9 @@ def run(
     """
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
+    from medfsad_bench.runner.tracking import trackers
 
+    callback = trackers(track or [], runs)
     options = RunOptions(
         runs=runs,
         draws=opt.draws_of(draws, protocol),
@@ -50,7 +56,9 @@ def run(
         save_maps=save_maps,
         contaminated=contaminated,
     )
-    rows = run_cells(planned(method, target, shots, options, data=data, benchmark=benchmark), Runner(device))
+    rows = run_cells(
+        planned(method, target, shots, options, data=data, benchmark=benchmark), Runner(device, callback=callback)
+    )
     if json_:
         print_json([row.dump() for row in rows])
     else:

@@ -13,6 +13,7 @@ from torch import Tensor
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import ABNORMAL_SUPPORTS
 from medfsad_bench.method import AbnormalShotMethod, Method
+from medfsad_bench.runner.callbacks import SILENT, RunCallback
 from medfsad_bench.runner.context import LocalContext, denormals_flushed
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.images import shown_images, stored_images
@@ -32,6 +33,7 @@ class OpenCell:
         context: Lent to the method.
         queries: Images of the queries as they are stored, on the device.
         progress: Told of training and scoring.
+        callback: Told of epochs and draws.
     """
 
     cell: Cell
@@ -39,6 +41,7 @@ class OpenCell:
     context: LocalContext
     queries: UInt8[Tensor, "n 3 h w"]
     progress: Progress
+    callback: RunCallback = SILENT
 
     def bound(self, draw: int) -> Method:
         """The method with the draw's abnormal supports, or as it is where it declares that it knows none.
@@ -58,7 +61,13 @@ class OpenCell:
 
 
 @contextmanager
-def opened(cell: Cell, device: torch.device, cache: FeatureCache, progress: Progress) -> Iterator[OpenCell]:
+def opened(
+    cell: Cell,
+    device: torch.device,
+    cache: FeatureCache,
+    progress: Progress,
+    callback: RunCallback = SILENT,
+) -> Iterator[OpenCell]:
     """Open a cell; meanwhile tiny numbers count as 0, and running out of memory is told in one paragraph.
 
     Args:
@@ -66,15 +75,24 @@ def opened(cell: Cell, device: torch.device, cache: FeatureCache, progress: Prog
         device: Where to compute.
         cache: Of features.
         progress: Told of training and scoring.
+        callback: Told of stages, epochs and draws.
 
     Raises:
         MethodError: If memory runs out in the block.
     """
     context = LocalContext(device, cell.options.seed, cache)
-    context.on_progress = lambda done, total, numbers: progress("training", done, total, numbers)
+    stages: set[str] = set()
+
+    def told(stage: str, done: int, total: int, numbers: dict[str, float]) -> None:
+        if stage not in stages:
+            stages.add(stage)
+            callback.on_stage(cell, stage, total)
+        progress(stage, done, total, numbers)
+
+    context.on_progress = lambda done, total, numbers: told("training", done, total, numbers)
     with memory_told(device, cell.config), denormals_flushed():
         queries = stored_images(cell.target, cell.episodes.queries, device)
-        yield OpenCell(cell, cell.info.build(cell.config), context, queries, progress)
+        yield OpenCell(cell, cell.info.build(cell.config), context, queries, told, callback)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
+from medfsad_bench.runner.callbacks import SILENT, RunCallback
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
@@ -35,10 +36,17 @@ from medfsad_bench.runner.scoring import score_strict
 class Runner:
     """Runs cells on one device; the feature cache is shared by all of them."""
 
-    def __init__(self, device: str = "auto", *, progress: Progress = lambda *_: None) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        *,
+        progress: Progress = lambda *_: None,
+        callback: RunCallback = SILENT,
+    ) -> None:
         self.device = choose_device(device)
         self.cache = FeatureCache(self.device)
         self.progress = progress
+        self.callback = callback
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.allow_tf32 = False  # torch's default: convolutions with 10 bits, which no CPU has
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -54,14 +62,18 @@ class Runner:
         if not folder.finished:
             with folder.lock():
                 if not folder.finished:
-                    return self._make(cell, folder), False
+                    row = self._make(cell, folder)
+                    self.callback.on_row(cell, row)
+                    return row, False
         folder.tidy()
-        return folder.row(), True
+        row = folder.row()
+        self.callback.on_row(cell, row)
+        return row, True
 
     def _make(self, cell: Cell, folder: RunFolder) -> Row:
         folder.begin({RUN_ID: cell.run_id, **cell.identity, **cell.statements}, environment(self.device))
         folder.log("training", training_id=cell.training_id if cell.trains else "")
-        with opened(cell, self.device, self.cache, self.progress) as run:
+        with opened(cell, self.device, self.cache, self.progress, self.callback) as run:
             score = score_published if cell.options.protocol == "published" else score_strict
             scored = score(run, folder)
             scores = scores_table(cell.target, scored.rows, scored.draws)
