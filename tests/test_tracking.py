@@ -14,7 +14,7 @@ from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.callbacks import RunCallback, Together
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.runner import Runner
-from medfsad_bench.runner.tracking import Tracker, trackers
+from medfsad_bench.runner.tracking import trackers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -69,7 +69,7 @@ def test_a_run_that_is_listened_to_is_the_same_run(own_data: Path, tmp_path: Pat
     assert rows[0].equals(rows[1])
 
 
-def tracked(name: Tracker, own_data: Path, runs: Path, *, times: int = 1) -> tuple[Path, Row]:
+def tracked(name: str, own_data: Path, runs: Path, *, times: int = 1) -> tuple[Path, Row]:
     for _ in range(times):
         row, _ = Runner("cpu", callback=trackers([name], runs)).run(cell_of(TOY, own_data, runs))
     return runs / "tracking" / name, row
@@ -103,9 +103,10 @@ def test_mlflow_has_each_run_once_with_settings_and_metrics(own_data: Path, tmp_
 def test_weights_and_biases_keeps_an_offline_run(
     own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="needs wandb")
+    wandb = pytest.importorskip("wandb", reason="needs wandb")
     monkeypatch.setenv("HOME", str(tmp_path))
     folder, row = tracked("wandb", own_data, tmp_path)
+    wandb.teardown()  # as at the end of a process
     (file,) = folder.rglob("run-*.wandb")
     content = file.read_bytes()
     for part in (row.run_id, "draws/image_auroc", "aupro_fpr30_conn8", str(row.metrics["image_auroc"].value)):
@@ -126,4 +127,5 @@ def test_run_tracks_by_its_option(medfsad: Medfsad, own_data: Path) -> None:  # 
     code, _, err = medfsad(*words, "--track", "mlflow")
     assert code == 0, err
     assert list(Path("medfsad-runs/tracking/mlflow").rglob("image_auroc"))
-    assert medfsad(*words, "--track", "paper")[0] == 2
+    code, _, err = medfsad(*words, "--track", "mlflo")
+    assert (code, "Did you mean 'mlflow'?" in err) == (2, True)

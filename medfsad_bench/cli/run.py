@@ -1,7 +1,7 @@
 """`medfsad run` and `rescore`: from prepared sets to rows, and from stored scores to the same rows again."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -30,8 +30,8 @@ def run(
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")] = False,
     settings: opt.Settings = None,
     track: Annotated[
-        list[Literal["tensorboard", "mlflow", "wandb"]] | None,
-        typer.Option(help="Write what this program shows, too, to `tracking/` in --runs; offline; repeatable."),
+        list[str] | None,
+        typer.Option(help="tensorboard, mlflow or wandb: write what it shows, too, below --runs; offline; repeatable."),
     ] = None,
     json_: opt.Json = False,
 ) -> None:

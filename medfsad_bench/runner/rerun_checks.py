@@ -48,7 +48,7 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
         if episodes.abnormal:
             tables.append(normals_table(episodes.dataset, draw, "abnormal", episodes.abnormal_support(draw)))
     for reference in run.cell.references if can_leave_out else ():
-        tables += _of_reference(run.method, reference, run.cell.shots, run.context)
+        tables += reference_tables(run.method, reference, run.cell.shots, run.context)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -88,6 +88,21 @@ def rerun_table(run: OpenCell) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def reference_tables(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:
+    """Scores of another set's supports, each left out once, and of the normals that follow them in its first draw.
+
+    Nothing where the draw has no image beyond K.
+    """
+    first = next(iter(dataset.episodes), np.zeros(0, np.int64))
+    support, normals = np.split(first[: shots + SOURCE_NORMALS], [shots])
+    if len(support) < shots or not len(normals):
+        return
+    images = shown_images(dataset, support, context.device)
+    yield normals_table(dataset, 0, "support", support, _left_out(method, images, context))
+    scores = image_scores(method.adapt(images, context), shown_images(dataset, normals, context.device))
+    yield normals_table(dataset, 0, "normal", normals, scores)
+
+
 def perturbed(images: Images, *, seed: int) -> Images:
     """The same images with every pixel moved up or down by `PERTURBATION`: what rounding may do, and no more."""
     generator = torch.Generator().manual_seed(seed)
@@ -117,18 +132,6 @@ def _built_anew(run: OpenCell) -> Method:
 
 def _table(rerun: str, draw: int, rows: Int64[np.ndarray, " n"], scores: Float64[np.ndarray, " n"]) -> pd.DataFrame:
     return pd.DataFrame({"rerun": rerun, "draw": draw, "index": rows, "score": scores})
-
-
-def _of_reference(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:
-    """Supports of another set's first draw, and the normals that follow them in it."""
-    first = next(iter(dataset.episodes), np.zeros(0, np.int64))
-    support, normals = np.split(first[: shots + SOURCE_NORMALS], [shots])
-    if len(support) < shots or not len(normals):
-        return
-    images = shown_images(dataset, support, context.device)
-    yield normals_table(dataset, 0, "support", support, _left_out(method, images, context))
-    scores = image_scores(method.adapt(images, context), shown_images(dataset, normals, context.device))
-    yield normals_table(dataset, 0, "normal", normals, scores)
 
 
 def _left_out(method: Method, support: Images, context: LocalContext) -> Float64[np.ndarray, " k"]:

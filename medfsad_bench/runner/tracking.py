@@ -11,20 +11,19 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from medfsad_bench.errors import MethodError
+from medfsad_bench.errors import MethodError, nearest
 from medfsad_bench.files import write_advice
 from medfsad_bench.results.row import Row
 from medfsad_bench.runner.callbacks import RunCallback, Together
 from medfsad_bench.runner.plan import Cell
 
-Tracker = Literal["tensorboard", "mlflow", "wandb"]
 _PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
 _TRAINING, _DRAW = "training/", "draws/image_auroc"
 
 
-def trackers(names: Sequence[Tracker], runs: Path) -> RunCallback:
+def trackers(names: Sequence[str], runs: Path) -> RunCallback:
     """Listeners that write what these programs show.
 
     Args:
@@ -32,7 +31,7 @@ def trackers(names: Sequence[Tracker], runs: Path) -> RunCallback:
         runs: Folder of runs; files go to `tracking/` in it.
 
     Raises:
-        MethodError: If a program's package isn't installed, or the folder can't be written.
+        MethodError: If a name is unknown, a program's package isn't installed, or the folder can't be written.
     """
     made: list[RunCallback] = []
     kinds: Mapping[str, Callable[[Path], RunCallback]] = {
@@ -41,6 +40,8 @@ def trackers(names: Sequence[Tracker], runs: Path) -> RunCallback:
         "wandb": WeightsAndBiases,
     }
     for name in dict.fromkeys(names):
+        if name not in kinds:
+            raise MethodError(f"--track {name!r} is unknown.{nearest(name, kinds)} Expected {', '.join(kinds)}.")
         if importlib.util.find_spec(name) is None:
             raise MethodError(
                 f"--track {name} takes the package {_PACKAGES[name]}, which isn't installed. Run "
