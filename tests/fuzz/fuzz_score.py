@@ -2,7 +2,7 @@
 
     python tests/fuzz/fuzz_score.py --inputs 2000 [--seed 0] [--shared ../shared]
 
-Damaged files are scored some at a time beside sound ones, every tenth batch has damaged supports too. Exit status 1 if a
+Damaged files are scored some at a time; every tenth batch has damaged supports too. Exit status 1 if a
 file is neither scored nor left out with a reason of one line, or a batch raises anything but a `MedfsadError` of one
 paragraph.
 """
