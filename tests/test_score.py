@@ -292,5 +292,5 @@ def test_sources_that_cannot_help_are_refused(
     given = {"support": few, "sources": own_data / "own", **change}
     given["support"] = [ward / path for path in given["support"]]  # type: ignore[attr-defined]
     with pytest.raises(MethodError, match=message):
-        score(ward, PIXELS, out="refused", **given)  # type: ignore[arg-type]
+        score(ward, PIXELS, out="refused", **given)
     assert not (ward / "refused").exists()

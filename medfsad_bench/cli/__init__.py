@@ -1,6 +1,7 @@
 """The command line. Thin: it reads options, calls one function, and prints what came out."""
 
 import importlib.metadata
+import logging
 import sys
 from typing import Annotated
 
@@ -75,6 +76,8 @@ for command in (
 
 def main() -> None:
     """Run the command line: exit 0 = fine, 1 = checked and failed, 2 = wrong use or input."""
+    for library in ("tifffile", "nibabel.global"):  # what is wrong with a file is said in one line of ours
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         app()
     except MedfsadError as error:

@@ -46,7 +46,7 @@ def compare(
     if page is not None:
         from medfsad_bench.board.report.pair import write_pair_report
 
-        write_pair_report(*sides, comparison, page)
+        write_pair_report(sides[0], sides[1], comparison, page)
         err.print(f"wrote {page}", markup=False)
     if json_:
         print_json(as_json(comparison))

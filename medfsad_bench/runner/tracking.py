@@ -115,8 +115,8 @@ class MLflow(RunCallback):
         run = self._run(cell)
         if self._client.get_run(run).info.status == "FINISHED":
             return  # by an earlier command
-        for name, value in _settings(row).items():
-            self._client.log_param(run, name, value)
+        for name, text in _settings(row).items():
+            self._client.log_param(run, name, text)
         for name, value in _metrics(row).items():
             self._client.log_metric(run, name, value)
         self._client.set_tag(run, "ranks", str(row.ranks).lower())
@@ -195,7 +195,7 @@ def _settings(row: Row) -> dict[str, str]:
 
 def _metrics(row: Row) -> dict[str, float]:
     """Estimates and their intervals' ends by name."""
-    figures = {}
+    figures: dict[str, float] = {}
     for name, estimate in row.metrics.items():
         ends = {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         figures |= {name: estimate.value} | {end: value for end, value in ends.items() if value is not None}

@@ -1,6 +1,6 @@
 """Feed damaged real files to `medfsad score`, as new images and as supports: each ends in a score or in a line.
 
-    python tests/fuzz/fuzz_score.py --inputs 2000 [--seed 0] [--shared ../shared]
+    PYTHONPATH=tests python -m fuzz.fuzz_score --inputs 2000 [--seed 0] [--shared ../shared]
 
 Damaged files are scored some at a time; every tenth batch has damaged supports too. Exit status 1 if a
 file is neither scored nor left out with a reason of one line, or a batch raises anything but a `MedfsadError` of one
@@ -15,8 +15,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from fuzz_readers import mutated, seeds
 from PIL import Image
+
+from fuzz.fuzz_readers import mutated, seeds
 
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.own_images.folder import ScoreOptions, score_folder

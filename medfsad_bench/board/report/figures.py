@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _INK, _QUIET, _LINE, _NORMAL, _ANOMALOUS = "#1d2327", "#5b656c", "#d9dee1", "#005a9c", "#b34700"
 _IN_THE_DARK = {_INK: "#e6eaec", _QUIET: "#a3aeb5", _LINE: "#343c42", _NORMAL: "#7cc0f5", _ANOMALOUS: "#f2a65e"}
-_STYLE: Mapping[str, Any] = {
+_STYLE: Any = {  # matplotlib's types list every name
     **{f"{part}.color": _INK for part in ("text", "xtick", "ytick")},
     "axes.labelcolor": _INK,
     "axes.edgecolor": _QUIET,
@@ -89,7 +89,7 @@ def histogram_picture(
     """Scores by class, each class's bars adding up to 1, and thresholds that were set without anomalies."""
     with _drawn(6.4, 3.4, text) as (figure, pictures):
         axis = figure.subplots()
-        edges = np.histogram_bin_edges(scores, min(40, max(10, len(scores) // 10)))
+        edges = np.histogram_bin_edges(scores, min(40, max(10, len(scores) // 10))).tolist()
         for part, colour, hatch, name in (
             (~anomalous, _NORMAL, "", "normal"),
             (anomalous, _ANOMALOUS, "///", "anomalous"),

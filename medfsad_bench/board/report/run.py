@@ -160,7 +160,7 @@ def _cases(folder: RunFolder, images: Images, matrix: ScoreMatrix, draw: int) ->
         "Worst misses": (cases.worst_misses(matrix), "anomalous images that rank lowest, one per group"),
         "Worst false alarms": (cases.worst_false_alarms(matrix), "normal images that rank highest, one per group"),
     }
-    shown = []
+    shown: list[Mapping[str, Any]] = []
     for heading, (queries, words) in chosen.items():
         picture = None
         if images.dataset is not None:
