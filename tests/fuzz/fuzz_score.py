@@ -15,9 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from fuzz.fuzz_readers import mutated, seeds
+from PIL import Image
 
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.own_images.folder import ScoreOptions, score_folder
