@@ -45,7 +45,7 @@ def trackers(names: Sequence[str], runs: Path) -> RunCallback:
         if importlib.util.find_spec(name) is None:
             raise MethodError(
                 f"--track {name} takes the package {_PACKAGES[name]}, which isn't installed. Run "
-                f"pip install 'medfsad[{name}]', or leave --track out: runs keep their own log.jsonl."
+                f"pip install 'medfsad[{name}]', or leave --track out: a run keeps a log of its own anyway."
             )
         folder = (runs / "tracking" / name).resolve()
         try:
