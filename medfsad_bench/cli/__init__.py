@@ -1,6 +1,7 @@
 """The command line. Thin: it reads options, calls one function, and prints what came out."""
 
 import importlib.metadata
+import logging
 import sys
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from medfsad_bench.cli import (
     methods,
     plan,
     prepare,
+    report,
     reproduce,
     run,
     score,
@@ -61,6 +63,7 @@ for command in (
         score.score,
         run.rescore,
         reproduce.reproduce,
+        report.report,
         board.show,
         sensitivity.robustness,
         sensitivity.influence,
@@ -77,6 +80,8 @@ for command in (
 
 def main() -> None:
     """Run the command line: exit 0 = fine, 1 = checked and failed, 2 = wrong use or input."""
+    for library in ("tifffile", "nibabel.global"):  # what is wrong with a file is said in one line of ours
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         app()
     except MedfsadError as error:

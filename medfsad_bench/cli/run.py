@@ -41,6 +41,10 @@ def run(
     memory_per_task: opt.MemoryPerTask = None,
     ship_data: opt.ShipData = False,
     retries: opt.Retries = 3,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard, mlflow or wandb: write what it shows, too, below --runs; offline; repeatable."),
+    ] = None,
     json_: opt.Json = False,
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows.
@@ -49,9 +53,11 @@ def run(
     """
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
+    from medfsad_bench.runner.tracking import trackers
 
     by = EngineOptions(engine, jobs, address, cpus_per_task, gpus_per_task, memory_per_task, ship_data, retries)
     by.check()
+    callback = trackers(track or [], runs)
     options = RunOptions(
         runs=runs,
         draws=opt.draws_of(draws, protocol),
@@ -66,9 +72,9 @@ def run(
     plan = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
     store = feature_store(features, features_gb, runs, device)
     if by.in_this_process:
-        rows, failures = run_cells(plan, Runner(device, store=store)), []
+        rows, failures = run_cells(plan, Runner(device, store=store, callback=callback)), []
     else:
-        rows, failures = run_sweep(plan, by, device, store)
+        rows, failures = run_sweep(plan, by, device, store, track or [])
     if json_:
         print_json([row.dump() for row in rows])
     elif rows:

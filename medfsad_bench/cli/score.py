@@ -35,6 +35,9 @@ def score(
     level: Annotated[
         float, typer.Option(help="Share of new normals that may be flagged; few supports raise it.")
     ] = 0.05,
+    sources: Annotated[
+        Path | None, typer.Option(help="Folder of prepared sets whose normal images help to set the threshold.")
+    ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Write each anomaly map as 16-bit PNG, too.")] = False,
     labels: Annotated[
         Path | None, typer.Option(help="CSV with file and label, if there are labels: adds figures.")
@@ -95,6 +98,7 @@ def score(
             ReadingOptions(size, intensity, crop, workers),
             SliceChoice.of(slices),
             level=level,
+            sources=sources,
             plain_maps=maps,
             labels=labels,
             with_ids=with_ids,

@@ -84,9 +84,16 @@ class EngineOptions:
 
 
 def run_sweep(
-    plan: "Sequence[Cell]", options: EngineOptions, device: str, store: "FeatureStore | None"
+    plan: "Sequence[Cell]",
+    options: EngineOptions,
+    device: str,
+    store: "FeatureStore | None",
+    track: Sequence[str] = (),
 ) -> "tuple[list[Row], list[str]]":
-    """Run cells on an engine; returns their rows, and a paragraph for each that failed."""
+    """Run cells on an engine; returns their rows, and a paragraph for each that failed.
+
+    Each worker writes for the programs that `track` names, see `runner.tracking`.
+    """
     from medfsad_bench.results.run_folder import RunFolder
     from medfsad_bench.runner.engine.graph import tasks_of, unfinished
     from medfsad_bench.runner.engine.status import recorded
@@ -100,7 +107,7 @@ def run_sweep(
     if open_tasks:
         runs = plan[0].options.runs
         with (
-            _engine(plan, options, device, store) as (engine, words),
+            _engine(plan, options, device, store, track) as (engine, words),
             recorded(runs, open_tasks, words),
             _ended_by_sigterm(),
         ):
@@ -116,7 +123,7 @@ def run_sweep(
 
 @contextmanager
 def _engine(
-    plan: "Sequence[Cell]", options: EngineOptions, device: str, store: "FeatureStore | None"
+    plan: "Sequence[Cell]", options: EngineOptions, device: str, store: "FeatureStore | None", track: Sequence[str]
 ) -> "Iterator[tuple[Engine, str]]":
     """An engine for the time of the block, and what it is in words."""
     from medfsad_bench.runner.engine.jobs import Workplace
@@ -126,7 +133,8 @@ def _engine(
     room = CACHE_BYTES // (options.jobs or 1)
     folder, store_bytes = (store.folder, store.budget_bytes) if store else (None, 0)
     networks = tuple(dict.fromkeys(announced(plan)))
-    workplace = Workplace(Path.cwd(), device, options.threads, room, folder, store_bytes, networks)
+    place = Path.cwd(), device, options.threads, room, folder, store_bytes, networks
+    workplace = Workplace(*place, tuple(track), plan[0].options.runs)
     each = f"{options.threads} thread{'s' if options.threads > 1 else ''} each"
     if options.engine == "ray":
         with _ray_engine(plan, options, workplace) as (engine, where):

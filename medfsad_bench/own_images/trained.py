@@ -171,6 +171,27 @@ def trained_method(options: MethodOptions, *, shots: int, digests: Sequence[str]
     return TrainedMethod(method, context, identity, trained_on, notes, config)
 
 
+def without_supports(data: Path, benchmark: str | None, digests: Sequence[str]) -> tuple[list[Dataset], list[str]]:
+    """Prepared sets that hold none of the supports, and the names of those that do.
+
+    Args:
+        data: Folder of prepared sets.
+        benchmark: Which one, if it holds several.
+        digests: SHA-256 of the supports' files.
+
+    Raises:
+        StoreError: If a prepared file isn't what `prepare` wrote, or there is none.
+    """
+    sources, holding = [], []
+    for dataset in prepared_sets(data, benchmark):
+        prove(dataset)
+        if set(digests).isdisjoint(np.asarray(dataset.table["sha256"], str)):
+            sources.append(dataset)
+        else:
+            holding.append(dataset.name)
+    return sources, holding
+
+
 def _sources(info: MethodInfo, options: MethodOptions, digests: Sequence[str]) -> tuple[tuple[Dataset, ...], list[str]]:
     """Prepared sets to train on, without those that hold a support."""
     if options.checkpoint is not None:
@@ -180,13 +201,8 @@ def _sources(info: MethodInfo, options: MethodOptions, digests: Sequence[str]) -
             f"{info.name!r} learns from other data sets first. Give --checkpoint with weights of a run, or --data with "
             "prepared sets to train on."
         )
-    notes, sources = [], []
-    for dataset in prepared_sets(options.data, options.benchmark):
-        prove(dataset)
-        if set(digests).isdisjoint(np.asarray(dataset.table["sha256"], str)):
-            sources.append(dataset)
-        else:
-            notes.append(f"{dataset.name} holds supports, so nothing is trained on it.")
+    sources, holding = without_supports(options.data, options.benchmark, digests)
+    notes = [f"{name} holds supports, so nothing is trained on it." for name in holding]
     if not sources:
         raise MethodError(
             f"{info.name!r} learns from other data sets first, and {options.data} has none that may be used "

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int64
 
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.contamination import RULE
@@ -34,7 +32,6 @@ from medfsad_bench.store import Dataset
 from medfsad_bench.store.proof import benchmark_of, prove
 
 _PLAIN = (str, int, float, bool)
-REFERENCE_NORMALS = 12  # per other set, whose scores help to set thresholds
 SCORING = "2"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
 
 
@@ -92,12 +89,6 @@ class Cell:
         """Who is support and who is query."""
         abnormal = self.info.knows(ABNORMAL_SUPPORTS)
         return Episodes(self.target, self.shots, contaminated=self.options.contaminated, abnormal=abnormal)
-
-    def normals_of(self, reference: Dataset) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " m"]]:
-        """Rows of another set's normals: K supports of its first draw, and the next ones of it, so no group twice."""
-        first = next(iter(reference.episodes), np.zeros(0, np.int64))
-        support, normals = np.split(first[: self.shots + REFERENCE_NORMALS], [self.shots])
-        return support, normals
 
     @property
     def absent(self) -> str:

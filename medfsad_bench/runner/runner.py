@@ -24,6 +24,7 @@ from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
+from medfsad_bench.runner.callbacks import SILENT, RunCallback
 from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.features import CACHE_BYTES, FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
@@ -41,6 +42,7 @@ class Runner:
         progress: Told of each stage.
         store: Where features lie on disk; None keeps them in memory alone.
         cache_bytes: Room for features in memory.
+        callback: Told of stages, epochs, draws and rows.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Runner:
         progress: Progress = lambda *_: None,
         store: FeatureStore | None = None,
         cache_bytes: int = CACHE_BYTES,
+        callback: RunCallback = SILENT,
     ) -> None:
         self.device = choose_device(device)
         self.cache = FeatureCache(self.device, budget_bytes=cache_bytes, store=store)
         self.progress = progress
+        self.callback = callback
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.allow_tf32 = False  # torch's default: convolutions with 10 bits, which no CPU has
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -68,14 +72,18 @@ class Runner:
         if not folder.finished:
             with folder.lock():
                 if not folder.finished:
-                    return self._make(cell, folder), False
+                    row = self._make(cell, folder)
+                    self.callback.on_row(cell, row)
+                    return row, False
         folder.tidy()
-        return folder.row(), True
+        row = folder.row()
+        self.callback.on_row(cell, row)
+        return row, True
 
     def _make(self, cell: Cell, folder: RunFolder) -> Row:
         folder.begin({RUN_ID: cell.run_id, **cell.identity, **cell.statements}, environment(self.device))
         folder.log("training", training_id=cell.training_id if cell.trains else "")
-        with opened(cell, self.device, self.cache, self.progress) as run:
+        with opened(cell, self.device, self.cache, self.progress, self.callback) as run:
             score = score_published if cell.options.protocol == "published" else score_strict
             scored = score(run, folder)
             scores = scores_table(cell.target, scored.rows, scored.draws)

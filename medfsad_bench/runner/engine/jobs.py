@@ -33,6 +33,8 @@ class Workplace:
         store: Folder of features on disk; None keeps them in memory alone.
         store_bytes: Room there.
         backbones: The networks of all cells, so that one pass serves them; see `Runner.announce`.
+        track: Programs that are written for, see `runner.tracking`.
+        runs: Folder of runs.
     """
 
     cwd: Path
@@ -42,6 +44,8 @@ class Workplace:
     store: Path | None = None
     store_bytes: int = 0
     backbones: tuple[Backbone, ...] = ()
+    track: tuple[str, ...] = ()
+    runs: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from medfsad_bench.runner.engine.jobs import Job, Workplace, unpacked
 from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.opened import opened
 from medfsad_bench.runner.runner import Runner
+from medfsad_bench.runner.tracking import trackers
 from medfsad_bench.runner.training import train
 
 
@@ -127,7 +128,8 @@ def _settled(workplace: Workplace) -> Runner:
     store = None
     if workplace.store is not None:
         store = FeatureStore(workplace.store, budget_bytes=workplace.store_bytes, tell=_say)
-    runner = Runner(workplace.device, store=store, cache_bytes=workplace.cache_bytes)
+    callback = trackers(workplace.track, workplace.runs)
+    runner = Runner(workplace.device, store=store, cache_bytes=workplace.cache_bytes, callback=callback)
     runner.cache.announce(workplace.backbones)
     return runner
 
