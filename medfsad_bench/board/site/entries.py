@@ -9,11 +9,11 @@ from typing import Any
 
 from medfsad_bench.board.groups import Group, Line
 from medfsad_bench.board.labels import labels_of
-from medfsad_bench.board.significance import ALPHA, Evidence, differences_of
+from medfsad_bench.board.significance import ALPHA, Evidence, pairs_of
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.manifest import Manifest, all_manifests
-from medfsad_bench.metrics.paired import Difference, holm
+from medfsad_bench.metrics.paired import Difference
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.protocol_checks import partners_of
 from medfsad_bench.results.row import Row
@@ -27,8 +27,6 @@ class Pair:
     """Two ranked methods of a track, the better one first.
 
     Attributes:
-        first: Number of the line.
-        second: Number of the other.
         difference: Of the means over targets, first minus second.
         p: Adjusted for all pairs of the track, by Holm.
         wins: Targets on which the first is surely better.
@@ -36,8 +34,6 @@ class Pair:
         ties: The other ones.
     """
 
-    first: int
-    second: int
     difference: Difference
     p: float
     wins: int
@@ -65,23 +61,21 @@ def matrix_of(group: Group, evidence: Evidence) -> Matrix:
     ranked = [(name, line) for name, line in zip(labels_of(group), group.lines, strict=True) if line.rank is not None][
         :MATRIX_LIMIT
     ]
-    numbers = list(combinations(range(len(ranked)), 2))
     averaged = [{target: line.rows[target] for target in group.in_mean} for _, line in ranked]
-    differences = [
-        differences_of(averaged[first], averaged[second], evidence, group.metric) for first, second in numbers
-    ]
-    adjusted = holm([1.0 if mean.p is None else mean.p for mean, _ in differences])
+    compared = pairs_of(averaged, evidence, group.metric)
+    sure = compared.by_target_p < ALPHA
+    wins, losses = (sure & (compared.by_target > 0)).sum(axis=0), (sure & (compared.by_target < 0)).sum(axis=0)
     pairs = {
-        pair: _pair(pair, mean, by_target, p)
-        for pair, (mean, by_target), p in zip(numbers, differences, adjusted, strict=True)
+        pair: Pair(
+            compared.mean_of(number, group.metric),
+            float(compared.mean_p[number]),
+            int(wins[number]),
+            int(losses[number]),
+            len(group.in_mean) - int(wins[number]) - int(losses[number]),
+        )
+        for number, pair in enumerate(combinations(range(len(ranked)), 2))
     }
     return Matrix(group, tuple(name for name, _ in ranked), pairs)
-
-
-def _pair(numbers: tuple[int, int], mean: Difference, by_target: Sequence[Difference], p: float) -> Pair:
-    sure = [each.value for each in by_target if each.p is not None and each.p < ALPHA]
-    wins, losses = sum(value > 0 for value in sure), sum(value < 0 for value in sure)
-    return Pair(*numbers, mean, p, wins, losses, len(by_target) - wins - losses)
 
 
 def cheapest(lines: Sequence[Line]) -> dict[int, dict[str, float | bool | None]]:
