@@ -13,17 +13,18 @@ from medfsad_bench.board.significance import Evidence
 from medfsad_bench.board.site import entries
 from medfsad_bench.board.site.cells import command_of_study, facts_of
 from medfsad_bench.board.site.curves import contamination_of, overlays
-from medfsad_bench.board.site.downloads import write_row, write_rows
+from medfsad_bench.board.site.downloads import write_rows
 from medfsad_bench.board.site.environment import asset, digest, environment, method_file, set_file
 from medfsad_bench.board.site.history import BenchmarkVersion, benchmark_versions, changes, superseded
 from medfsad_bench.board.site.payload import address_of, confounded_of, payload, solved_by_shortcut
 from medfsad_bench.board.site.pictures import Example, Pictures, may_be_shown
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.files import whole_folder, write_text
+from medfsad_bench.files import whole_folder
 from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
 _MARK = ".medfsad-site"  # in a folder that a site was written into, so that the next one may take its place
+_FOLDERS = ("cells", "datasets", "methods", "versions")
 _Page = tuple[str, str, dict[str, Any]]  # its address, its template, what that is given
 
 
@@ -76,6 +77,8 @@ def write_site(
             "versions": versions,
         }
         script = asset("board.js")
+        for name in _FOLDERS:
+            (temporary / name).mkdir()
         pages: list[_Page] = [
             ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
             ("protocol.html", "protocol", _protocol(rows, studies, reported)),
@@ -89,9 +92,10 @@ def write_site(
         ]
         for path, name, facts in pages:
             template = environment().get_template(f"{name}.{path.rpartition('.')[2]}.jinja")
-            write_text(temporary / path, template.render(**shared, **facts, up="../" * path.count("/")))
+            text = template.render(**shared, **facts, up="../" * path.count("/"))
+            (temporary / path).write_text(text, "utf-8", newline="")
         write_rows(rows, temporary)
-        write_text(temporary / _MARK, "")
+        (temporary / _MARK).touch()
         if folder.is_dir():
             shutil.rmtree(folder)
     return len(pages)
@@ -191,7 +195,6 @@ def _set_pages(rows: Sequence[Row], pictures: Pictures) -> Iterator[_Page]:
 def _cell_pages(rows: Sequence[Row], evidence: Evidence, folder: Path) -> Iterator[_Page]:
     for row in rows:
         path = f"cells/{row.run_id}"
-        write_row(row, folder / f"{path}.json")
         yield f"{path}.html", "cell", {"row": row, "cell": facts_of(row, evidence.get(row.run_id), folder / path)}
 
 

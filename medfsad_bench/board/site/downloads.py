@@ -1,4 +1,7 @@
-"""What can be downloaded: every row and every run's scores, as JSON, CSV and Parquet, unrounded."""
+"""What can be downloaded: every row and every run's scores, as JSON, CSV and Parquet, unrounded.
+
+Files are written straight: the folder of the site appears as a whole.
+"""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medfsad_bench.files import shown_cell, whole, write_text
+from medfsad_bench.files import shown_cell
 from medfsad_bench.results.row import Row
 
 _FACTS = (
@@ -16,8 +19,16 @@ _FACTS = (
 
 
 def write_rows(rows: Sequence[Row], folder: Path) -> None:
-    """Write `rows.json`, every row whole, and `rows.csv` and `rows.parquet`, a line per row and metric."""
-    write_text(folder / "rows.json", json.dumps([row.dump() for row in rows], ensure_ascii=False, allow_nan=False))
+    """Write every row whole, together as `rows.json` and each as `cells/<run id>.json`, and a table of all figures.
+
+    Args:
+        rows: Of the board.
+        folder: Of the site. `rows.csv` and `rows.parquet` have a line per row and metric.
+    """
+    texts = [json.dumps(row.dump(), ensure_ascii=False, allow_nan=False) for row in rows]
+    for row, text in zip(rows, texts, strict=True):
+        (folder / "cells" / f"{row.run_id}.json").write_text(text + "\n", "utf-8")
+    (folder / "rows.json").write_text(f"[{', '.join(texts)}]\n", "utf-8")
     lines = [
         {
             **{name: getattr(row, name) for name in _FACTS},
@@ -33,11 +44,6 @@ def write_rows(rows: Sequence[Row], folder: Path) -> None:
     write_table(pd.DataFrame(lines), folder / "rows")
 
 
-def write_row(row: Row, path: Path) -> None:
-    """Write one row whole as JSON."""
-    write_text(path, json.dumps(row.dump(), ensure_ascii=False, allow_nan=False))
-
-
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV, whose cells no spreadsheet takes for a formula, and as Parquet.
 
@@ -45,8 +51,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table: Any columns of texts and numbers.
         path: Without a suffix.
     """
-    with whole(path.with_name(f"{path.name}.parquet")) as temporary:
-        table.to_parquet(temporary, index=False)
+    table.to_parquet(path.with_name(f"{path.name}.parquet"), index=False)
     texts = {name: table[name].map(shown_cell) for name in table.columns if pd.api.types.is_string_dtype(table[name])}
-    with whole(path.with_name(f"{path.name}.csv")) as temporary:
-        table.assign(**texts).to_csv(temporary, index=False)
+    table.assign(**texts).to_csv(path.with_name(f"{path.name}.csv"), index=False)

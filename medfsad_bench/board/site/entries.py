@@ -9,7 +9,7 @@ from typing import Any
 
 from medfsad_bench.board.groups import Group
 from medfsad_bench.board.labels import labels_of
-from medfsad_bench.board.significance import ALPHA, Evidence, pairs_of
+from medfsad_bench.board.significance import Evidence, pairs_of
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.manifest import Manifest, all_manifests
@@ -65,11 +65,10 @@ def matrix_of(group: Group, evidence: Evidence) -> Matrix:
     ]
     averaged = [{target: line.rows[target] for target in group.in_mean} for _, line in ranked]
     compared = pairs_of(averaged, evidence, group.metric)
-    sure = compared.by_target_p < ALPHA
-    wins, losses = (sure & (compared.by_target > 0)).sum(axis=0), (sure & (compared.by_target < 0)).sum(axis=0)
+    wins, losses = compared.wins()
     pairs = {
         pair: Pair(
-            compared.mean_of(number, group.metric),
+            compared.mean_of(number),
             float(compared.mean_p[number]),
             int(wins[number]),
             int(losses[number]),

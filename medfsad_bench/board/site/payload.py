@@ -4,6 +4,7 @@ Ranks, means and letters of a choice of targets are those that `medfsad leaderbo
 """
 
 import itertools
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,8 @@ def payload(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]
         "metrics": [_facts(metric) for metric in metrics],
         "tracks": list(tracks.values()),
     }
-    return dict(_shown(content))
+    printed = json.dumps(content, ensure_ascii=False).isprintable()
+    return content if printed else dict(_shown(content))
 
 
 def address_of(track: Mapping[str, Any]) -> str:
