@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medfsad_bench.estimates.estimate import resampled_or_why
 from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.estimates.thresholds import conformal_threshold, predictive_value, threshold_estimates
 
@@ -30,6 +31,12 @@ def run_of(rng: np.random.Generator, *, shots: int, draws: int = 6, sources: int
     return pd.concat(rows, ignore_index=True), pd.concat(lines, ignore_index=True)
 
 
+def _estimates(scores: pd.DataFrame, calibration: pd.DataFrame) -> Any:
+    matrix = score_matrix(scores)
+    resampled, _ = resampled_or_why(matrix.groups, matrix.anomalous, seed=0)
+    return threshold_estimates(matrix, calibration, resampled, target="target")
+
+
 @given(st.integers(1, 40), st.integers(0, 10**6))
 def test_the_level_can_not_go_below_one_in_k_plus_one(count: int, seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=count)
@@ -47,7 +54,7 @@ def test_at_most_the_level_of_new_normals_is_flagged(count: int, level: float) -
 
 def test_an_operating_point_has_its_rates_with_intervals_and_says_how_it_was_set() -> None:
     scores, calibration = run_of(np.random.default_rng(0), shots=4)
-    estimates, thresholds, _ = threshold_estimates(score_matrix(scores), calibration, target="target")
+    estimates, thresholds, _ = _estimates(scores, calibration)
     assert thresholds["support"].level == pytest.approx(0.2)
     assert thresholds["support"].images == 4
     assert thresholds["sources"].level == pytest.approx(0.05)
@@ -68,19 +75,19 @@ def test_an_operating_point_has_its_rates_with_intervals_and_says_how_it_was_set
 
 def test_scores_on_another_scale_give_the_same_rates() -> None:
     scores, calibration = run_of(np.random.default_rng(1), shots=4)
-    before = threshold_estimates(score_matrix(scores), calibration, target="target")[0]
+    before = _estimates(scores, calibration)[0]
     stretched = [frame.assign(score=frame["score"] * 8 - 3) for frame in (scores, calibration)]
-    after = threshold_estimates(score_matrix(stretched[0]), stretched[1], target="target")[0]
+    after = _estimates(stretched[0], stretched[1])[0]
     assert {name: f.value for name, f in before.items()} == {name: f.value for name, f in after.items()}
 
 
 def test_one_shot_and_too_few_sources_leave_the_estimates_out_with_the_reason() -> None:
     scores, calibration = run_of(np.random.default_rng(2), shots=1)
-    estimates, _, absent = threshold_estimates(score_matrix(scores), calibration, target="target")
+    estimates, _, absent = _estimates(scores, calibration)
     assert not estimates
     assert "two shots" in absent["operating_support"]
     scores, calibration = run_of(np.random.default_rng(2), shots=4, sources=1)
-    estimates, _, absent = threshold_estimates(score_matrix(scores), calibration, target="target")
+    estimates, _, absent = _estimates(scores, calibration)
     assert "operating_support_sensitivity" in estimates
     assert "12 normal images" in absent["operating_sources"]
 
@@ -91,7 +98,7 @@ def test_the_source_threshold_comes_near_its_level_where_sets_are_alike() -> Non
     specificity = []
     for _ in range(40):
         scores, calibration = run_of(rng, shots=4, sources=6, draws=3, each=30)
-        estimates = threshold_estimates(score_matrix(scores), calibration, target="target")[0]
+        estimates = _estimates(scores, calibration)[0]
         specificity.append(estimates["operating_sources_specificity"].value)
     assert 0.88 < np.mean(specificity) < 0.96
 

@@ -1,18 +1,19 @@
 """Image-level estimates of a run, from its scores alone: overall, by pooling, by disease, lesion size or any column."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate, metric_estimate
+from medfsad_bench.estimates.estimate import Estimate, mean_estimate, metric_estimate, resampled_or_why
 from medfsad_bench.estimates.lesion import size_names
-from medfsad_bench.metrics.interval import replicate_all
+from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
-from medfsad_bench.metrics.resample import group_keys
+from medfsad_bench.metrics.resample import Resampling, group_keys
 
 POOLINGS = {"score_mean": "pooled_mean", "score_top1": "pooled_top1"}  # secondary, from the same maps
 LESION_SHARES = (0.01, 0.05)  # of an image's area: where a small lesion ends, and where a large one begins
@@ -27,61 +28,68 @@ class ScoreMatrix:
         anomalous: Label of a query.
         groups: Key of a query's group, see `metrics.resample.group_keys`: equal names have equal keys in all targets.
         queries: One line per query, the other columns of the scores.
+        poolings: The same scores by other poolings of the maps, by the names in `POOLINGS`; empty without maps.
     """
 
     scores: Float64[np.ndarray, "draws n"]
     anomalous: Bool[np.ndarray, " n"]
     groups: Int64[np.ndarray, " n"]
     queries: pd.DataFrame
+    poolings: Mapping[str, Float64[np.ndarray, "draws n"]] = field(default_factory=dict)
+
+
+def score_matrix(scores: pd.DataFrame) -> ScoreMatrix:
+    """The matrix of a run's scores.
+
+    Args:
+        scores: See `results.run_folder.Measurements`.
+
+    Raises:
+        MetricError: If a query lacks the score of a draw.
+    """
+    columns = ["score", *(column for column in POOLINGS if column in scores.columns)]
+    tables = scores.pivot_table(index="index", columns="draw", values=columns, aggfunc="first", dropna=False)
+    matrices = {}
+    for column in columns:
+        wide = tables[column]
+        if wide.isna().to_numpy().any():
+            missing = int(wide.isna().to_numpy().sum())
+            raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
+        matrices[column] = wide.to_numpy(np.float64).T
+    queries = scores.drop_duplicates("index").set_index("index").loc[tables.index]
+    anomalous = queries["anomalous"].to_numpy(bool)
+    keys = group_keys(queries["group"].astype(str))
+    return ScoreMatrix(matrices.pop("score"), anomalous, keys, queries, matrices)
 
 
 def image_estimates(
-    matrix: ScoreMatrix, scores: pd.DataFrame, *, seed: int = 0
+    matrix: ScoreMatrix, resampled: Resampling | None, *, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Image-level estimates of a run, primary and secondary, each with its interval if the groups allow one.
 
     Args:
-        matrix: The scores, as `score_matrix` makes it of them.
-        scores: See `results.run_folder.Measurements`.
-        seed: Of the bootstrap.
-
-    Raises:
-        MetricError: If a class is missing, a score isn't finite, or a draw lacks queries.
-    """
-    primary = matrix_estimates(matrix, tuple(IMAGE_METRICS.values()), seed=seed)
-    secondary = {}
-    for column, pooling in POOLINGS.items():
-        if column in scores.columns:
-            pooled = replace(matrix, scores=score_matrix(scores, column).scores)
-            estimates = matrix_estimates(pooled, (IMAGE_AUROC,), seed=seed)
-            secondary[f"{IMAGE_AUROC.name}_{pooling}"] = estimates[IMAGE_AUROC.name]
-    secondary |= estimates_by(scores, "disease", seed=seed, single_value=False)
-    if "lesion_share" in scores.columns:
-        shares = scores["lesion_share"].to_numpy(float)
-        sizes = pd.cut(shares, [-np.inf, *LESION_SHARES, np.inf], right=False, labels=size_names(LESION_SHARES))
-        secondary |= estimates_by(scores.assign(lesion=np.where(shares > 0, sizes, "")), "lesion", seed=seed)
-    return primary, secondary
-
-
-def matrix_estimates(matrix: ScoreMatrix, metrics: Sequence[Metric], *, seed: int = 0) -> dict[str, Estimate]:
-    """Image-level metrics by name, with intervals, or without where the groups are too few.
+        matrix: The scores.
+        resampled: Weights of the queries, in the order of the matrix; None if the groups allow no interval.
+        seed: Of the weights of the queries of one disease or lesion size.
 
     Raises:
         MetricError: If a class is missing or a score isn't finite.
     """
-    try:
-        tables = replicate_all(
-            matrix.scores, matrix.anomalous, matrix.groups, metrics=metrics, replicates=REPLICATES, seed=seed
-        )
-    except MetricError:  # what is wrong with the scores themselves is said again here
-        return {
-            metric.name: mean_estimate(np.array([metric.score(draw, matrix.anomalous) for draw in matrix.scores]))
-            for metric in metrics
-        }
-    return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
+    primary = _estimates(matrix.scores, matrix.anomalous, tuple(IMAGE_METRICS.values()), resampled)
+    secondary = {}
+    for column, pooled in matrix.poolings.items():
+        estimates = _estimates(pooled, matrix.anomalous, (IMAGE_AUROC,), resampled)
+        secondary[f"{IMAGE_AUROC.name}_{POOLINGS[column]}"] = estimates[IMAGE_AUROC.name]
+    secondary |= estimates_by(matrix, "disease", seed=seed, single_value=False)
+    if "lesion_share" in matrix.queries.columns:
+        shares = matrix.queries["lesion_share"].to_numpy(float)
+        sizes = pd.cut(shares, [-np.inf, *LESION_SHARES, np.inf], right=False, labels=size_names(LESION_SHARES))
+        by_size = replace(matrix, queries=matrix.queries.assign(lesion=np.where(shares > 0, sizes, "")))
+        secondary |= estimates_by(by_size, "lesion", seed=seed)
+    return primary, secondary
 
 
-def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_value: bool = True) -> dict[str, Estimate]:
+def estimates_by(matrix: ScoreMatrix, column: str, *, seed: int = 0, single_value: bool = True) -> dict[str, Estimate]:
     """AUROC of each value of a column, as `image_auroc[<column> <value>]`.
 
     Where normal images have values of the column too (a site, a scanner), the images of a value are compared with each
@@ -89,44 +97,68 @@ def estimates_by(scores: pd.DataFrame, column: str, *, seed: int = 0, single_val
     value that lacks a class is left out. Groups too few for an interval leave the estimate without one.
 
     Args:
-        scores: See `results.run_folder.Measurements`.
-        column: Of `scores`.
+        matrix: The scores.
+        column: Of `matrix.queries`.
         seed: Of the bootstrap.
         single_value: Whether a column with a single value is worth an estimate.
 
     Raises:
         ResultsError: If there is no such column.
     """
-    if column not in scores.columns:
+    if column not in matrix.queries.columns:
         raise ResultsError(
-            f"The scores have no column {column!r}; there are {', '.join(sorted(scores.columns))}. "
+            f"The scores have no column {column!r}; there are {', '.join(sorted(matrix.queries.columns))}. "
             "Other columns come by --table."
         )
-    values = scores[column].fillna("").astype(str)
-    normal = ~scores["anomalous"].to_numpy(bool)
+    values = matrix.queries[column].fillna("").astype(str).to_numpy()
+    normal = ~matrix.anomalous
     names = sorted(set(values[~normal]) - {""})
     if len(names) < 2 and not single_value:
         return {}
     with_normals = not set(values[normal]).isdisjoint(names)
     estimates = {}
     for name in names:
-        part = scores[values == name] if with_normals else scores[(values == name) | normal]
-        if part["anomalous"].nunique() == 2:
-            (estimate,) = matrix_estimates(score_matrix(part), (IMAGE_AUROC,), seed=seed).values()
+        chosen = values == name if with_normals else (values == name) | normal
+        anomalous = matrix.anomalous[chosen]
+        if anomalous.any() and not anomalous.all():
+            estimate = image_auroc(matrix.scores[:, chosen], anomalous, matrix.groups[chosen], seed=seed)
             estimates[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimate
     return estimates
 
 
-def score_matrix(scores: pd.DataFrame, column: str = "score") -> ScoreMatrix:
-    """The matrix of a run's scores.
+def image_auroc(
+    scores: Float64[np.ndarray, "draws n"],
+    anomalous: Bool[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"],
+    *,
+    seed: int,
+) -> Estimate:
+    """Image AUROC alone, with its interval if the groups allow one.
+
+    Args:
+        scores: One row per draw, one column per query.
+        anomalous: Label of a query.
+        groups: Key of a query's group.
+        seed: Of the bootstrap.
 
     Raises:
-        MetricError: If a query lacks the score of a draw.
+        MetricError: If a class is missing or a score isn't finite.
     """
-    wide = scores.pivot_table(index="index", columns="draw", values=column, aggfunc="first", dropna=False)
-    if wide.isna().to_numpy().any():
-        missing = int(wide.isna().to_numpy().sum())
-        raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
-    queries = scores.drop_duplicates("index").set_index("index").loc[wide.index]
-    anomalous = queries["anomalous"].to_numpy(bool)
-    return ScoreMatrix(wide.to_numpy(np.float64).T, anomalous, group_keys(queries["group"].astype(str)), queries)
+    resampled, _ = resampled_or_why(groups, anomalous, seed=seed)
+    return _estimates(scores, anomalous, (IMAGE_AUROC,), resampled)[IMAGE_AUROC.name]
+
+
+def _estimates(
+    scores: Float64[np.ndarray, "draws n"],
+    anomalous: Bool[np.ndarray, " n"],
+    metrics: Sequence[Metric],
+    resampled: Resampling | None,
+) -> dict[str, Estimate]:
+    """Image-level metrics by name, with intervals if there are weights of the queries."""
+    if resampled is None:
+        return {
+            metric.name: mean_estimate(np.array([metric.score(draw, anomalous) for draw in scores]))
+            for metric in metrics
+        }
+    tables = replicates_of([ranking(draw, anomalous) for draw in scores], metrics, resampled, weigh=weigh)
+    return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

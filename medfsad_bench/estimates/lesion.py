@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from medfsad_bench.errors import MetricError
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate, metric_estimate
+from medfsad_bench.estimates.estimate import Estimate, mean_estimate, metric_estimate, resampled_or_why
 from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.lesion import LesionRecord
 from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME, Metric
-from medfsad_bench.metrics.resample import resampling
 
 SHARES = (0.001, 0.01)  # of its image's area: where a small lesion ends, and where a large one begins
 _OF_LESIONS = ("lesion_image", "lesion_share", "lesion_peak", "lesion_detection")  # in a record, one per lesion
@@ -32,10 +30,7 @@ def lesion_estimates(
     has_lesion = np.isfinite(draws[0].pointing)
     every = bool(has_lesion.all())
     normal = np.ones_like(has_lesion) if every else None
-    try:
-        resampled = resampling(groups, has_lesion, normal=normal, replicates=REPLICATES, seed=seed)
-    except MetricError:  # too few groups for an interval
-        resampled = None
+    resampled, _ = resampled_or_why(groups, has_lesion, normal=normal, seed=seed)
 
     def estimated(records: Sequence[LesionRecord], metrics: Sequence[Metric]) -> dict[str, Estimate]:
         if resampled is not None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from medfsad_bench.estimates.estimate import resampled_or_why
 from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.estimates.pixel import PixelDraw, pixel_estimates
 from medfsad_bench.estimates.thresholds import threshold_estimates
-from medfsad_bench.metrics.resample import why_no_interval
 
 
 def estimates_of_run(
@@ -36,14 +36,14 @@ def estimates_of_run(
         `thresholds` and `pixel_mode`.
     """
     matrix = score_matrix(scores)
-    metrics, secondary = image_estimates(matrix, scores, seed=seed)
-    why = why_no_interval(matrix.groups, matrix.anomalous)
+    resampled, why = resampled_or_why(matrix.groups, matrix.anomalous, seed=seed)
+    metrics, secondary = image_estimates(matrix, resampled, seed=seed)
     missing, pixel_mode = dict(absent) | ({"interval": why} if why else {}), None
     if pixels:
         pixel_mode = "streamed" if pixels[0].errors else "exact"
         estimates, by_size, undefined = pixel_estimates(pixels, matrix.groups, seed=seed)
         metrics, secondary, missing = metrics | estimates, secondary | by_size, missing | undefined
-    rates, thresholds, without = threshold_estimates(matrix, calibration, target=target, seed=seed)
+    rates, thresholds, without = threshold_estimates(matrix, calibration, resampled, target=target)
     return {
         "metrics": metrics,
         "secondary": secondary | rates,

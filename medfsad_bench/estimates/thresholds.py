@@ -18,11 +18,10 @@ import pandas as pd
 from jaxtyping import Float, Float64
 from pydantic import BaseModel, ConfigDict
 
-from medfsad_bench.errors import MetricError
-from medfsad_bench.estimates.estimate import REPLICATES, Estimate, mean_estimate
+from medfsad_bench.estimates.estimate import Estimate, mean_estimate
 from medfsad_bench.estimates.image import ScoreMatrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
-from medfsad_bench.metrics.resample import resampling
+from medfsad_bench.metrics.resample import Resampling
 
 LEVEL = 0.05
 PREVALENCES = (0.01, 0.1)  # a screening's and a clinic's: a test set's share of anomalous images is no prevalence
@@ -59,15 +58,15 @@ def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> flo
 
 
 def threshold_estimates(
-    matrix: ScoreMatrix, calibration: pd.DataFrame, *, target: str, seed: int = 0
+    matrix: ScoreMatrix, calibration: pd.DataFrame, resampled: Resampling | None, *, target: str
 ) -> tuple[dict[str, Estimate], dict[str, Threshold], dict[str, str]]:
     """Thresholds of every draw, and their rates on the test images.
 
     Args:
         matrix: Scores of the queries.
         calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
+        resampled: Weights of the queries, in the order of the matrix; None if the groups allow no interval.
         target: The target's name in `calibration`.
-        seed: Of the bootstrap.
 
     Returns:
         Sensitivity, specificity, PPV and NPV by name; how each threshold was set; why an operating point is missing.
@@ -92,10 +91,6 @@ def threshold_estimates(
     else:
         why = f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
         absent["operating_sources"] = why
-    try:
-        resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
-    except MetricError:  # too few groups for an interval
-        resampled = None
     estimates: dict[str, Estimate] = {}
     for name, of_draws in limits.items():
         flagged = matrix.scores > of_draws[:, None]
@@ -111,7 +106,7 @@ def threshold_estimates(
             weight = resampled.weights[of_class].astype(np.float64)
             replicated = (correct[:, of_class].astype(np.float64) @ weight / weight.sum(axis=0)).T
             precision = resampled.of_anomalous if is_anomalous else resampled.of_normal
-            interval = interval_of(Replicates.of(measured, replicated, precision, seed=seed), smooth=False)
+            interval = interval_of(Replicates.of(measured, replicated, precision, seed=resampled.seed), smooth=False)
             rates.append(mean_estimate(measured, (interval.low, interval.high)))
         estimates |= _stated(name, *rates)
     return estimates, thresholds, absent

@@ -105,20 +105,6 @@ def group_keys(names: Iterable[str]) -> Int64[np.ndarray, " n"]:
     return np.array([key_of(str(name)) for name in names], dtype=np.int64)
 
 
-def why_no_interval(groups: Int64[np.ndarray, " n"], anomalous: LabelArray) -> str:
-    """Why figures of these images have no interval; empty if they have.
-
-    >>> why_no_interval(np.arange(8), np.arange(8) % 2)
-    ''
-    """
-    anomalous = as_labels(anomalous)
-    try:
-        _images_by_group(groups, anomalous, ~anomalous)
-    except MetricError as error:
-        return str(error)
-    return ""
-
-
 def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarray, "replicates draws"]:
     """Share of every support draw in every replicate; one draw alone always counts fully."""
     if draws == 1:

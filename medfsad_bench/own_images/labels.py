@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.estimates.estimate import Estimate
+from medfsad_bench.estimates.estimate import Estimate, resampled_or_why
 from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.columns import columns_of
@@ -77,7 +77,9 @@ def labelled_figures(
     figures = [("Files with a label", f"{int((~anomalous).sum())} normal, {int(anomalous.sum())} anomalous")]
     if not anomalous.any() or anomalous.all():
         return [*figures, ("No figures", "they take normal and anomalous files")]
-    primary, _ = image_estimates(score_matrix(scores), scores)
+    matrix = score_matrix(scores)
+    resampled, _ = resampled_or_why(matrix.groups, matrix.anomalous, seed=0)
+    primary, _ = image_estimates(matrix, resampled)
     figures += [(IMAGE_METRICS[name].title, _in_words(estimate)) for name, estimate in primary.items()]
     flagged = scores["flagged"].to_numpy(bool)
     for name, of_class, correct in (

@@ -6,7 +6,7 @@ import pandas as pd
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
-from medfsad_bench.estimates.image import estimates_by
+from medfsad_bench.estimates.image import estimates_by, score_matrix
 from medfsad_bench.results.assembly import reassembled
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
@@ -30,7 +30,7 @@ def broken_down(folder: RunFolder, column: str, table: Path | None = None) -> di
     scores = folder.scores()
     if table is not None:
         scores = _joined(scores, table, column)
-    return estimates_by(scores, column, seed=folder.row().seed)
+    return estimates_by(score_matrix(scores), column, seed=folder.row().seed)
 
 
 def differences(stored: Row, again: Row) -> list[str]:

@@ -22,9 +22,8 @@ import numpy as np
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.estimates.estimate import Estimate
-from medfsad_bench.estimates.image import ScoreMatrix, matrix_estimates
+from medfsad_bench.estimates.image import image_auroc
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.metrics.resample import group_keys
 from medfsad_bench.registry import configure
 from medfsad_bench.results.run_folder import RunFolder
@@ -173,7 +172,5 @@ def _control(run: OpenCell, settings: Mapping[str, object]) -> OpenCell:
 
 def _estimate(cell: Cell, arrays: Arrays) -> Estimate:
     queries = cell.target.table.iloc[cell.episodes.queries]
-    matrix = ScoreMatrix(
-        arrays["scores"], queries["label"].to_numpy(bool), group_keys(queries["group"].astype(str)), queries
-    )
-    return matrix_estimates(matrix, (IMAGE_AUROC,), seed=cell.options.seed)[IMAGE_AUROC.name]
+    groups = group_keys(queries["group"].astype(str))
+    return image_auroc(arrays["scores"], queries["label"].to_numpy(bool), groups, seed=cell.options.seed)

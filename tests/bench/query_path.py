@@ -2,9 +2,10 @@
 
     python tests/bench/query_path.py [--no-masks]
 
-One cell of `pixel_distance` is run on a small set, one draw. A *stop* is a function of ours that is handed the queries:
-one of its arguments holds data with one entry per query (pixels, maps, scores, table rows). It *passes them on* if it
-hands them to another. A *climb* is such a call to a function that stands above its caller in the same file.
+One cell of `pixel_distance` is run on a small set of patients with two images each, one draw. A *stop* is a function
+of ours that is handed the queries: one of its arguments holds data with one entry per query (pixels, maps, scores,
+table rows). It *passes them on* if it hands them to another. A *climb* is such a call to a function that stands above
+its caller in the same file.
 """
 
 import argparse
@@ -81,6 +82,10 @@ def main() -> None:
 def _cell(folder: Path, *, masks: bool) -> Cell:
     for name, seed in (("ward_a", 1), ("ward_b", 2)):
         write_own_folder(folder / "raw" / name, seed=seed, masks=masks)
+        for path in sorted((folder / "raw" / name).glob("*/*.png")):  # so that groups can't be taken for queries
+            patient = path.parent / f"patient{int(path.stem.removeprefix('case')) // 2}"
+            patient.mkdir(exist_ok=True)
+            path.rename(patient / path.name)
     prepare(folder / "raw", PrepareOptions(folder / "data", size_px=64), watcher=Silent())
     sets = own_sets(folder / "data")
     cell = cells(method_info("pixel_distance"), sets[:1], sets, [2], RunOptions(folder / "runs", draws=1))[0]
