@@ -104,7 +104,7 @@ def leaderboard(
         if out_folder is None:
             raise ResultsError("--format html writes a folder of pages. Name it with --out, as in --out site.")
         material = {"reproduced": reproduced, "data": data, "reported": accepted.reported_elsewhere(kept)}
-        material["source"] = f"the runs in {runs.name}" if runs else "accepted rows"
+        material["runs"] = runs
         _write_site(board, evidence, out_folder, material, studies_in(runs or kept))
         return
     elsewhere = accepted.reported_elsewhere(kept) if runs is None else []

@@ -1,5 +1,6 @@
 """Which pages the site has, and what each is given."""
 
+import shlex
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ def write_site(
     folder: Path,
     *,
     reproduced: Collection[str] = (),
-    source: str = "",
+    runs: Path | None = None,
     data: Path | None = None,
     reported: Sequence[Source] = (),
     studies: Sequence[HabitStudy] = (),
@@ -46,7 +47,7 @@ def write_site(
         evidence: Scores by run id: with them methods are told apart in pairs, and cells show their draws.
         folder: To write; new, empty, or left by an earlier call.
         reproduced: Run ids of rows that a maintainer has re-run.
-        source: Where the rows are from, as the command names it.
+        runs: Folder that the rows are of; None for accepted ones. Pages show its name and not where it lies.
         data: Folder of prepared files, for contact sheets and example pictures.
         reported: Figures from papers, shown apart.
         studies: What each habit of the published protocol does.
@@ -65,14 +66,14 @@ def write_site(
     with whole_folder(folder) as temporary:
         board = groups(rows, evidence, reproduced=reproduced)
         solved = solved_by_shortcut(rows)
-        content = payload(rows, evidence, reproduced)
+        content = payload(rows, evidence, reproduced, command=_terminal_command(runs))
         versions = benchmark_versions(rows, evidence, reproduced)
         shared: dict[str, Any] = {
             "addresses": _addresses(content),
             "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
             "changes": changes(rows, versions),
             "rows": rows,
-            "source": source,
+            "source": f"the runs in {runs.name}" if runs else "accepted rows",
             "superseded": superseded(rows),
             "versions": versions,
         }
@@ -109,6 +110,10 @@ def _check_free(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ResultsError(f"--out {folder} is a file. Expected a folder; choose another name.")
+
+
+def _terminal_command(runs: Path | None) -> str:
+    return "medfsad leaderboard" if runs is None else f"medfsad leaderboard --runs {shlex.quote(runs.name)}"
 
 
 def _addresses(content: Mapping[str, Any]) -> dict[str, str]:

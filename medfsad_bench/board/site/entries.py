@@ -171,9 +171,10 @@ def reached(rows: Sequence[Row]) -> list[tuple[int, list[tuple[str, Row]]]]:
     told = []
     for shots, part in sorted(by_shots.items()):
         best_first = sorted(part, key=lambda row: -row.metrics[RANKING.name].value)
-        controls = [(name, row) for name in CONTROLS for row in best_first if row.method == name]
+        best = {row.method: row for row in reversed(best_first)}
+        controls = [(name, best[name]) for name in CONTROLS if name in best]
         leader = [(f"{row.method} leads", row) for row in best_first if row.method not in CONTROLS]
-        told.append((shots, [*dict(reversed(controls)).items(), *leader[:1]]))
+        told.append((shots, [*controls, *leader[:1]]))
     return told
 
 

@@ -26,16 +26,19 @@ CONFOUNDED = (
 _KINDS = ("small", "confounded")
 
 
-def payload(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]) -> dict[str, Any]:
+def payload(
+    rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str], *, command: str = "medfsad leaderboard"
+) -> dict[str, Any]:
     """Everything that the board's page shows, as JSON has it.
 
     Args:
         rows: Of the board.
         evidence: Scores by run id.
         reproduced: Run ids of rows that a maintainer has re-run.
+        command: That shows these rows in a terminal, without what chooses among them.
 
     Returns:
-        `rows`, each with its figures; `metrics`; `tracks`, each with its targets and, by metric and by what is left
+        `command`; `rows`, each with its figures; `metrics`; `tracks`, each with its targets and, by metric and by what is left
         out of the targets, its lines.
     """
     number = {row.run_id: position for position, row in enumerate(rows)}
@@ -57,6 +60,7 @@ def payload(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]
                 for left_out, variant in _variants(group, confounded, evidence, reproduced)
             }
     content = {
+        "command": command,
         "rows": [{"run": row.run_id, "m": {name: _figures(row, name) for name in row.metrics}} for row in rows],
         "metrics": [_facts(metric) for metric in metrics],
         "tracks": list(tracks.values()),

@@ -99,7 +99,7 @@
   }
 
   function command(track, board, leftOut) {
-    const words = ["medfsad leaderboard", `--track ${quoted(track.title)}`];
+    const words = [data.command, `--track ${quoted(track.title)}`];
     if (state.metric !== data.metrics[0].name) words.push(`--metric ${state.metric}`);
     if (leftOut.length) words.push(...board.in_mean.map((target) => `--target ${target}`));
     return element("code", {}, words.join(" "));
@@ -182,12 +182,12 @@
   // Lines that can't be told apart share a bar, which runs on from line to line as long as they stand by rank.
   function brackets(line, letters) {
     const own = new Set(split(line.letters));
-    const text = letters.map((each) => (own.has(each) ? each : " ".repeat(each.length))).join("");
+    const text = letters.map((each) => (own.has(each) ? each : " ".repeat(each.length))).join(" ");
     let at = 0;
     const bars = [];
     for (const each of letters) {
       if (own.has(each)) bars.push(`linear-gradient(var(--mark),var(--mark)) ${at}ch 0/2px 100% no-repeat`);
-      at += each.length;
+      at += each.length + 1;
     }
     const style = bars.length ? ` style="background:${bars.join(",")}"` : "";
     return `<td class="letters"${style}>${safe(text)}</td>`;
