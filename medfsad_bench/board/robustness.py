@@ -175,7 +175,7 @@ def write_picture(points: Sequence[Point], path: Path) -> None:
         _draw_panel(panel, [point for point in points if point.target == target], cases, methods)
     for panel in panels[len(targets) :]:
         panel.set_axis_off()
-    figure.supxlabel("AUROC, contaminated − clean, with 95 % interval: left of 0 the anomaly does harm", fontsize=9)
+    figure.supxlabel("AUROC, contaminated − clean, 95 % interval;\nleft of 0 the anomaly does harm", fontsize=9)
     marks: dict[str, Any] = {}
     for panel in panels:
         panel.tick_params(labelbottom=True)
