@@ -90,7 +90,9 @@ def test_the_installed_command_answers_without_checkout_or_network(installed: Co
     assert board.returncode == 0, board.stderr
     assert json.loads(board.stdout)["rows"] == []
     assert "There are no accepted rows yet" in " ".join(board.stderr.split())
-    assert len(json.loads(installed("datasets", "--json").stdout)) == len(list((ROOT / "data_manifests").glob("*.toml")))
+    assert len(json.loads(installed("datasets", "--json").stdout)) == len(
+        list((ROOT / "data_manifests").glob("*.toml"))
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What the site's pages show beside the board: downloads, versions, curves, costs, pictures, habits, what papers say."""
+"""What the site shows beside the board: downloads, versions, curves, costs, pictures, habits, what papers say."""
 
 import html
 import json
@@ -175,7 +175,9 @@ def test_examples_are_the_best_median_and_worst_anomaly_of_a_run_with_maps(
     scores = RunFolder(runs / row.run_id).scores().query("draw == 0")
     normal = scores.loc[~scores["anomalous"], "score"]
     anomalies = scores.loc[scores["anomalous"], "score"].sort_values(ascending=False).to_list()
-    expected = [float((normal < score).mean()) for score in (anomalies[0], anomalies[len(anomalies) // 2], anomalies[-1])]
+    expected = [
+        float((normal < score).mean()) for score in (anomalies[0], anomalies[len(anomalies) // 2], anomalies[-1])
+    ]
     assert [example.kind for example in examples] == ["best", "median", "worst"]
     assert [example.above for example in examples] == pytest.approx(expected)
     assert all(example.picture.startswith("data:image/jpeg;base64,") for example in examples)
@@ -195,15 +197,27 @@ def test_images_that_may_not_be_passed_on_are_named_and_not_shown(own_data: Path
 def test_the_protocols_page_has_the_habits_with_their_command_and_the_papers_figures_apart(tmp_path: Path) -> None:
     figures = {"published": Estimate(value=0.91), "strict": Estimate(value=0.62, low=0.5, high=0.7)}
     study = HabitStudy(
-        **{"method": "patchcore", "method_version": "1.0.0", "preset": "quick", "config": {"neighbours": 3}},
-        **{"target": "lgg", "target_version": "2.0.0", "benchmark": "medfsad-open"},
-        **{"shots": 4, "draws": 5, "seed": 0, "figures": figures},
+        method="patchcore",
+        method_version="1.0.0",
+        preset="quick",
+        config={"neighbours": 3},
+        target="lgg",
+        target_version="2.0.0",
+        benchmark="medfsad-open",
+        shots=4,
+        draws=5,
+        seed=0,
+        figures=figures,
     )
     write_study(tmp_path / "runs" / "protocols" / "cell", study)
     assert studies_in(tmp_path / "runs") == [study]
     source = Source(
-        **{"title": f"A paper {EVIL}", "url": "https://example.org", "read": "the paper", "protocol": "not known"},
-        **{"knowledge": "K normals", "figures": (Figure(method="best", images="his", shots=2, auroc=99.9),)},
+        title=f"A paper {EVIL}",
+        url="https://example.org",
+        read="the paper",
+        protocol="not known",
+        knowledge="K normals",
+        figures=(Figure(method="best", images="his", shots=2, auroc=99.9),),
     )
     write_site([row_of("a", "lgg", 0.6)], {}, tmp_path / "site", studies=[study], reported=[source])
     page = shown(tmp_path / "site" / "protocol.html")

@@ -198,9 +198,7 @@ def _is_current(row: Row, versions: Mapping[str, str]) -> bool:
     return row.benchmark == OWN or is_current(row.target, row.target_version)
 
 
-def _line(
-    rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric, current: Callable[[Row], bool]
-) -> Line:
+def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric, current: Callable[[Row], bool]) -> Line:
     first = next(iter(rows.values()))
     lacks = tuple(target for target in in_mean if target not in rows)
     note = ", ".join(sorted({_note(row, current) for row in rows.values()} - {""}))

@@ -91,7 +91,9 @@ def leaderboard(
     if data is not None and format_ != "html":
         raise ResultsError("--data is for the pictures of --format html, and that wasn't asked for. Add it.")
     if data is not None and not data.is_dir():
-        raise ResultsError(f"--data {data} is no folder. Expected prepared files (*.h5); `medfsad prepare` writes them.")
+        raise ResultsError(
+            f"--data {data} is no folder. Expected prepared files (*.h5); `medfsad prepare` writes them."
+        )
     rows = _rows(runs, results, kept)
     if not rows:
         err.print(_EMPTY.format(runs=RUNS), markup=False)

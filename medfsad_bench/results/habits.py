@@ -1,6 +1,6 @@
 """What each habit of the published protocol does to one cell, as `medfsad protocols` left it for the board's pages.
 
-    <runs>/protocols/<cell>/habits.json        beside what it was computed from
+<runs>/protocols/<cell>/habits.json        beside what it was computed from
 """
 
 from pathlib import Path

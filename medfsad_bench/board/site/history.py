@@ -109,7 +109,9 @@ def changes(rows: Sequence[Row], versions: Sequence[BenchmarkVersion]) -> list[C
     for row in sorted(rows, key=lambda row: row.date):
         first.setdefault((row.method, row.method_version), row)
     new += [
-        Change(row.date, f"{method} {version}", f"methods/{method.replace(':', '-')}.html", f"method:{method}:{version}")
+        Change(
+            row.date, f"{method} {version}", f"methods/{method.replace(':', '-')}.html", f"method:{method}:{version}"
+        )
         for (method, version), row in first.items()
     ]
     new += [

@@ -38,8 +38,8 @@ def payload(
         command: That shows these rows in a terminal, without what chooses among them.
 
     Returns:
-        `command`; `rows`, each with its figures; `metrics`; `tracks`, each with its targets and, by metric and by what is left
-        out of the targets, its lines.
+        `command`; `rows`, each with its figures; `metrics`; `tracks`, each with its targets and, by metric and by
+        what is left out of the targets, its lines.
     """
     number = {row.run_id: position for position, row in enumerate(rows)}
     metrics = [metric for metric in METRICS.values() if any(metric.name in row.metrics for row in rows)]
