@@ -89,7 +89,7 @@ def test_all_pairs_at_once_are_each_pair_by_itself(tmp_path: Path) -> None:
         sure = [each.value for each in by_target if each.p < 0.05]
         wins, losses = (int(of_pairs[number]) for of_pairs in pairs.wins())
         assert (wins, losses) == (sum(value > 0 for value in sure), sum(value < 0 for value in sure))
-        p.append(mean.p)
+        p.append(1.0 if mean.p is None else mean.p)
     adjusted = holm(p)
     assert pairs.mean_p == pytest.approx(adjusted, rel=1e-9)
     names = [str(number) for number in range(len(lines))]

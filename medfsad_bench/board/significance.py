@@ -59,8 +59,9 @@ class Pairs:
 
     def mean_of(self, pair: int) -> Difference:
         """The mean difference of one pair, with its interval."""
-        values = (self.mean.value, self.mean.error, self.mean.freedom, self.mean.size_limit)
-        return difference_of(Measurement(*(float(of_pairs[pair]) for of_pairs in values)), metric=self.metric)
+        figures = (self.mean.value, self.mean.error, self.mean.freedom, self.mean.size_limit)
+        value, error, freedom, limit = (float(of_pairs[pair]) for of_pairs in figures)
+        return difference_of(Measurement(value, error, freedom, limit), metric=self.metric)
 
     def wins(self) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
         """On how many targets the first is surely better (5 %, each target by itself), and on how many surely worse."""

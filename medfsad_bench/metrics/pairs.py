@@ -50,7 +50,8 @@ class PairTable:
             methods: Their numbers here, ascending.
         """
         count = len(self.deviations)
-        first, second = (np.array(methods)[numbers] for numbers in np.triu_indices(len(methods), 1))
+        chosen = np.array(methods, np.int64)
+        first, second = (chosen[numbers] for numbers in np.triu_indices(len(methods), 1))
         position = first * count - first * (first + 1) // 2 + second - first - 1
         values = {}
         for name in ("value", "error", "freedom", "size_limit", "measured"):
@@ -59,7 +60,7 @@ class PairTable:
         groups = np.union1d(self.groups, part.groups)
         deviations = np.zeros((count, len(groups)))
         deviations[:, np.searchsorted(groups, self.groups)] = self.deviations
-        deviations[np.ix_(methods, np.searchsorted(groups, part.groups))] = part.deviations
+        deviations[np.ix_(chosen, np.searchsorted(groups, part.groups))] = part.deviations
         return PairTable(**values, deviations=deviations, groups=groups)
 
 
