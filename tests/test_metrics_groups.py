@@ -30,6 +30,37 @@ def test_bias_and_freedom_are_those_of_the_quadratic_form(images: Any) -> None:
     assert 1 <= freedom_of([sizes]) <= len(images) - 1 + 1e-6
 
 
+@given(SIZES)
+def test_the_jackknife_has_the_variance_of_a_mean_over_images(images: Any) -> None:
+    """Each group's mean is one standard normal: the covariance of the moves by hand, one group left out at a time."""
+    sizes, count = GroupSizes.of(images), len(images)
+    without = np.array([np.where(np.arange(count) == left, 0, images) for left in range(count)], float)
+    moves = without / without.sum(axis=1, keepdims=True) - sizes.shares
+    assert sizes.left_out == pytest.approx((moves**2).sum())
+
+
+@pytest.mark.parametrize("each", [8, 40])
+def test_replicates_of_average_precision_vary_by_what_leaving_groups_out_shows(each: int) -> None:
+    """Scikit-learn's, of the images that are left; every image is a group."""
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(each)
+    anomalous = np.arange(2 * each) < each
+    scores = rng.normal(size=(1, 2 * each)) + anomalous
+    metric = METRICS["image_average_precision"]
+    table = replicate(scores, anomalous, np.arange(2 * each), metric=metric, replicates=2000)
+    jackknifed = 0.0
+    for kind in (anomalous, ~anomalous):
+        for left in np.flatnonzero(kind):
+            weight = np.ones(2 * each)
+            weight[left], weight[kind & (np.arange(2 * each) != left)] = 0, each / (each - 1)
+            moved = average_precision_score(anomalous, scores[0], sample_weight=weight) - table.measured[0]
+            jackknifed += (each - 1) / each * moved**2
+    shown = float(table.resampled[:, 0].var())
+    assert shown >= jackknifed * (1 - 1e-5)
+    assert shown == pytest.approx(jackknifed, rel=1e-4)  # here the weights alone show less
+
+
 def test_a_group_of_both_classes_counts_once() -> None:
     both = GroupSizes.of(np.ones(20))
     assert freedom_of([both, both]) == 19

@@ -59,6 +59,16 @@ class GroupSizes:
         return square / (square - 2 * cube + square**2)
 
     @property
+    def left_out(self) -> float:
+        """Expected sum of squares of what the mean moves by as each group is left out, in units of a group's own.
+
+        >>> GroupSizes.of(np.array([3, 3, 3, 3])).left_out  # the jackknife's 4 / 3 of `variance`
+        0.3333333333333333
+        """
+        h = self.shares
+        return float(((h / (1 - h)) ** 2 * (1 - 2 * h + self.variance)).sum())
+
+    @property
     def unsteadiness(self) -> float:
         """Variance of the corrected sum of squares, halved: of a multiple of χ² it is `variance`² over its freedom."""
         h = self.shares

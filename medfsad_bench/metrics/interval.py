@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, Real
+from jaxtyping import Float32, Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.curve import ranking, weigh
@@ -136,7 +136,22 @@ def replicates_of(
     """
     if not records:
         raise MetricError("No support draw was given; an interval needs at least one.")
-    weights = resampled.weights
+    values = _values(records, metrics, resampled.weights, weigh)
+    without = _values(records, [metric for metric in metrics if metric.curved], resampled.left_out, weigh)
+    tables = {}
+    for name, columns in values.items():
+        measured, replicated = np.split(columns, [1])
+        table = Replicates.of(measured[0], replicated, resampled.precision, seed=resampled.seed)
+        tables[name] = _widened(table, without[name][1:], resampled.precision) if name in without else table
+    return tables
+
+
+def _values(
+    records: Sequence[Any], metrics: Sequence[Metric], weights: Float32[np.ndarray, "n replicates"], weigh: Any
+) -> dict[str, Float64[np.ndarray, "values draws"]]:
+    """Metrics by name: first of the images as they are, then under each weighting."""
+    if not metrics:
+        return {}
     starts = range(_REPLICATES_AT_ONCE, weights.shape[1], _REPLICATES_AT_ONCE) if weigh else ()
     parts = [np.ones((len(weights), 1), dtype=np.float32), *np.split(weights, starts, axis=1)]
     by_metric: dict[str, list[Float64[np.ndarray, " values"]]] = {metric.name: [] for metric in metrics}
@@ -145,11 +160,27 @@ def replicates_of(
         values = [[metric.statistic(*arguments) for metric in metrics] for arguments in weighted]
         for metric, pieces in zip(metrics, zip(*values, strict=True), strict=True):
             by_metric[metric.name].append(np.concatenate(pieces))
-    tables = {}
-    for name, columns in by_metric.items():
-        measured, replicated = np.split(np.stack(columns, axis=1), [1])
-        tables[name] = Replicates.of(measured[0], replicated, resampled.precision, seed=resampled.seed)
-    return tables
+    return {name: np.stack(columns, axis=1) for name, columns in by_metric.items()}
+
+
+def _widened(table: Replicates, without: Float64[np.ndarray, "groups draws"], precision: Precision) -> Replicates:
+    """Replicates as far from the figure as the jackknife's variance asks for, where that is the larger.
+
+    Weights that never reach 0 hide what a curved metric owes to single groups: of average precision they showed 74 to
+    91 % of the variance in simulations of 30 to 200 groups, the jackknife all of it (decision 0106).
+
+    Args:
+        table: Replicates of a metric.
+        without: The metric of every draw with one group left out.
+        precision: Of the groups.
+    """
+    moves = np.nan_to_num(without - table.measured).mean(axis=1)
+    jackknifed = precision.left_out * float((moves**2).sum())
+    shown = float(table.resampled.mean(axis=1).var())
+    if shown <= 0 or jackknifed <= shown:
+        return table
+    distance = table.resampled - table.measured
+    return replace(table, resampled=table.measured + float(np.sqrt(jackknifed / shown)) * distance)
 
 
 def shifted(table: Replicates, values: Float64[np.ndarray, " draws"]) -> Replicates:

@@ -36,6 +36,7 @@ class Metric:
         low: Smallest value that it can have.
         high: Largest value.
         smooth: Whether it is an area over all thresholds, as intervals need to know; others depend on one threshold.
+        curved: Whether it is so far from a mean over images that the intervals leave out groups one by one, too.
         has_effect_size: Whether it is an area under a ROC curve, so that a difference has an effect size.
         source: Who defined it.
     """
@@ -49,6 +50,7 @@ class Metric:
     low: float = 0.0
     high: float = 1.0
     smooth: bool = False
+    curved: bool = False
     has_effect_size: bool = False
 
 
@@ -59,6 +61,7 @@ def _by_name(*metrics: Metric) -> Mapping[str, Metric]:
 _ROC: Mapping[str, Any] = {"smooth": True, "has_effect_size": True, "source": "Mann and Whitney 1947; Bamber 1975"}
 _PRECISION: Mapping[str, Any] = {
     "smooth": True,
+    "curved": True,
     "source": "as scikit-learn, no interpolation (Davis and Goadrich 2006)",
 }
 _OVERLAP: Mapping[str, Any] = {

@@ -33,11 +33,14 @@ class Precision:
         freedom: Degrees of freedom of the figure's variance.
         stretch: What a replicate's distance from the figure has to be multiplied by: weights of few or unequal groups
             vary a mean by less than new groups would, by a factor that follows from the weights and the sizes.
+        left_out: What the sum of squares of a figure's moves, as each group is left out, has to be multiplied by to be
+            its variance, if it is a mean: the jackknife's (m - 1) / m for m groups of one size.
     """
 
     scarcer: int
     freedom: float
     stretch: float
+    left_out: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Resampling:
 
     Attributes:
         weights: Weight of every image in every replicate.
+        left_out: The same with one group left out, one column per group.
         precision: Of a figure that both classes move.
         of_anomalous: Of a figure of the anomalous images alone.
         of_normal: Of a figure of the normal images alone.
@@ -53,6 +57,7 @@ class Resampling:
     """
 
     weights: Float32[np.ndarray, "n replicates"]
+    left_out: Float32[np.ndarray, "n groups"]
     precision: Precision
     of_anomalous: Precision
     of_normal: Precision
@@ -82,10 +87,11 @@ def resampling(
     anomalous = as_labels(anomalous)
     keys, group, images = _images_by_group(groups, anomalous, ~anomalous if normal is None else normal)
     by_group = np.stack([_weights_of(int(key), replicates=replicates, seed=seed) for key in keys])
-    weights = by_group[group]
+    weights, left_out = by_group[group], (1 - np.eye(len(keys), dtype=np.float32))[group]
     for kind in (anomalous, ~anomalous):
         if kind.any():
-            weights[kind] *= kind.sum() / weights[kind].sum(axis=0)
+            for columns in (weights, left_out):
+                columns[kind] *= kind.sum() / columns[kind].sum(axis=0)
     sizes = [GroupSizes.of(of_class) for of_class in images]
     shown = [_variance_shown(by_group, of_class) for of_class in sizes]
     both, of_anomalous, of_normal = (
@@ -93,10 +99,11 @@ def resampling(
             scarcer=min(sizes[number].count for number in classes),
             freedom=freedom_of([sizes[number] for number in classes]),
             stretch=float(np.sqrt(sum(sizes[n].variance for n in classes) / sum(shown[n] for n in classes))),
+            left_out=sum(sizes[n].variance for n in classes) / sum(sizes[n].left_out for n in classes),
         )
         for classes in ((0, 1), (0,), (1,))
     )
-    return Resampling(weights, both, of_anomalous, of_normal, seed)
+    return Resampling(weights, left_out, both, of_anomalous, of_normal, seed)
 
 
 def group_keys(names: Iterable[str]) -> Int64[np.ndarray, " n"]:
