@@ -35,6 +35,7 @@ OWN_MEANING = {  # options of one command that share a name with those of others
         ("seed", "demo"),
         ("out_png", "inspect"),
         ("runs", "leaderboard"),
+        ("data", "leaderboard"),
         ("format_", "leaderboard"),
         ("runs", "reproduce"),
         ("preset", "compare"),

@@ -31,7 +31,6 @@ from medfsad_bench.errors import MedfsadError
 app = typer.Typer(
     name="medfsad",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.contamination import RULE
 from medfsad_bench.errors import MethodError
