@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np  # noqa: F401 - for the examples
 import pandas as pd
 
 from medfsad_bench.store import Dataset
@@ -12,10 +13,34 @@ if TYPE_CHECKING:
     from medfsad_bench.board.comparison import Comparison
     from medfsad_bench.curation.report import SetReport
     from medfsad_bench.results.row import Row
+    from medfsad_bench.runner.callbacks import RunCallback
 
 
 def load(path: str | Path) -> Dataset:
     """A prepared set; its `repr` says what it holds.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> rng, folder = np.random.default_rng(0), Path(tempfile.mkdtemp())
+    >>> for number in range(20):
+    ...     path = folder / "ward" / ("anomalous" if number < 6 else "normal") / f"{number}.png"
+    ...     path.parent.mkdir(parents=True, exist_ok=True)
+    ...     _ = Image.fromarray(rng.integers(0, 256, (40, 40), dtype=np.uint8)).save(path)
+    >>> report = prepare(folder / "ward", folder / "data", size=32)[0]
+    >>> dataset = load(report.path)
+    >>> dataset.name, int(dataset.labels.sum()), dataset.images("test").shape[1:]
+    ('ward', 6, (32, 32, 3))
+    >>> episode = dataset.episode(draw=0, shots=2)
+    >>> len(episode.support), set(dataset.groups[episode.support]) & set(dataset.groups[episode.queries])
+    (2, set())
+    >>> image, label = dataset.to_torch("test")[0]
+    >>> image.shape, image.dtype
+    (torch.Size([3, 32, 32]), torch.float32)
+    >>> rows = run("pixel_distance", data=folder / "data", runs=folder / "runs", target="ward", shots=2, draws=2)
+    >>> rows[["method", "shots", "failed_checks"]].to_dict("records")
+    [{'method': 'pixel_distance', 'shots': 2, 'failed_checks': ''}]
+    >>> compare(rows["path"][0], rows["path"][0]).targets[0].differences["image_auroc"].value
+    0.0
 
     Raises:
         StoreError: If the file is missing or isn't what `prepare` writes.
@@ -62,6 +87,8 @@ def run(
     benchmark: str | None = None,
     device: str = "auto",
     seed: int = 0,
+    save_maps: bool = False,
+    callbacks: "Sequence[RunCallback]" = (),
 ) -> pd.DataFrame:
     """Run methods on prepared sets under the strict protocol, as `medfsad run` does.
 
@@ -77,6 +104,8 @@ def run(
         benchmark: Which one, if `data` holds several.
         device: auto, cpu, cuda or cuda:N.
         seed: Of training.
+        save_maps: Whether to keep the anomaly maps.
+        callbacks: Told of stages, epochs, draws and rows; see `medfsad_bench.runner.callbacks.RunCallback`.
 
     Returns:
         One line per row, see `leaderboard`.
@@ -87,6 +116,7 @@ def run(
     """
     from medfsad_bench.errors import StoreError
     from medfsad_bench.registry import method_info
+    from medfsad_bench.runner.callbacks import Together
     from medfsad_bench.runner.plan import RunOptions, cells
     from medfsad_bench.runner.runner import Runner
     from medfsad_bench.runner.targets import chosen_targets
@@ -94,7 +124,9 @@ def run(
 
     sets = prepared_sets(Path(data), benchmark)
     targets = chosen_targets(_several(target), sets, own_sets(Path(data)), Path(data))
-    options = RunOptions(Path(runs), draws=draws, seed=seed, preset=preset, settings=settings or {})
+    options = RunOptions(
+        Path(runs), draws=draws, seed=seed, preset=preset, settings=settings or {}, save_maps=save_maps
+    )
     infos = [method_info(name) for name in _several(method)]
     plan = [
         cell
@@ -106,9 +138,9 @@ def run(
         raise StoreError(
             f"{absent[0].info.name} on {absent[0].target.name}: {absent[0].absent}. Choose other arguments."
         )
-    runner = Runner(device)
+    runner = Runner(device, callback=Together(callbacks))
     runner.announce(plan)
-    return _table([runner.run(cell)[0] for cell in plan])
+    return _table([runner.run(cell)[0] for cell in plan], Path(runs))
 
 
 def leaderboard(runs: str | Path) -> pd.DataFrame:
@@ -116,7 +148,8 @@ def leaderboard(runs: str | Path) -> pd.DataFrame:
 
     Returns:
         One line per row: benchmark, protocol, method, preset, target, shots, seed, each metric with its interval's ends
-        (`_low`, `_high`; missing where there is none), and `failed_checks`, in words, empty for a row that may rank.
+        (`_low`, `_high`; missing where there is none), `failed_checks`, in words, empty for a row that may rank, and
+        `path`, the run's folder.
 
     Raises:
         ResultsError: If it holds no finished run.
@@ -127,7 +160,7 @@ def leaderboard(runs: str | Path) -> pd.DataFrame:
     rows = rows_in_runs(Path(runs))
     if not rows:
         raise ResultsError(f"{runs} holds no finished run. Expected the folder that `run` wrote to.")
-    return _table(rows)
+    return _table(rows, Path(runs))
 
 
 def compare(first: str | Path | Sequence[str | Path], second: str | Path | Sequence[str | Path]) -> "Comparison":
@@ -149,14 +182,15 @@ def _several(given: Any) -> list[Any]:
     return [given] if isinstance(given, str | Path) else list(given)
 
 
-def _table(rows: "Sequence[Row]") -> pd.DataFrame:
+def _table(rows: "Sequence[Row]", runs: Path) -> pd.DataFrame:
     names = ("benchmark", "protocol", "method", "preset", "target", "shots", "seed", "run_id")
     lines = []
     for row in rows:
         line: dict[str, Any] = {name: getattr(row, name) for name in names}
         for name, estimate in row.metrics.items():
             line |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        lines.append(line | {"failed_checks": "; ".join(row.failed_checks.values())})
+        failed = "; ".join(row.failed_checks.values())
+        lines.append(line | {"failed_checks": failed, "path": str(runs / row.run_id)})
     return pd.DataFrame(lines)
 
 

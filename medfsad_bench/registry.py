@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -136,7 +136,7 @@ def _number(text: str) -> float | str:
     return text
 
 
-def _load(point: EntryPoint) -> MethodInfo | Broken:
+def _load(point: Any) -> MethodInfo | Broken:  # once anything imports it, of the package `importlib_metadata`
     try:
         info = point.load()
     except Exception as error:  # noqa: BLE001 - whatever a foreign package does on import must not hide the others

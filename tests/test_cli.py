@@ -96,6 +96,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("patchcoer", "--support", "{text}", "--images", "{text}"),
     ],
     "rescore": [("nowhere",), ("{full}",)],
+    "report": [("nowhere",), ("{full}",)],
     "reproduce": [("nowhere",), ("{full}", "--data", "{data}"), ("{full}", "--device", "tpu")],
     "compare": [
         ("nowhere/run", "{full}/run"),

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import medfsad_bench as medfsad
-from medfsad_bench.errors import DownloadError
+from medfsad_bench.episodes import Episodes
+from medfsad_bench.errors import DownloadError, StoreError
+from medfsad_bench.metrics.metric import METRICS
 
 NAMES = {
     *("Dataset", "Method", "MethodInfo", "Scores", "check_method"),
@@ -21,6 +24,10 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
     assert set(medfsad.__all__) == NAMES
     assert all(getattr(medfsad, name) for name in NAMES)
     assert medfsad.metrics.__name__ == "medfsad_bench.metrics"
+    assert set(medfsad.metrics.__all__) == {
+        metric.score.__name__ for metric in METRICS.values() if hasattr(metric.score, "__name__")
+    } | {"aupro_score"}
+    assert all(callable(getattr(medfsad.metrics, name)) for name in medfsad.metrics.__all__)
     with pytest.raises(AttributeError, match="there are"):
         _ = medfsad.scroe
 
@@ -39,12 +46,63 @@ def test_a_data_set_says_what_one_would_ask(own_data: Path) -> None:
         "test anomalous 10 in",
         "support draws",
         "masks: voxel",
+        "licence: ",
         "must not be passed on",
     ):
         assert part in text
     assert dataset.images("test").shape == (len(dataset.indices("test")), 64, 64, 3)
     assert dataset.labels.sum() == 10
     assert len(dataset.groups) == len(dataset.to_pandas()) == len(dataset.table)
+
+
+def test_an_episode_is_what_a_run_shows(own_data: Path) -> None:
+    dataset = medfsad.load(own_data / "own" / "ward_a-0.0.0-64px.h5")
+    episode = dataset.episode(3, 4)
+    runner = Episodes(dataset, 4)
+    np.testing.assert_array_equal(episode.support, runner.support(3))
+    np.testing.assert_array_equal(episode.queries, runner.queries)
+    for draw, shots in ((64, 4), (-1, 4), (0, 0), (0, 100)):
+        with pytest.raises(StoreError, match="Expected"):
+            dataset.episode(draw, shots)
+    with pytest.raises(StoreError, match="Expected train or test"):
+        dataset.images("val")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("workers", "start"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)]
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_loader_gives_each_image_with_its_label(own_data: Path, workers: int, start: str | None) -> None:
+    dataset = medfsad.load(own_data / "own" / "ward_a-0.0.0-64px.h5")
+    images = dataset.to_torch("test")
+    batches = list(DataLoader(images, batch_size=5, num_workers=workers, multiprocessing_context=start))
+    shown = torch.cat([batch[0] for batch in batches])
+    assert (shown.dtype, shown.shape) == (torch.float32, (22, 3, 64, 64))
+    stored = torch.from_numpy(dataset.images("test")).permute(0, 3, 1, 2)
+    assert torch.equal(shown, stored.float() / 255)
+    assert torch.cat([batch[1] for batch in batches]).tolist() == dataset.labels[dataset.indices("test")].tolist()
+
+
+def halved(image: torch.Tensor) -> torch.Tensor:
+    return image[:, ::2, ::2]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_loader_gives_episodes_whose_queries_are_loaded_in_turn(own_data: Path) -> None:
+    dataset = medfsad.load(own_data / "own" / "ward_a-0.0.0-64px.h5")
+    episodes = dataset.to_torch(shots=2, transform=halved)
+    loaded = list(DataLoader(episodes, batch_size=None, num_workers=2, multiprocessing_context="fork"))
+    assert [episode.draw for episode in loaded] == list(range(len(dataset.episodes)))
+    assert loaded[1].support.shape == (2, 3, 32, 32)
+    support = dataset.images(dataset.episode(1, 2).support)[:, ::2, ::2]
+    np.testing.assert_array_equal((loaded[1].support * 255).round().permute(0, 2, 3, 1), support)
+    images, labels = next(iter(DataLoader(loaded[1].queries, batch_size=22)))
+    assert (images.shape, int(labels.sum())) == ((22, 3, 32, 32), 10)
+    assert [episodes[draw].draw for draw in range(2)] == [0, 1]
+    with pytest.raises(StoreError, match="shots"):
+        dataset.to_torch(shots=500)
 
 
 def test_runs_are_rows_and_the_leaderboard_holds_them(own_data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from conftest import Silent, write_own_folder
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+import medfsad_bench as medfsad
 from medfsad_bench.errors import CurationError, DownloadError, MethodError
 from medfsad_bench.own_images.detector import Answer, Detector
 from medfsad_bench.own_images.folder import Outcome, ScoreOptions, score_folder
@@ -20,6 +21,7 @@ from medfsad_bench.own_images.reading import ReadingOptions
 from medfsad_bench.own_images.support import suspects
 from medfsad_bench.own_images.threshold import support_threshold
 from medfsad_bench.own_images.trained import MethodOptions
+from medfsad_bench.store import Dataset
 
 PATCHES = MethodOptions("multistage", preset="quick", device="cpu")
 PIXELS = MethodOptions("pixel_distance", device="cpu")
@@ -252,3 +254,43 @@ def test_alike_supports_hold_no_suspect() -> None:
     named = [bool(suspects(draw, list("abcdefgh"))) for draw in draws]
     assert np.mean(named) < 0.1
     assert suspects(np.array([1.0, 9.0]), ["a", "b"]) == {}
+
+
+def test_other_sets_help_to_set_the_threshold(own_data: Path, ward: Path) -> None:
+    """The rule of the rows: the sets' normals in standard deviations of their left-out supports."""
+    own = [ward / "support" / f"case{number:02d}.png" for number in range(2)]
+    outcome = score(ward, PIXELS, out="sources", support=own, level=0.1, sources=own_data / "own")
+    settings = outcome.settings
+    assert settings["level"] == 0.1
+    assert list(settings["sources"]) == ["ward_a", "ward_b"]
+    assert "not promised: 20 normal images of other sets (ward_a, ward_b)" in settings["promise"]
+    left_out = np.array(settings["left_out_scores"])
+    reach = (settings["threshold"] - left_out.mean()) / left_out.std(ddof=1)
+    pivots = []
+    for name in ("ward_a", "ward_b"):
+        dataset = Dataset(own_data / "own" / f"{name}-0.0.0-64px.h5")
+        images = dataset.images(dataset.episodes[0][:12]).astype(np.float64) / 255
+        apart = medfsad.score("pixel_distance", images[:2], images[2:], size=64, device="cpu")
+        spread = apart.threshold.calibration
+        pivots += list((apart.table["score"] - spread.mean()) / spread.std(ddof=1))
+    assert reach == pytest.approx(sorted(pivots)[-2], rel=1e-4), "the second highest of 20, at a level of 0.1"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reading": ReadingOptions(32)}, "scored at 32 px"),
+        ({"level": 0.01}, "takes 99"),
+        ({"support": [Path("support/case01.png")]}, "two or more supports"),
+    ],
+    ids=["size", "level", "one support"],
+)
+def test_sources_that_cannot_help_are_refused(
+    ward: Path, own_data: Path, change: dict[str, object], message: str
+) -> None:
+    few = [ward / "support" / f"case{number:02d}.png" for number in range(2)]
+    given = {"support": few, "sources": own_data / "own", **change}
+    given["support"] = [ward / path for path in given["support"]]  # type: ignore[attr-defined]
+    with pytest.raises(MethodError, match=message):
+        score(ward, PIXELS, out="refused", **given)
+    assert not (ward / "refused").exists()

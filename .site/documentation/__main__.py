@@ -11,6 +11,7 @@ from documentation.examples import Workspace
 from medfsad_bench.board import accepted
 from medfsad_bench.cli.console import fail, out
 from medfsad_bench.errors import MedfsadError
+from medfsad_bench.results.habits import studies_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -26,7 +27,17 @@ def site(
         evidence, reproduced = accepted.evidence_of(runs, results)
         with tempfile.TemporaryDirectory(prefix="medfsad-examples-") as examples:
             workspace = Workspace(Path(examples))
-            pages = build_site(ROOT, folder, workspace, rows=rows, evidence=evidence, reproduced=reproduced)
+            pages = build_site(
+                ROOT,
+                folder,
+                workspace,
+                rows=rows,
+                evidence=evidence,
+                reproduced=reproduced,
+                runs=runs,
+                reported=accepted.reported_elsewhere(results),
+                studies=studies_in(runs or results),
+            )
     except MedfsadError as error:
         fail(str(error))
     out.print(f"wrote {pages} pages; open {folder / 'index.html'}", markup=False, soft_wrap=True)

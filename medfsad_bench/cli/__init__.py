@@ -1,6 +1,7 @@
 """The command line. Thin: it reads options, calls one function, and prints what came out."""
 
 import importlib.metadata
+import logging
 import sys
 from typing import Annotated
 
@@ -9,11 +10,14 @@ import typer
 from medfsad_bench.cli import (
     about,
     board,
+    cache,
     curve,
     demo,
     leaderboard,
     methods,
+    plan,
     prepare,
+    report,
     reproduce,
     run,
     score,
@@ -27,7 +31,6 @@ from medfsad_bench.errors import MedfsadError
 app = typer.Typer(
     name="medfsad",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,9 +57,12 @@ for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
     *(
         run.run,
+        plan.plan,
+        plan.status,
         score.score,
         run.rescore,
         reproduce.reproduce,
+        report.report,
         board.show,
         sensitivity.robustness,
         sensitivity.influence,
@@ -66,13 +72,15 @@ for command in (
         curve.curve,
     ),
     *(sensitivity.protocols, leaderboard.leaderboard),
-    *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
+    *(methods.methods, methods.check, methods.new_method, cache.cache, about.datasets, about.doctor),
 ):
     app.command()(command)
 
 
 def main() -> None:
     """Run the command line: exit 0 = fine, 1 = checked and failed, 2 = wrong use or input."""
+    for library in ("tifffile", "nibabel.global"):  # what is wrong with a file is said in one line of ours
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         app()
     except MedfsadError as error:

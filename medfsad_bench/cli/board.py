@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from medfsad_bench.cli.console import difference_text, folded, out, print_json, table_of, unfolded
+from medfsad_bench.cli.console import difference_text, err, folded, out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Runs, Seed, Shots
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def compare(
         typer.Option(help="Of which named method the rows of `medfsad tune` are meant; of none by default."),
     ] = None,
     seed: Seed = 0,
+    page: Annotated[
+        Path | None, typer.Option("--out", help="HTML to write as well: one file with figures and every image's rank.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Compare two runs, or two methods over all targets, on the same images and draws; first minus second."""
@@ -40,6 +43,11 @@ def compare(
         for side, name in (("first", first), ("second", second))
     ]
     comparison = compared(*sides)
+    if page is not None:
+        from medfsad_bench.board.report.pair import write_pair_report
+
+        write_pair_report(sides[0], sides[1], comparison, page)
+        err.print(f"wrote {page}", markup=False)
     if json_:
         print_json(as_json(comparison))
         return

@@ -22,7 +22,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the generated data and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on in a folder that an earlier demo left.")] = False,
 ) -> None:
-    """Generate raw data in the true layouts, then prepare, run three methods, and show the leaderboard."""
+    """Generate raw data in the true layouts, prepare, run three methods, show the leaderboard, score own images."""
     from medfsad_bench.board.accepted import rows_in_runs
     from medfsad_bench.board.groups import groups
     from medfsad_bench.board.terminal import as_tables
@@ -53,10 +53,32 @@ def demo(
     run_cells(plan, Runner("cpu"))
     for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs)), width=out.width):
         out.print(table)
+    page = _score_own_images(raw / "brain_tumor", out_dir / "scores")
+    out.print(
+        f"Own images, without labels: {page} shows which of a few new ones are unlike a few normal ones.",
+        markup=False,
+    )
     out.print(
         f"Generated images, not patients: these numbers say that the path works, nothing about a method. "
         f"{time.monotonic() - started:.0f} s; files are in {out_dir}."
     )
+
+
+def _score_own_images(download: Path, folder: Path) -> Path:
+    """Score some of the download's images against a few normal ones, as `medfsad score` does; returns the report."""
+    from medfsad_bench.own_images.folder import ScoreOptions, score_folder
+    from medfsad_bench.own_images.reading import ReadingOptions
+    from medfsad_bench.own_images.trained import DEFAULT_METHOD, MethodOptions
+
+    support, *new = (
+        sorted((download / side).glob("*.jpg"))[:count]
+        for side, count in (("Training/notumor", 6), ("Testing/notumor", 4), ("Training/glioma", 3))
+    )
+    method = MethodOptions(DEFAULT_METHOD, preset="quick", device="cpu")
+    with progress_bars() as bars:
+        images = [path for paths in new for path in paths]
+        score_folder(ScoreOptions(support, images, folder, method, ReadingOptions(128), command="medfsad demo"), bars)
+    return folder / "report.html"
 
 
 def _clear(folder: Path, *, keep: bool) -> None:
@@ -70,7 +92,7 @@ def _clear(folder: Path, *, keep: bool) -> None:
                 f"--out {folder} isn't empty and wasn't written by the demo. Expected a new folder; choose another."
             )
         if not keep:
-            for name in ("raw", "data", "runs"):
+            for name in ("raw", "data", "runs", "scores"):
                 shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()

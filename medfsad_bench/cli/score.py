@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def score(
     level: Annotated[
         float, typer.Option(help="Share of new normals that may be flagged; few supports raise it.")
     ] = 0.05,
+    sources: Annotated[
+        Path | None, typer.Option(help="Folder of prepared sets whose normal images help to set the threshold.")
+    ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Write each anomaly map as 16-bit PNG, too.")] = False,
     labels: Annotated[
         Path | None, typer.Option(help="CSV with file and label, if there are labels: adds figures.")
@@ -49,6 +53,8 @@ def score(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
     workers: opt.Workers = 1,
@@ -86,11 +92,13 @@ def score(
                 data=data,
                 benchmark=benchmark,
                 runs=runs,
+                store=feature_store(features, features_gb, runs, device),
                 progress=bars.following(method),
             ),
             ReadingOptions(size, intensity, crop, workers),
             SliceChoice.of(slices),
             level=level,
+            sources=sources,
             plain_maps=maps,
             labels=labels,
             with_ids=with_ids,

@@ -71,26 +71,7 @@ def threshold_estimates(
     Returns:
         Sensitivity, specificity, PPV and NPV by name; how each threshold was set; why an operating point is missing.
     """
-    own = calibration[calibration["set"] == target]
-    left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
-    count = min(map(len, left_out), default=0)
-    if len(left_out) != len(matrix.scores) or count < 2:
-        why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
-        return {}, {}, {"operating_support": why, "operating_sources": why}
-    level = max(LEVEL, 1 / (count + 1))
-    limits = {"operating_support": np.array([conformal_threshold(part, level=level) for part in left_out])}
-    method = "conformal quantile of the supports' leave-one-out scores"
-    thresholds = {"support": Threshold(method=method, level=level, images=count)}
-    pivots = _pivots(calibration[calibration["set"] != target])
-    reach = conformal_threshold(pivots, level=LEVEL)
-    absent = {}
-    if np.isfinite(reach):
-        limits["operating_sources"] = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
-        method = "conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores"
-        thresholds["sources"] = Threshold(method=method, level=LEVEL, images=len(pivots))
-    else:
-        why = f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
-        absent["operating_sources"] = why
+    limits, thresholds, absent = limits_of(calibration, target=target, draws=len(matrix.scores))
     estimates: dict[str, Estimate] = {}
     for name, of_draws in limits.items():
         flagged = matrix.scores > of_draws[:, None]
@@ -112,6 +93,42 @@ def threshold_estimates(
     return estimates, thresholds, absent
 
 
+def limits_of(
+    calibration: pd.DataFrame, *, target: str, draws: int
+) -> tuple[dict[str, Float64[np.ndarray, " draws"]], dict[str, Threshold], dict[str, str]]:
+    """The threshold of every draw, by operating point.
+
+    Args:
+        calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
+        target: The target's name in `calibration`.
+        draws: How many draws were scored.
+
+    Returns:
+        Thresholds by the operating point's name, how each was set, and why an operating point is missing.
+    """
+    own = calibration[calibration["set"] == target]
+    left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
+    count = min(map(len, left_out), default=0)
+    if len(left_out) != draws or count < 2:
+        why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
+        return {}, {}, {"operating_support": why, "operating_sources": why}
+    level = max(LEVEL, 1 / (count + 1))
+    limits = {"operating_support": np.array([conformal_threshold(part, level=level) for part in left_out])}
+    method = "conformal quantile of the supports' leave-one-out scores"
+    thresholds = {"support": Threshold(method=method, level=level, images=count)}
+    pivots = pivots_of(calibration[calibration["set"] != target])
+    reach = conformal_threshold(pivots, level=LEVEL)
+    absent = {}
+    if np.isfinite(reach):
+        limits["operating_sources"] = np.array([part.mean() + reach * part.std(ddof=1) for part in left_out])
+        method = "conformal quantile of the other sets' normals, in standard deviations of leave-one-out scores"
+        thresholds["sources"] = Threshold(method=method, level=LEVEL, images=len(pivots))
+    else:
+        why = f"{len(pivots)} normal images of other sets; a level of {LEVEL} takes {round(1 / LEVEL) - 1}"
+        absent["operating_sources"] = why
+    return limits, thresholds, absent
+
+
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
     """PPV and NPV at a prevalence, by Bayes; None where nothing, or everything, is flagged.
 
@@ -123,7 +140,7 @@ def predictive_value(sensitivity: float, specificity: float, prevalence: float) 
     return (hit / (hit + false) if hit + false > 0 else None, clear / (clear + missed) if clear + missed > 0 else None)
 
 
-def _pivots(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
+def pivots_of(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
     """(score - mean) / sd of a source's normals, mean and sd being those of its supports' leave-one-out scores."""
     parts = []
     for _, part in calibration.groupby("set"):

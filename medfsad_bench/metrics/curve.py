@@ -108,6 +108,13 @@ def sensitivity_at_specificity(c: Curve, *, specificity: float = 0.95) -> Float[
     return np.asarray(np.where(allowed, c.true_positives, 0).max(axis=0) / c.positives)
 
 
+def precision_at_recall(c: Curve, *, recall: float) -> Float[np.ndarray, "*replicates"]:
+    """Share of anomalous ones among what is flagged, at the highest threshold that finds at least `recall` of them."""
+    first = np.asarray(np.argmax(c.true_positives / c.positives >= recall - 1e-9, axis=0))[None]
+    found, false = (np.take_along_axis(part, first, axis=0)[0] for part in (c.true_positives, c.false_positives))
+    return np.asarray(found / (found + false))
+
+
 def f1_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
     """Largest F1 (Dice) over all thresholds: an oracle, since it picks the threshold by the labels."""
     return np.asarray((2 * c.true_positives / (c.positives + c.true_positives + c.false_positives)).max(axis=0))

@@ -8,7 +8,7 @@ that touch count as one, and nothing finer than lesions is defined of them, as t
     3 score      the same of maps and masks
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +66,13 @@ def measure_lesions(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.nda
     return LesionRecord(**joined)
 
 
-def froc(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Float[np.ndarray, " replicates"]:
-    """`froc_score` of a record under weights of the images."""
+def froc(
+    record: LesionRecord,
+    weights: Real[np.ndarray, "n replicates"],
+    *,
+    allowed: Sequence[float] = FALSE_POSITIVES,
+) -> Float[np.ndarray, " replicates"]:
+    """`froc_score` of a record under weights of the images, or the mean over other rates of false detections."""
     return sensitivity_at_fp(
         record.lesion_detection,
         record.lesion_image,
@@ -75,7 +80,7 @@ def froc(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Flo
         record.false_image,
         weights,
         counted=np.ones(len(record.image_peak)),
-        allowed=FALSE_POSITIVES,
+        allowed=allowed,
     )
 
 

@@ -29,12 +29,20 @@ from medfsad_bench.own_images.inputs import Inputs, LeftOut, SliceChoice, images
 from medfsad_bench.own_images.labels import labelled_figures, labels_of
 from medfsad_bench.own_images.reading import Reader, ReadingOptions
 from medfsad_bench.own_images.report import write_report
+from medfsad_bench.own_images.sources import check_sources, threshold_with_sources
 from medfsad_bench.own_images.support import Support, read_supports, support_of
 from medfsad_bench.own_images.table import SCORES, scores_table, write_tables
-from medfsad_bench.own_images.trained import DEFAULT_METHOD, MethodOptions, TrainedMethod, trained_method
+from medfsad_bench.own_images.trained import (
+    DEFAULT_METHOD,
+    MethodOptions,
+    TrainedMethod,
+    trained_method,
+    without_supports,
+)
 from medfsad_bench.readers import is_dicom
 from medfsad_bench.results.identity import digest_of
 from medfsad_bench.runner.context import denormals_flushed
+from medfsad_bench.store import Dataset
 
 SETTINGS = "settings.json"
 _MANY = 1000  # images beyond which the report's pictures are smaller
@@ -53,6 +61,7 @@ class ScoreOptions:
         reading: How pixels are made.
         slices: Of volumes.
         level: False-positive rate that is asked for.
+        sources: Folder of prepared sets whose normals help to set the threshold.
         plain_maps: Whether to write maps as 16-bit PNG too.
         labels: CSV with the labels of images, where there are any.
         with_ids: Whether the patients of DICOM headers stand in table and report.
@@ -66,6 +75,7 @@ class ScoreOptions:
     reading: ReadingOptions = ReadingOptions()  # noqa: RUF009 - frozen
     slices: SliceChoice = SliceChoice()  # noqa: RUF009
     level: float = LEVEL
+    sources: Path | None = None
     plain_maps: bool = False
     labels: Path | None = None
     with_ids: bool = False
@@ -119,14 +129,23 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
     pixels = reader.pixels(images)
     watcher.start("making the method ready", 0)
     trained = trained_method(options.method, shots=len(images), digests=[item.sha256 for item in facts])
-    settings = _settings(options, trained, images, [item.sha256 for item in facts], inputs, reader, labels)
+    digests = [item.sha256 for item in facts]
+    sources, holding = (
+        without_supports(options.sources, options.method.benchmark, digests) if options.sources else ([], [])
+    )
+    check_sources(sources, options.reading.size_px)
+    settings = _settings(options, trained, images, digests, inputs, reader, labels, sources)
     if (before := _done_before(options.out, settings)) is not None:
         shutil.rmtree(work, ignore_errors=True)
         return before
     folder = work / settings["key"][:16]
     with trained.memory_told():
         support = support_of(images, facts, pixels, trained.method, trained.context, level=options.level)
+        if options.sources:
+            threshold = threshold_with_sources(support.threshold, sources, trained, shots=len(images))
+            support = dataclasses.replace(support, threshold=threshold)
         settings |= _said_of(support, reader, trained, [*support_inputs.left_out, *unusable])
+        settings["notes"] += [f"{name} holds supports, so it doesn't help to set the threshold." for name in holding]
         watcher.start("scoring", len(inputs.images))
         new = Reader(support_inputs.images, options.reading, folder / "staging")
         thumbnail_px = _THUMBNAIL_PX if len(inputs.images) <= _MANY else _SMALL_THUMBNAIL_PX
@@ -184,6 +203,7 @@ def _settings(
     inputs: Inputs,
     reader: Reader,
     labels: Mapping[str, str],
+    sources: Sequence[Dataset],
 ) -> dict[str, Any]:
     """All that determines the scores and pictures, and a key made of it."""
     states = {image.id: f"{image.path.stat().st_size} {image.path.stat().st_mtime_ns}" for image in inputs.images}
@@ -196,6 +216,7 @@ def _settings(
         "intensity": reader.rules,
         "slices": dataclasses.asdict(options.slices),
         "level": options.level,
+        **({"sources": {source.name: source.attributes["content_digest"] for source in sources}} if sources else {}),
         "maps": options.plain_maps,
         "with_ids": options.with_ids,
         "labels": labels,

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from medfsad_bench.curation.own_manifest import plain_manifest
 from medfsad_bench.curation.staging import Loaded, staged_pixels
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.readers import Intensity
+from medfsad_bench.results.identity import digest_of
 
 Crop = Literal["none", "fundus"]
 Kind = Literal["volume", "picture"]  # a slice of one, or a picture or frame of its own
@@ -59,7 +60,8 @@ class Reader:
         """
         self.options = options
         self.notes: list[str] = []
-        self._staging = staging
+        rules = [asdict(options), [str(image.path) for image in support]]
+        self._staging = staging / digest_of(rules)[:12]  # what was read for other options isn't taken up
         volumes, pictures = ([image for image in support if kind_of(image) == kind] for kind in ("volume", "picture"))
         self._plans: dict[Kind, LoadPlan] = {
             "volume": self._plan(volumes or _ANY_VOLUME, given=bool(volumes)),

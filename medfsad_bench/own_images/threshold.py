@@ -12,7 +12,7 @@ from medfsad_bench.estimates.thresholds import LEVEL, conformal_threshold
 
 @dataclass(frozen=True, slots=True)
 class SupportThreshold:
-    """A threshold that was set from leave-one-out scores of the supports, and from nothing else.
+    """A threshold that was set from leave-one-out scores of the supports, alone or with other sets' normals.
 
     Attributes:
         value: Above it an image is flagged; None where no threshold can be set, so that nothing is flagged.
@@ -20,6 +20,8 @@ class SupportThreshold:
         asked: The level that was asked for.
         unit: What was left out: image, or a patient or volume of several images.
         calibration: Highest leave-one-out score of each, sorted.
+        sources: Other sets that helped; the level is then aimed at, not promised.
+        source_images: How many normal images of theirs.
     """
 
     value: float | None
@@ -27,6 +29,8 @@ class SupportThreshold:
     asked: float
     unit: str
     calibration: Float64[np.ndarray, " m"]
+    sources: tuple[str, ...] = ()
+    source_images: int = 0
 
     @property
     def promise(self) -> str:
@@ -36,6 +40,13 @@ class SupportThreshold:
             return (
                 f"No threshold: with {count or 'one'} normal {unit} none can be left out and scored by the others, so "
                 "nothing is flagged. Two or more are needed; the ranking of the scores holds all the same."
+            )
+        if self.sources:
+            return (
+                f"Aimed at {self.level:.0%} of new normals flagged, and not promised: {self.source_images} normal "
+                f"images of other sets ({', '.join(self.sources)}) say how far normals lie from their supports, in "
+                "standard deviations of the supports' left-out scores. If these images behave otherwise, more or fewer "
+                "are flagged. It says nothing of how many anomalies are found."
             )
         held = (
             f"At most {self.level:.0%} of new normal {unit}s are flagged on average, if they are like the {count} "

@@ -30,6 +30,7 @@ class LocalContext:
         self.cache = cache or FeatureCache(self.device)
         self.values = self.cache
         self.one_by_one = False
+        self.figures: dict[str, float] = {}  # that were shown last
         self.on_epoch: Callable[[int], None] | None = None
         self.on_progress: Callable[[int, int, dict[str, float]], None] | None = None
 
@@ -80,6 +81,7 @@ class LocalContext:
 
     def progress(self, done: int, total: int, **figures: float) -> None:
         """Some steps of the present stage are done."""
+        self.figures = figures
         if self.on_progress:
             self.on_progress(done, total, figures)
 

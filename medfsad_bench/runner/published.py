@@ -58,6 +58,7 @@ def score_published(run: OpenCell, folder: RunFolder) -> Scored:
             "Run it under --protocol strict."
         )
     best = max(epochs, key=lambda number: (auroc_score(epochs[number].columns["score"], anomalous), -number))
+    run.callback.on_draw(cell, DRAW, auroc_score(epochs[best].columns["score"], anomalous))
     absent = "protocol published states image estimates alone"
     return Scored(trained, [epochs[best]], rows, absent=absent, selected_epoch=best)
 

@@ -19,10 +19,10 @@ from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.images import shown_images
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.scoring import image_scores
+from medfsad_bench.runner.sources import reference_rows
 from medfsad_bench.store import Dataset
 
 LEFT_OUT = 16  # supports per draw
-SOURCE_NORMALS = 12  # per other set; the next ones of its first draw, so no group twice
 QUERIES = 12
 PERTURBATION = 1e-6  # of pixels in [0, 1]: sixteen times the rounding of a number just below 1
 _DUPLICATES, _FEW, _MORE, _PERTURBATIONS = 4, 5, 8, 2
@@ -48,7 +48,7 @@ def calibration_table(run: OpenCell) -> pd.DataFrame:
         if episodes.abnormal:
             tables.append(normals_table(episodes.dataset, draw, "abnormal", episodes.abnormal_support(draw)))
     for reference in run.cell.references if can_leave_out else ():
-        tables += _of_reference(run.method, reference, run.cell.shots, run.context)
+        tables += reference_tables(run.method, reference, run.cell.shots, run.context)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -88,6 +88,20 @@ def rerun_table(run: OpenCell) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def reference_tables(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:
+    """Scores of another set's supports, each left out once, and of the normals that follow them in its first draw.
+
+    Nothing where the draw has no image beyond K.
+    """
+    support, normals = reference_rows(dataset, shots)
+    if len(support) < shots or not len(normals):
+        return
+    images = shown_images(dataset, support, context.device)
+    yield normals_table(dataset, 0, "support", support, _left_out(method, images, context))
+    scores = image_scores(method.adapt(images, context), shown_images(dataset, normals, context.device))
+    yield normals_table(dataset, 0, "normal", normals, scores)
+
+
 def perturbed(images: Images, *, seed: int) -> Images:
     """The same images with every pixel moved up or down by `PERTURBATION`: what rounding may do, and no more."""
     generator = torch.Generator().manual_seed(seed)
@@ -117,18 +131,6 @@ def _built_anew(run: OpenCell) -> Method:
 
 def _table(rerun: str, draw: int, rows: Int64[np.ndarray, " n"], scores: Float64[np.ndarray, " n"]) -> pd.DataFrame:
     return pd.DataFrame({"rerun": rerun, "draw": draw, "index": rows, "score": scores})
-
-
-def _of_reference(method: Method, dataset: Dataset, shots: int, context: LocalContext) -> Iterator[pd.DataFrame]:
-    """Supports of another set's first draw, and the normals that follow them in it."""
-    first = next(iter(dataset.episodes), np.zeros(0, np.int64))
-    support, normals = np.split(first[: shots + SOURCE_NORMALS], [shots])
-    if len(support) < shots or not len(normals):
-        return
-    images = shown_images(dataset, support, context.device)
-    yield normals_table(dataset, 0, "support", support, _left_out(method, images, context))
-    scores = image_scores(method.adapt(images, context), shown_images(dataset, normals, context.device))
-    yield normals_table(dataset, 0, "normal", normals, scores)
 
 
 def _left_out(method: Method, support: Images, context: LocalContext) -> Float64[np.ndarray, " k"]:

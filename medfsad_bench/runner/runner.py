@@ -10,7 +10,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
-from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.callbacks import SILENT, RunCallback
+from medfsad_bench.runner.feature_store import FeatureStore
+from medfsad_bench.runner.features import CACHE_BYTES, FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.published import score_published
@@ -33,20 +35,36 @@ from medfsad_bench.runner.scoring import score_strict
 
 
 class Runner:
-    """Runs cells on one device; the feature cache is shared by all of them."""
+    """Runs cells on one device; the feature cache is shared by all of them.
 
-    def __init__(self, device: str = "auto", *, progress: Progress = lambda *_: None) -> None:
+    Args:
+        device: As `--device` names it.
+        progress: Told of each stage.
+        store: Where features lie on disk; None keeps them in memory alone.
+        cache_bytes: Room for features in memory.
+        callback: Told of stages, epochs, draws and rows.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        *,
+        progress: Progress = lambda *_: None,
+        store: FeatureStore | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        callback: RunCallback = SILENT,
+    ) -> None:
         self.device = choose_device(device)
-        self.cache = FeatureCache(self.device)
+        self.cache = FeatureCache(self.device, budget_bytes=cache_bytes, store=store)
         self.progress = progress
+        self.callback = callback
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.allow_tf32 = False  # torch's default: convolutions with 10 bits, which no CPU has
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def announce(self, cells: Iterable[Cell]) -> None:
         """Let one pass of a network serve all of a sweep's cells: those whose config tells its `features`."""
-        backbones = (getattr(cell.config, "features", None) for cell in cells)
-        self.cache.announce(backbone for backbone in backbones if isinstance(backbone, Backbone))
+        self.cache.announce(announced(cells))
 
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""
@@ -54,14 +72,18 @@ class Runner:
         if not folder.finished:
             with folder.lock():
                 if not folder.finished:
-                    return self._make(cell, folder), False
+                    row = self._make(cell, folder)
+                    self.callback.on_row(cell, row)
+                    return row, False
         folder.tidy()
-        return folder.row(), True
+        row = folder.row()
+        self.callback.on_row(cell, row)
+        return row, True
 
     def _make(self, cell: Cell, folder: RunFolder) -> Row:
         folder.begin({RUN_ID: cell.run_id, **cell.identity, **cell.statements}, environment(self.device))
         folder.log("training", training_id=cell.training_id if cell.trains else "")
-        with opened(cell, self.device, self.cache, self.progress) as run:
+        with opened(cell, self.device, self.cache, self.progress, self.callback) as run:
             score = score_published if cell.options.protocol == "published" else score_strict
             scored = score(run, folder)
             scores = scores_table(cell.target, scored.rows, scored.draws)
@@ -91,6 +113,12 @@ class Runner:
         folder.write_row(row)
         folder.log("done", **{name: estimate.value for name, estimate in row.metrics.items()})
         return row
+
+
+def announced(cells: Iterable[Cell]) -> Iterator[Backbone]:
+    """The networks that cells tell they will use, with the stages that each asks for."""
+    backbones = (getattr(cell.config, "features", None) for cell in cells)
+    return (backbone for backbone in backbones if isinstance(backbone, Backbone))
 
 
 def _peak_memory_mb(device: torch.device) -> float:

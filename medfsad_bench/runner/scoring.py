@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Scorer, Scores
+from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
 from medfsad_bench.runner.answers import scorer_of, scores_of
@@ -46,6 +47,7 @@ def score_strict(run: OpenCell, folder: RunFolder) -> Scored:
     folder.log("scoring", pretrain_s=trained.seconds, reused=trained.reused)
     queries, options = run.cell.episodes.queries, run.cell.options
     truth = PixelTruth(run.cell.target, queries)
+    anomalous = run.cell.target.labels[queries]
     kept = folder.kept("draws")
     draws = []
     for number in range(options.draws):
@@ -53,6 +55,7 @@ def score_strict(run: OpenCell, folder: RunFolder) -> Scored:
         maps_lack = options.save_maps and draw.of_maps and not folder.has_maps(number)
         if number in kept and not maps_lack:
             draws.append(draw)
+            run.callback.on_draw(run.cell, number, auroc_score(draw.columns["score"], anomalous))
             continue
 
         def advance(done: int, before: int = number * len(queries)) -> None:
@@ -66,6 +69,7 @@ def score_strict(run: OpenCell, folder: RunFolder) -> Scored:
         draw.maps = None
         folder.keep("draws", number, draw.arrays())
         folder.log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
+        run.callback.on_draw(run.cell, number, auroc_score(draw.columns["score"], anomalous))
         draws.append(draw)
     if not truth.absent:
         for draw in draws:

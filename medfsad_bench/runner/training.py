@@ -101,7 +101,12 @@ def train(run: OpenCell, *, folder: Path | None = None, on_epoch: Callable[[int]
     """
     if not run.cell.trains:
         return Trained(0.0, reused=False, shots=None)
-    return train_method(run.method, run.context, run.cell, folder=folder, on_epoch=on_epoch)
+
+    def epoch_over(epoch: int) -> None:
+        run.callback.on_epoch(run.cell, epoch, run.context.figures)
+        on_epoch(epoch)
+
+    return train_method(run.method, run.context, run.cell, folder=folder, on_epoch=epoch_over)
 
 
 def train_method(
@@ -140,6 +145,11 @@ def train_method(
 def shared_weights(cell: Training) -> Path:
     """The folder of the checkpoint that all cells with the same training share."""
     return cell.options.runs / "checkpoints" / cell.training_id
+
+
+def training_is_over(folder: Path) -> bool:
+    """Whether a folder holds the checkpoint of a training that has reached its end."""
+    return bool(_record(folder).get("finished"))
 
 
 def share_weights(cell: Training, folder: Path) -> None:

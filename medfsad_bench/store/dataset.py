@@ -8,12 +8,13 @@
 How its bytes are proven: `medfsad_bench.store.integrity`.
 """
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import h5py
 import numpy as np
@@ -23,7 +24,25 @@ from jaxtyping import Bool, Int64, UInt8
 from medfsad_bench.errors import StoreError
 from medfsad_bench.store.format import LONGEST_TEXT, check_format, open_hdf5, plain_attributes
 
+if TYPE_CHECKING:
+    from medfsad_bench.store.torch_data import TorchEpisodes, TorchImages, Transform
+
 _TEXT_ROWS = 64  # read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One choice of supports with all queries, as rows of a set.
+
+    Attributes:
+        draw: Which choice.
+        support: Rows of the K normal images; none shares a group with a query.
+        queries: Rows of all test images.
+    """
+
+    draw: int
+    support: Int64[np.ndarray, " shots"]
+    queries: Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,8 +66,16 @@ class Dataset:
         return (
             f"Dataset {facts['benchmark']}/{self.name} {facts['version']}, {facts['size_px']} px, {facts['modality']} "
             f"of {facts['organ']}: {', '.join(counts)}; {len(self.episodes)} support draws; masks: "
-            f"{facts['mask_kind']}; {passed_on}; {self.path}"
+            f"{facts['mask_kind']}; licence: {self.licence}; {passed_on}; {self.path}"
         )
+
+    @property
+    def licence(self) -> str:
+        """Of the images, as the set's manifest states it."""
+        try:
+            return str(tomllib.loads(self.attributes.get("manifest", ""))["licence"])
+        except (tomllib.TOMLDecodeError, KeyError):
+            return "not stated"
 
     @property
     def labels(self) -> Bool[np.ndarray, " n"]:
@@ -63,6 +90,44 @@ class Dataset:
     def to_pandas(self) -> pd.DataFrame:
         """A copy of `table`."""
         return self.table.copy()
+
+    @overload
+    def to_torch(self, split: str = "train", *, transform: "Transform | None" = None) -> "TorchImages": ...
+    @overload
+    def to_torch(self, *, shots: int, transform: "Transform | None" = None) -> "TorchEpisodes": ...
+    def to_torch(
+        self, split: str = "train", *, shots: int | None = None, transform: "Transform | None" = None
+    ) -> "TorchImages | TorchEpisodes":
+        """The set for PyTorch; both kinds work in a `DataLoader` with workers, forked or spawned.
+
+        Args:
+            split: `train` or `test`: images, float32 (3, h, w) in [0, 1], with their labels.
+            shots: K; gives episodes in place of images, to be loaded with `batch_size=None`.
+            transform: Applied to each image.
+
+        Raises:
+            StoreError: If there is no such split, or the set has fewer training groups than K.
+        """
+        from medfsad_bench.store.torch_data import TorchEpisodes, TorchImages
+
+        if shots is not None:
+            return TorchEpisodes(self, shots, transform)
+        return TorchImages(self, self.indices(split), transform)
+
+    def episode(self, draw: int, shots: int) -> Episode:
+        """The supports of a draw at K shots, and the queries.
+
+        Raises:
+            StoreError: If there is no such draw, or fewer training groups than K.
+        """
+        fewest = min(map(len, self.episodes), default=0)
+        if not 0 <= draw < len(self.episodes):
+            raise StoreError(f"{self.path}: there is no draw {draw}. Expected one of 0 to {len(self.episodes) - 1}.")
+        if not 1 <= shots <= fewest:
+            raise StoreError(
+                f"{self.path}: {shots} shots can't be had. Expected 1 to {fewest}: a draw takes one image of a group."
+            )
+        return Episode(draw, self.episodes[draw][:shots], self.indices("test"))
 
     @property
     def name(self) -> str:
@@ -87,7 +152,13 @@ class Dataset:
         return np.unique(self.table["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
 
     def indices(self, split: str) -> Int64[np.ndarray, " n"]:
-        """Rows of `train` or `test`."""
+        """Rows of `train` or `test`.
+
+        Raises:
+            StoreError: If it is neither.
+        """
+        if split not in ("train", "test"):
+            raise StoreError(f"{self.path}: there is no split {split!r}. Expected train or test.")
         return np.flatnonzero((self.table["split"] == split).to_numpy()).astype(np.int64)
 
     @property

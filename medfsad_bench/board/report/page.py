@@ -1,0 +1,73 @@
+"""Pages of reports: templates in the look of the board's site, with everything inside."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medfsad_bench.display import visible
+from medfsad_bench.errors import ResultsError
+from medfsad_bench.estimates.estimate import Estimate
+from medfsad_bench.files import write_advice, write_text
+from medfsad_bench.metrics.metric import METRICS
+from medfsad_bench.metrics.paired import Difference
+
+
+def rendered(template: str, **content: Any) -> str:
+    """A page as HTML that asks for nothing else."""
+    return _environment().get_template(template).render(**content)
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        ResultsError: If it can't be written there.
+    """
+    if path.is_dir():
+        raise ResultsError(f"--out {path} is a folder. Expected the name of an HTML file.")
+    try:
+        write_text(path, html)
+    except OSError as error:
+        raise ResultsError(
+            f"--out {path}: can't be written ({error.strerror or error}). {write_advice(error)}"
+        ) from error
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("medfsad_bench.board.report", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    style = (files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")
+    own_style = (files("medfsad_bench.board.report") / "pages" / "report.css").read_text("utf-8")
+    environment.globals |= {"style": Markup(style + own_style)}  # noqa: S704 - our own files
+    environment.filters |= {"figure": _figure, "difference": _difference, "title": _title, "p": _p}
+    return environment
+
+
+def _title(name: str) -> str:
+    """A metric's name as headings say it."""
+    return METRICS[name].title if name in METRICS else name.replace("_", " ")
+
+
+def _figure(estimate: Estimate) -> str:
+    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}{ends}"
+
+
+def _difference(difference: Difference) -> str:
+    ends = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return f"{difference.value:+.3f}{ends}"
+
+
+def _p(p: float | None) -> str:
+    return "–" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}"

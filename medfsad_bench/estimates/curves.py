@@ -1,0 +1,104 @@
+"""Curves of a run with their bands: each point is an estimate, mean over draws, with an interval of its own.
+
+A band holds 95 % at each point by itself, not the whole curve at once. Points are exact values at stated rates: no
+interpolation between thresholds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from medfsad_bench.errors import MetricError
+from medfsad_bench.estimates.estimate import Estimate, mean_estimate, metric_estimate
+from medfsad_bench.estimates.image import ScoreMatrix
+from medfsad_bench.metrics import curve, lesion
+from medfsad_bench.metrics.interval import replicates_of
+from medfsad_bench.metrics.metric import Metric
+from medfsad_bench.metrics.resample import resampling
+
+FALSE_POSITIVE_RATES = tuple(np.linspace(0, 1, 21).round(2).tolist())
+RECALLS = tuple(np.linspace(0.05, 1, 20).round(2).tolist())
+_REPLICATES = 400  # a band is looked at, not quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a curve.
+
+    Attributes:
+        at: The rate at which it is taken.
+        estimate: What is reached there.
+    """
+
+    at: float
+    estimate: Estimate
+
+
+def roc_curve(matrix: ScoreMatrix, *, seed: int = 0) -> list[Point]:
+    """Sensitivity at each false-positive rate: the largest among the thresholds that keep it.
+
+    Raises:
+        MetricError: If a class is missing or a score isn't finite.
+    """
+
+    def at(rate: float) -> Callable[..., Any]:
+        return partial(curve.sensitivity_at_specificity, specificity=1 - rate - 1e-9)
+
+    return _of_scores(matrix, FALSE_POSITIVE_RATES, at, seed=seed)
+
+
+def precision_recall_curve(matrix: ScoreMatrix, *, seed: int = 0) -> list[Point]:
+    """Precision at each recall: that of the highest threshold which reaches it.
+
+    Raises:
+        MetricError: If a class is missing or a score isn't finite.
+    """
+    return _of_scores(matrix, RECALLS, lambda rate: partial(curve.precision_at_recall, recall=rate), seed=seed)
+
+
+def froc_curve(draws: Sequence[lesion.LesionRecord], groups: Int64[np.ndarray, " n"], *, seed: int = 0) -> list[Point]:
+    """Share of lesions found at each of `metrics.lesion.FALSE_POSITIVES` false detections per image.
+
+    Args:
+        draws: One record per support draw, of the same images.
+        groups: Key of every image's group.
+        seed: Of the bootstrap.
+    """
+    has_lesion = np.isfinite(draws[0].pointing)
+    normal = np.ones_like(has_lesion) if has_lesion.all() else ~has_lesion
+    metrics = [_metric(at, partial(lesion.froc, allowed=(at,))) for at in lesion.FALSE_POSITIVES]
+    try:
+        resampled = resampling(groups, has_lesion, normal=normal, replicates=_REPLICATES, seed=seed)
+    except MetricError:  # too few groups for a band
+        once = np.ones((len(groups), 1), np.float32)
+        return _points(
+            metrics, (mean_estimate(np.array([m.statistic(draw, once)[0] for draw in draws])) for m in metrics)
+        )
+    tables = replicates_of(draws, metrics, resampled)
+    return _points(metrics, (metric_estimate(metric, tables[metric.name]) for metric in metrics))
+
+
+def _of_scores(
+    matrix: ScoreMatrix, rates: Sequence[float], statistic_at: Callable[[float], Callable[..., Any]], *, seed: int
+) -> list[Point]:
+    metrics = [_metric(at, statistic_at(at)) for at in rates]
+    records = [curve.ranking(draw, matrix.anomalous) for draw in matrix.scores]
+    try:
+        resampled = resampling(matrix.groups, matrix.anomalous, replicates=_REPLICATES, seed=seed)
+    except MetricError:  # too few groups for a band
+        curves = [curve.weigh(record) for record in records]
+        return _points(metrics, (mean_estimate(np.array([float(m.statistic(c)) for c in curves])) for m in metrics))
+    tables = replicates_of(records, metrics, resampled, weigh=curve.weigh)
+    return _points(metrics, (metric_estimate(metric, tables[metric.name]) for metric in metrics))
+
+
+def _metric(at: float, statistic: Callable[..., Any]) -> Metric:
+    return Metric(f"{at:g}", "", statistic, statistic, source="")
+
+
+def _points(metrics: Sequence[Metric], estimates: Iterable[Estimate]) -> list[Point]:
+    return [Point(float(metric.name), estimate) for metric, estimate in zip(metrics, estimates, strict=True)]

@@ -1,0 +1,65 @@
+"""A threshold with the help of other prepared sets: how far their normal images lie from *their* supports."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medfsad_bench.errors import MethodError
+from medfsad_bench.estimates.thresholds import conformal_threshold, pivots_of
+from medfsad_bench.own_images.threshold import SupportThreshold
+from medfsad_bench.own_images.trained import TrainedMethod
+from medfsad_bench.runner.rerun_checks import reference_tables
+from medfsad_bench.store import Dataset
+
+
+def check_sources(sources: Sequence[Dataset], size_px: int) -> None:
+    """Refuse sets whose images are of another size than those that are scored: their scores tell nothing of these.
+
+    Raises:
+        MethodError: Naming the first of them.
+    """
+    others = [(source.name, source.attributes["size_px"]) for source in sources]
+    if off := [f"{name} ({size} px)" for name, size in others if size != size_px]:
+        raise MethodError(
+            f"--sources holds {', '.join(off[:3])}, and images are scored at {size_px} px. Expected one size: name it "
+            "with --size, or prepare the sets at this one."
+        )
+
+
+def threshold_with_sources(
+    own: SupportThreshold, sources: Sequence[Dataset], trained: TrainedMethod, *, shots: int
+) -> SupportThreshold:
+    """The threshold that other sets' normals suggest, by the rule of `estimates.thresholds`.
+
+    Args:
+        own: From the supports alone.
+        sources: Other sets, none of which holds a support.
+        trained: The method.
+        shots: How many supports there are.
+
+    Raises:
+        MethodError: If the supports can't be left out one by one, or the sets have too few normals for the level.
+    """
+    if own.unit != "image" or len(own.calibration) < 2 or own.calibration.std() == 0:
+        raise MethodError(
+            f"--sources takes two or more supports, each of another patient or volume, whose scores differ; there are "
+            f"{shots} of {max(len(own.calibration), 1)}. Give one image of each, or leave --sources out."
+        )
+    tables = [table for source in sources for table in reference_tables(trained.method, source, shots, trained.context)]
+    pivots = pivots_of(pd.concat(tables, ignore_index=True)) if tables else np.zeros(0)
+    reach = conformal_threshold(pivots, level=own.asked)
+    if not np.isfinite(reach):
+        raise MethodError(
+            f"--sources gives {len(pivots)} normal images beside {shots} supports of theirs, from "
+            f"{', '.join(source.name for source in sources)}; a level of {own.asked:g} takes "
+            f"{int(np.ceil(1 / own.asked)) - 1}. Prepare more or larger sets, raise --level, or leave --sources out."
+        )
+    return dataclasses.replace(
+        own,
+        value=float(own.calibration.mean() + reach * own.calibration.std(ddof=1)),
+        level=own.asked,
+        sources=tuple(source.name for source in sources),
+        source_images=len(pivots),
+    )
