@@ -73,6 +73,12 @@ def test_links_lead_to_the_page_that_shows_the_heading(built: Repository) -> Non
     ]
 
 
+def test_a_file_that_is_no_page_comes_with_the_site(built: Repository) -> None:
+    docs = built(**{"more__md": f"{MORE}\n[Try it](notebook.ipynb).\n", "notebook.ipynb": "{}"}) / "docs"
+    assert 'href="files/notebook.ipynb"' in (docs / "more.html").read_text("utf-8")
+    assert (docs / "files" / "notebook.ipynb").read_text("utf-8") == "{}"
+
+
 def test_a_table_scrolls_by_itself_and_a_picture_is_in_the_page(built: Repository) -> None:
     more = (built() / "docs" / "more.html").read_text("utf-8")
     assert 'tabindex="0" role="region" aria-label="Table 1: Deeper things"' in more

@@ -1,5 +1,6 @@
 """The whole site: the board of rows, and the documentation beside it."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,9 @@ def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Ro
             body=Markup(renderer.html(document)),  # noqa: S704
         )
         write_text(site / FOLDER / f"{document.page.name}.html", html)
+    for file in renderer.files:
+        (site / FOLDER / "files" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / file, site / FOLDER / "files" / file)
     script = _asset("search.js")
     search = templates.get_template("search.html.jinja")
     passages = [passage for path in _searched(site, contents) for passage in _passages(path, site / FOLDER)]

@@ -56,11 +56,16 @@ class Renderer:
         root: Of the repository.
         documents: All pages.
         workspace: Runs their examples.
+
+    Attributes:
+        files: What pages link to that is no page, as a notebook, from the root of the repository; it belongs into the
+            folder `files` beside the pages.
     """
 
     def __init__(self, root: Path, documents: Sequence[Document], workspace: Workspace) -> None:
         self.root = root
         self.workspace = workspace
+        self.files: set[str] = set()
         self.homes: dict[tuple[str, str], str] = {}  # which page shows a heading of a file
         for document in sorted(documents, key=lambda each: bool(each.page.section)):  # a page of its own comes last
             page = document.page
@@ -118,6 +123,9 @@ class Renderer:
         file = self._file(name, page) if name else page.file
         if (self.root / file).is_dir():
             file = f"{file}/README.md"
+        if (self.root / file).is_file() and not file.endswith(".md"):
+            self.files.add(file)
+            return f"files/{file}"
         if (file, anchor) not in self.homes:
             raise SiteError(
                 f"the link {target!r} leads to {f'#{anchor} of ' if anchor else ''}{file}, which no page shows. "
