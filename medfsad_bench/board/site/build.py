@@ -20,7 +20,7 @@ from medfsad_bench.board.site.history import BenchmarkVersion, benchmark_version
 from medfsad_bench.board.site.payload import address_of, confounded_of, payload, solved_by_shortcut
 from medfsad_bench.board.site.pictures import Example, Pictures, may_be_shown
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.files import whole_folder
+from medfsad_bench.files import whole_folder, write_text
 from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
@@ -65,15 +65,45 @@ def write_site(
         raise ResultsError("There is no row to make a site of. `medfsad run` makes rows; --runs names their folder.")
     _check_free(folder)
     rows = sorted(rows, key=lambda row: (row.date, row.run_id), reverse=True)
+    pictures = Pictures(data)
     with whole_folder(folder) as temporary:
+        shared: dict[str, Any] = {
+            "documented": documentation is not None,
+            "rows": rows,
+            "source": f"the runs in {runs.name}" if runs else "accepted rows",
+        }
+        for name in _FOLDERS:
+            (temporary / name).mkdir()
+        pages: list[_Page] = [("index.html", "empty", {})]
         if rows:
-            documented = documentation is not None
-            count = _write_board(
-                rows, evidence, temporary, reproduced, runs, Pictures(data), reported, studies, documented
-            )
-        else:
-            count = _write_empty(temporary)
-        count += documentation(temporary) if documentation else 0
+            solved = solved_by_shortcut(rows)
+            board = groups(rows, evidence, reproduced=reproduced)
+            versions = benchmark_versions(rows, evidence, reproduced)
+            content, script = payload(rows, evidence, reproduced, command=_terminal_command(runs)), asset("board.js")
+            shared |= {
+                "addresses": _addresses(content),
+                "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
+                "changes": changes(rows, versions),
+                "superseded": superseded(rows),
+                "versions": versions,
+            }
+            pages = [
+                ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
+                ("protocol.html", "protocol", _protocol(rows, studies, reported)),
+                ("compare.html", "compare", _comparison(board, evidence)),
+                ("changes.html", "changes", {}),
+                ("feed.xml", "feed", {}),
+                *((version.page, "version", _version(version, solved)) for version in versions),
+                *_method_pages(rows, evidence, pictures),
+                *_set_pages(rows, pictures),
+                *_cell_pages(rows, evidence, temporary),
+            ]
+            write_rows(rows, temporary)
+        for path, name, facts in pages:
+            template = environment().get_template(f"{name}.{path.rpartition('.')[2]}.jinja")
+            text = template.render(**shared, **facts, up="../" * path.count("/"))
+            write_text(temporary / path, text)
+        count = len(pages) + (documentation(temporary) if documentation else 0)
         (temporary / _MARK).touch()
         if folder.is_dir():
             shutil.rmtree(folder)
@@ -88,60 +118,6 @@ def _check_free(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ResultsError(f"--out {folder} is a file. Expected a folder; choose another name.")
-
-
-def _write_board(
-    rows: Sequence[Row],
-    evidence: Evidence,
-    folder: Path,
-    reproduced: Collection[str],
-    runs: Path | None,
-    pictures: Pictures,
-    reported: Sequence[Source],
-    studies: Sequence[HabitStudy],
-    documented: bool,
-) -> int:
-    board = groups(rows, evidence, reproduced=reproduced)
-    solved = solved_by_shortcut(rows)
-    content = payload(rows, evidence, reproduced, command=_terminal_command(runs))
-    versions = benchmark_versions(rows, evidence, reproduced)
-    shared: dict[str, Any] = {
-        "documented": documented,
-        "addresses": _addresses(content),
-        "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
-        "changes": changes(rows, versions),
-        "rows": rows,
-        "source": f"the runs in {runs.name}" if runs else "accepted rows",
-        "superseded": superseded(rows),
-        "versions": versions,
-    }
-    script = asset("board.js")
-    for name in _FOLDERS:
-        (folder / name).mkdir()
-    pages: list[_Page] = [
-        ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
-        ("protocol.html", "protocol", _protocol(rows, studies, reported)),
-        ("compare.html", "compare", _comparison(board, evidence)),
-        ("changes.html", "changes", {}),
-        ("feed.xml", "feed", {}),
-        *((version.page, "version", _version(version, solved)) for version in versions),
-        *_method_pages(rows, evidence, pictures),
-        *_set_pages(rows, pictures),
-        *_cell_pages(rows, evidence, folder),
-    ]
-    for path, name, facts in pages:
-        template = environment().get_template(f"{name}.{path.rpartition('.')[2]}.jinja")
-        text = template.render(**shared, **facts, up="../" * path.count("/"))
-        (folder / path).write_text(text, "utf-8", newline="")
-    write_rows(rows, folder)
-    return len(pages)
-
-
-def _write_empty(folder: Path) -> int:
-    """The board's page before there is a row; the documentation stands beside it."""
-    text = environment().get_template("empty.html.jinja").render(documented=True, rows=(), up="")
-    (folder / "index.html").write_text(text, "utf-8", newline="")
-    return 1
 
 
 def _terminal_command(runs: Path | None) -> str:
