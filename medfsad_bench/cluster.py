@@ -60,8 +60,7 @@ def joined(address: str | None) -> Iterator[None]:
     started: dict[str, Any] = {"address": address}
     if address == "local" or (address is None and not os.environ.get("RAY_ADDRESS")):
         here = {"num_cpus": usable_cpus(), "object_store_memory": _LOCAL_STORE_BYTES}
-        unseen = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}  # Ray asks nobody who they are
-        started = {"address": "local", **here, **unseen}
+        started = {"address": "local", "include_dashboard": False, **here}
     try:
         _knock(started["address"] or os.environ["RAY_ADDRESS"])
         ray.init(**started, log_to_driver=False, logging_level=logging.ERROR)

@@ -19,9 +19,10 @@ from medfsad_bench.store import Dataset
 pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),  # a minute on an idle machine; a busy one starts Ray's processes slowly
     pytest.mark.filterwarnings("ignore"),  # Ray's own; what is tested runs in processes of its own
 ]
-NODE = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+NODE = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module")
