@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +24,32 @@ def test_version_and_short_help_answer(medfsad: Medfsad) -> None:  # noqa: F811
         code, out, _ = medfsad(*words)
         assert code == 0
         assert "Usage" in out
+
+
+def test_commands_and_options_complete_in_a_shell() -> None:
+    """As bash asks for it: the words so far, and which of them is being typed."""
+    words = [sys.executable, "-c", "import sys; sys.argv[0] = 'medfsad'; from medfsad_bench.cli import main; main()"]
+
+    def completed(typed: str) -> list[str]:
+        asked = {"_MEDFSAD_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        done = subprocess.run(words, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert completed("medfsad leaderb") == ["leaderboard"]
+    assert completed("medfsad leaderboard --form") == ["--format"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_an_error_fits_the_terminal_from_its_first_line_on(
+    medfsad: Medfsad,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, _, error = medfsad("run", "patchcoer", "--data", "nowhere/at/all")
+    assert code == 2
+    assert error.startswith("Error: ")
+    assert width - 25 < max(map(len, error.splitlines())) <= width
 
 
 def test_the_citation_names_the_version_and_licence_of_the_package() -> None:

@@ -20,7 +20,8 @@ from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, Method
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
-from medfsad_bench.runner.features import FeatureCache, load_backbone
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.frozen import load_backbone
 from medfsad_bench.runner.plan import Cell, RunOptions, cells
 from medfsad_bench.runner.rerun_checks import QUERIES
 from medfsad_bench.runner.runner import Runner

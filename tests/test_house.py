@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALL_MODULES = sorted([*MODULES, *(ROOT / "baselines").rglob("*.py"), *(ROOT / "methods").rglob("*.py")])
 
 AUTHORS = {"method", "info", "registry", "scaffold", "learning"}
-GROUND = {"__init__", "errors", "files", "resources", "display", "manifest", "interface"}
+GROUND = {"__init__", "errors", "files", "resources", "processes", "cluster", "display", "manifest", "interface"}
 FOLDERS = {
     *("readers", "layouts", "curation", "store", "episodes", "runner"),
     *("metrics", "estimates", "results", "board", "cli", "demo", "testing", "templates", "own_images"),
@@ -35,6 +35,7 @@ OWN_MEANING = {  # options of one command that share a name with those of others
         ("seed", "demo"),
         ("out_png", "inspect"),
         ("runs", "leaderboard"),
+        ("data", "leaderboard"),
         ("format_", "leaderboard"),
         ("runs", "reproduce"),
         ("preset", "compare"),

@@ -42,7 +42,7 @@ def runs(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two real runs, rows of a benchmark, one of a member of a family and a published one beside its strict one."""
     folder = tmp_path_factory.mktemp("site") / "site"
-    write_site([*rows_in_runs(runs), *benchmark_rows()], scores_by_run(runs), folder, source="tests")
+    write_site([*rows_in_runs(runs), *benchmark_rows()], scores_by_run(runs), folder, runs=runs)
     return folder
 
 
@@ -182,7 +182,12 @@ def test_a_published_row_stands_beside_its_strict_one_and_has_no_rank(site: Path
 def test_the_feed_is_xml_with_an_entry_per_row(site: Path, runs: Path) -> None:
     feed = ElementTree.parse(site / "feed.xml")  # noqa: S314 - our own
     entries = feed.findall("{http://www.w3.org/2005/Atom}entry")
-    assert len(entries) == len(benchmark_rows()) + len(rows_in_runs(runs))
+    ids = [entry.findtext("{http://www.w3.org/2005/Atom}id", "") for entry in entries]
+    of_rows = [name for name in ids if name.startswith("urn:medfsad:run:")]
+    assert len(of_rows) == len(benchmark_rows()) + len(rows_in_runs(runs))
+    assert "urn:medfsad:benchmark:medfsad-open:1" in ids
+    assert "urn:medfsad:method:shortcut:1.0.0" in ids
+    assert len(set(ids)) == len(ids)
 
 
 def test_a_site_is_whole_replaces_a_site_and_nothing_else(tmp_path: Path) -> None:

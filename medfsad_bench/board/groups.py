@@ -13,8 +13,9 @@ no mean and no rank, and takes none from the others.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ def groups(
     *,
     metric: Metric = RANKING,
     reproduced: Collection[str] = (),
+    versions: Mapping[str, str] | None = None,
 ) -> list[Group]:
     """Rows in groups that may be compared, each with its lines ranked by the mean of a metric over the targets.
 
@@ -120,7 +122,9 @@ def groups(
         evidence: Scores by run id, see `medfsad_bench.board.significance`: with them methods are told apart in pairs.
         metric: What ranks.
         reproduced: Run ids of rows that a maintainer has re-run.
+        versions: Of the sets, that rank; by default those of this release. A board of the past names its own.
     """
+    current = partial(_is_current, versions=versions or {})
     parts: dict[tuple[_Key, str], list[Row]] = defaultdict(list)
     for row in rows:
         marks = "".join(f" ({fault})" for fault in row.allowed if row.benchmark != "demo")
@@ -131,9 +135,9 @@ def groups(
         if metric.name in row.metrics:
             parts[key, row.target if row.benchmark == OWN else ""].append(row)
     return [
-        _marked(_group((*key, number), edition, evidence or {}, metric), reproduced)
+        _marked(_group((*key, number), edition, evidence or {}, metric, current), reproduced)
         for key, target in sorted(parts)
-        for number, edition in enumerate(_editions(parts[key, target]))
+        for number, edition in enumerate(_editions(parts[key, target], current))
     ]
 
 
@@ -144,11 +148,11 @@ def _marked(group: Group, reproduced: Collection[str]) -> Group:
     return replace(group, lines=tuple(lines))
 
 
-def _editions(rows: Sequence[Row]) -> list[list[Row]]:
+def _editions(rows: Sequence[Row], current: Callable[[Row], bool]) -> list[list[Row]]:
     """Rows by membership: no list holds two of one target. The release's version comes first, then the commonest."""
     memberships: dict[str, Counter[tuple[bool, str]]] = defaultdict(Counter)
     for row in rows:
-        memberships[row.target][not _is_current(row), row.membership_digest] += 1
+        memberships[row.target][not current(row), row.membership_digest] += 1
     ranks: dict[tuple[str, str], int] = {}
     for target, counts in memberships.items():
         for _, digest in sorted(counts, key=lambda membership: (membership[0], -counts[membership], membership)):
@@ -159,37 +163,45 @@ def _editions(rows: Sequence[Row]) -> list[list[Row]]:
     return [editions[rank] for rank in sorted(editions)]
 
 
-def _group(key: tuple[*_Key, int], rows: Sequence[Row], evidence: Evidence, metric: Metric) -> Group:
+def _group(
+    key: tuple[*_Key, int],
+    rows: Sequence[Row],
+    evidence: Evidence,
+    metric: Metric,
+    current: Callable[[Row], bool],
+) -> Group:
     targets = tuple(sorted({row.target for row in rows}))
-    small = tuple(sorted({row.target for row in rows if row.is_small and _is_current(row)}))
+    small = tuple(sorted({row.target for row in rows if row.is_small and current(row)}))
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        by_line[_line_key(row)][row.target] = row
-    may_rank = [line_rows for line_rows in by_line.values() if not any(map(_note, line_rows.values()))]
+        by_line[_line_key(row, current)][row.target] = row
+    may_rank = [of_line for of_line in by_line.values() if not any(_note(row, current) for row in of_line.values())]
     asked_for = tuple(sorted({target for line_rows in may_rank for target in line_rows})) or targets
     in_mean = tuple(target for target in asked_for if target not in small) or asked_for
-    lines = [_line(line_rows, in_mean, metric) for line_rows in by_line.values()]
-    lines = _with_letters(_with_seeds(_ranked(lines, metric)), in_mean, evidence, metric)
+    lines = _ranked([_line(of_line, in_mean, metric, current) for of_line in by_line.values()], metric)
+    lines = _with_letters(_with_seeds(lines, current), in_mean, evidence, metric)
     return Group(*key, metric, targets, small, in_mean, tuple(lines))
 
 
-def _line_key(row: Row) -> tuple[Any, ...]:
+def _line_key(row: Row, current: Callable[[Row], bool]) -> tuple[Any, ...]:
     """What makes two rows the same entry: everything the user chose but the target."""
     free = {"shots", *row.settings_grid}  # a tuned method is one entry, whatever was chosen for which target
     settings = {name: value for name, value in row.config.items() if name not in free}
     config = json.dumps([settings, row.settings_grid], sort_keys=True)
-    older = "" if _is_current(row) else row.target_version
+    older = "" if current(row) else row.target_version
     return row.method, row.method_version, row.preset, config, row.protocol, row.seed, row.draws, older
 
 
-def _is_current(row: Row) -> bool:
+def _is_current(row: Row, versions: Mapping[str, str]) -> bool:
+    if row.target in versions:
+        return row.target_version == versions[row.target]
     return row.benchmark == OWN or is_current(row.target, row.target_version)
 
 
-def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric) -> Line:
+def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric, current: Callable[[Row], bool]) -> Line:
     first = next(iter(rows.values()))
     lacks = tuple(target for target in in_mean if target not in rows)
-    note = ", ".join(sorted({_note(row) for row in rows.values()} - {""}))
+    note = ", ".join(sorted({_note(row, current) for row in rows.values()} - {""}))
     if lacks:
         return Line(first.method, first.preset, rows, None, None, note, lacks=lacks)
     averaged = [rows[target] for target in in_mean]
@@ -197,10 +209,10 @@ def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric) -> Li
     return Line(first.method, first.preset, rows, mean, None, note, interval=mean_interval(averaged, metric))
 
 
-def _note(row: Row) -> str:
+def _note(row: Row, current: Callable[[Row], bool]) -> str:
     if row.protocol != "strict":
         return f"protocol: {row.protocol}"
-    if not _is_current(row):
+    if not current(row):
         return f"{row.target} {row.target_version} is an older version"
     if row.failed_checks:
         return "; ".join(f"fails the check {check}: {fault}" for check, fault in row.failed_checks.items())
@@ -220,13 +232,13 @@ def _ranked(lines: Sequence[Line], metric: Metric) -> list[Line]:
     return [*(replace(line, rank=rank) for rank, line in enumerate(may_rank, start=1)), *others]
 
 
-def _with_seeds(lines: Sequence[Line]) -> list[Line]:
+def _with_seeds(lines: Sequence[Line], current: Callable[[Row], bool]) -> list[Line]:
     """Spread over training seeds, beside the intervals, which are conditional on one training."""
     means: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
     keys = []
     for line in lines:
         first = next(iter(line.rows.values()))
-        keys.append(_line_key(first.model_copy(update={"seed": 0})))
+        keys.append(_line_key(first.model_copy(update={"seed": 0}), current))
         if line.mean is not None:
             means[keys[-1]][first.seed] = line.mean
     return [

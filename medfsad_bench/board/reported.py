@@ -86,6 +86,15 @@ def reported_sources(path: Path) -> list[Source]:
     raise ResultsError(f"{path}: {faults}. Expected tables [[source]] of title, url, read, protocol, … and figures.")
 
 
+def grid_of(source: Source) -> tuple[list[str], list[list[str]]]:
+    """A source's figures as a table, its columns and its lines: methods and images by K."""
+    shots = sorted({figure.shots for figure in source.figures}, key=lambda k: k or 0)
+    names = list(dict.fromkeys((figure.method, figure.images) for figure in source.figures))
+    figures = {(figure.method, figure.images, figure.shots): f"{figure.auroc:.1f}" for figure in source.figures}
+    columns = ["method", "images", *(f"K {UNSTATED}" if k is None else f"K = {k}" for k in shots)]
+    return columns, [[*name, *(figures.get((*name, k), "–") for k in shots)] for name in names]
+
+
 def as_markdown(sources: list[Source]) -> str:
     """A chapter of the board's page; empty without sources."""
     if not sources:
@@ -100,7 +109,7 @@ def as_markdown(sources: list[Source]) -> str:
             "Given": source.knowledge,
         }
         parts += [f"- {name}: {text}" for name, text in facts.items()]
-        parts += ["", markdown_table(*_grid(source))]
+        parts += ["", markdown_table(*grid_of(source))]
     return "\n".join(parts)
 
 
@@ -108,7 +117,7 @@ def as_tables(sources: list[Source]) -> list[Table]:
     """For the terminal."""
     tables = []
     for source in sources:
-        columns, rows = _grid(source)
+        columns, rows = grid_of(source)
         caption = f"{TITLE.lower()}, per cent; never ranked. {source.protocol}"
         table = Table(
             *columns, title=escape(source.title), caption=escape(caption), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -122,12 +131,3 @@ def as_tables(sources: list[Source]) -> list[Table]:
 def as_json(sources: list[Source]) -> list[dict[str, Any]]:
     """As they stand in the file."""
     return [source.model_dump(mode="json") for source in sources]
-
-
-def _grid(source: Source) -> tuple[list[str], list[list[str]]]:
-    """Methods and images by K."""
-    shots = sorted({figure.shots for figure in source.figures}, key=lambda k: k or 0)
-    names = list(dict.fromkeys((figure.method, figure.images) for figure in source.figures))
-    figures = {(figure.method, figure.images, figure.shots): f"{figure.auroc:.1f}" for figure in source.figures}
-    columns = ["method", "images", *(f"K {UNSTATED}" if k is None else f"K = {k}" for k in shots)]
-    return columns, [[*name, *(figures.get((*name, k), "–") for k in shots)] for name in names]

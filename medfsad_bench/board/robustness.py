@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medfsad_bench.board.significance import family_of
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
@@ -69,13 +71,24 @@ def measure(clean: Path, contaminated: Path) -> Point:
     Raises:
         ResultsError: If they aren't two such runs, or the clean one lacks a query.
     """
-    row, other_row = RunFolder(clean).row(), RunFolder(contaminated).row()
+    folders = RunFolder(clean), RunFolder(contaminated)
+    row, other_row = (folder.row() for folder in folders)
     _check(row, other_row)
-    other_scores, scores = RunFolder(contaminated).scores(), RunFolder(clean).scores()
+    return point_of(row, other_row, *(folder.scores() for folder in folders))
+
+
+def point_of(row: Row, other_row: Row, scores: pd.DataFrame, other_scores: pd.DataFrame) -> Point:
+    """The same from rows and scores, clean ones first.
+
+    Raises:
+        ResultsError: If the clean scores lack a query of the other ones.
+    """
     matrix = score_matrix(scores[scores["index"].isin(other_scores["index"].unique())])
     other = score_matrix(other_scores)
     if list(matrix.queries["id"]) != list(other.queries["id"]) or (matrix.anomalous != other.anomalous).any():
-        raise ResultsError(f"{clean} doesn't hold scores of all queries of {contaminated}. Run both cells again.")
+        raise ResultsError(
+            f"{row.run_id} doesn't hold scores of all queries of {other_row.run_id}. Run both cells again."
+        )
     before, after = (
         replicate(part.scores, part.anomalous, part.groups, replicates=REPLICATES)  # one seed, as families need it
         for part in (matrix, other)
@@ -91,6 +104,12 @@ def measure(clean: Path, contaminated: Path) -> Point:
         paired_difference(after, before),
         family_of(row),
     )
+
+
+def clean_and_contaminated(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Each row of contaminated supports with the row that differs from it in these alone, where there is one."""
+    clean = {_cell(row): row for row in rows if not row.contaminated_supports and row.protocol == "strict"}
+    return [(clean[_cell(row)], row) for row in rows if row.contaminated_supports and _cell(row) in clean]
 
 
 def means(points: Sequence[Point]) -> list[Point]:
@@ -156,7 +175,7 @@ def write_picture(points: Sequence[Point], path: Path) -> None:
         _draw_panel(panel, [point for point in points if point.target == target], cases, methods)
     for panel in panels[len(targets) :]:
         panel.set_axis_off()
-    figure.supxlabel("AUROC, contaminated − clean, with 95 % interval: left of 0 the anomaly does harm", fontsize=9)
+    figure.supxlabel("AUROC, contaminated − clean, 95 % interval;\nleft of 0 the anomaly does harm", fontsize=9)
     marks: dict[str, Any] = {}
     for panel in panels:
         panel.tick_params(labelbottom=True)
@@ -189,6 +208,10 @@ def _check(clean: Row, contaminated: Row) -> None:
                 f"{clean.run_id} and {contaminated.run_id} differ in {field.replace('_', ' ')}; what an anomaly "
                 "among the supports does is seen between runs that differ in it alone."
             )
+
+
+def _cell(row: Row) -> str:
+    return repr([getattr(row, field) for field in _SAME])
 
 
 def _by_harm(points: Sequence[Point]) -> list[str]:

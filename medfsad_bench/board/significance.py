@@ -6,23 +6,32 @@ independent, which tells fewer apart. Differences are averaged over the targets,
 patients aren't independent, and their covariance counts. P values are adjusted by Holm's steps.
 """
 
-import dataclasses
+import hashlib
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 
-from medfsad_bench.board.pairing import paired_with
 from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
+from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.manifest import OWN
-from medfsad_bench.metrics.delong import Measurement, delong, placements
+from medfsad_bench.metrics.delong import Measurement, placements
 from medfsad_bench.metrics.metric import IMAGE_AUROC, RANKING, Metric
-from medfsad_bench.metrics.paired import Difference, difference_of, holm, letters, mean_over_targets
+from medfsad_bench.metrics.paired import Difference, difference_of, holm, letters
+from medfsad_bench.metrics.pairs import (
+    PairTable,
+    independent_pairs,
+    mean_of_pairs,
+    p_values,
+    pairs_by_delong,
+)
 from medfsad_bench.results.protocol_checks import partners_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import read_scores
@@ -30,6 +39,49 @@ from medfsad_bench.results.run_folder import read_scores
 ALPHA = 0.05
 Evidence = Mapping[str, Path]  # run id → file of scores, see `results.run_folder.scores_by_run`
 _NORMAL_95 = 3.92  # width of a 95 % interval in standard errors
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """All pairs of a track's methods, in the order of `itertools.combinations`: first minus second.
+
+    Attributes:
+        mean: Of the differences over the targets, for these targets.
+        mean_p: Its p value, adjusted for all pairs by Holm's steps.
+        by_target: Those on each target.
+        metric: What they are differences of.
+    """
+
+    mean: PairTable
+    mean_p: Float64[np.ndarray, " pairs"]
+    by_target: tuple[PairTable, ...]
+    metric: Metric
+
+    def mean_of(self, pair: int) -> Difference:
+        """The mean difference of one pair, with its interval."""
+        figures = (self.mean.value, self.mean.error, self.mean.freedom, self.mean.size_limit)
+        value, error, freedom, limit = (float(of_pairs[pair]) for of_pairs in figures)
+        return difference_of(Measurement(value, error, freedom, limit), metric=self.metric)
+
+    def wins(self) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+        """On how many targets the first is surely better (5 %, each target by itself), and on how many surely worse."""
+        sure = [np.sign(of.value) * (p_values(of, self.metric) < ALPHA) for of in self.by_target]
+        signs = np.stack(sure) if self.metric.higher_is_better else -np.stack(sure)
+        return (signs > 0).sum(axis=0), (signs < 0).sum(axis=0)
+
+
+def pairs_of(lines: Sequence[Mapping[str, Row]], evidence: Evidence, metric: Metric = RANKING) -> Pairs:
+    """Every two methods compared.
+
+    Args:
+        lines: Rows of each method by target; all methods have the same targets.
+        evidence: Scores of as many of the rows as there are.
+        metric: What the methods are compared by.
+    """
+    targets = list(lines[0])
+    tables = [_pairs_on([line[target] for line in lines], evidence, metric) for target in targets]
+    mean = mean_of_pairs(tables, [family_of(lines[0][target]) for target in targets])
+    return Pairs(mean, np.array(holm(p_values(mean, metric).tolist())), tuple(tables), metric)
 
 
 def letters_of(lines: Sequence[Mapping[str, Row]], evidence: Evidence, metric: Metric = RANKING) -> list[str]:
@@ -41,28 +93,9 @@ def letters_of(lines: Sequence[Mapping[str, Row]], evidence: Evidence, metric: M
         metric: What the methods are compared by.
     """
     names = [str(number) for number in range(len(lines))]
-    pairs = list(itertools.combinations(range(len(lines)), 2))
-    p_values = holm([_p_value(lines[first], lines[second], evidence, metric) for first, second in pairs])
-    apart = {(names[first], names[second]): p < ALPHA for (first, second), p in zip(pairs, p_values, strict=True)}
-    by_name = letters(names, apart)
+    apart = pairs_of(lines, evidence, metric).mean_p < ALPHA
+    by_name = letters(names, dict(zip(itertools.combinations(names, 2), apart.tolist(), strict=True)))
     return [by_name[name] for name in names]
-
-
-def differences_of(
-    first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evidence, metric: Metric = RANKING
-) -> tuple[Difference, list[Difference]]:
-    """Difference of two methods' means over the same targets, for these targets, and that on each target.
-
-    Args:
-        first: Rows of one method by target.
-        second: Rows of the other.
-        evidence: Scores of as many of the rows as there are.
-        metric: What the methods are compared by.
-    """
-    differences = [
-        difference_of(_difference(first[target], second[target], evidence, metric), metric=metric) for target in first
-    ]
-    return _mean(differences, first, metric), differences
 
 
 def mean_interval(rows: Sequence[Row], metric: Metric = RANKING) -> tuple[float, float] | None:
@@ -94,47 +127,75 @@ def mean_interval(rows: Sequence[Row], metric: Metric = RANKING) -> tuple[float,
 
 def family_of(row: Row) -> str:
     """The first by name of the row's target and the sets that share images or patients with it, by the manifests."""
-    partners = () if row.benchmark == OWN else partners_of(row.target)
-    return f"{row.benchmark}: {min(row.target, *partners)}" if partners else f"{row.benchmark}: {row.target}"
-
-
-def _p_value(first: Mapping[str, Row], second: Mapping[str, Row], evidence: Evidence, metric: Metric) -> float:
-    """As `differences_of` has it, without the intervals of the targets: a board has thousands of them."""
-    measured = [_difference(first[target], second[target], evidence, metric) for target in first]
-    if len(measured) == 1:
-        mean = difference_of(measured[0], metric=metric)
-    else:
-        parts = [Difference(part.value, None, None, None, part.error, part.freedom, measured=part) for part in measured]
-        mean = _mean(parts, first, metric)
-    return 1.0 if mean.p is None else mean.p
-
-
-def _mean(differences: Sequence[Difference], rows: Mapping[str, Row], metric: Metric) -> Difference:
-    families = [family_of(row) for row in rows.values()]
-    return mean_over_targets(differences, families=families, metric=metric).these_targets
-
-
-def _difference(first: Row, second: Row, evidence: Evidence, metric: Metric) -> Measurement:
-    if metric is IMAGE_AUROC and first.run_id in evidence and second.run_id in evidence:
-        try:
-            placed = _placements(evidence[first.run_id])
-            other = paired_with(placed, _placements(evidence[second.run_id]))
-            return delong(placed.scores - other.scores, placed.anomalous, placed.groups)
-        except (MetricError, ResultsError):
-            pass  # scores that can't be paired leave the intervals, which tell less
-    return _independent_difference(first, second, metric)
-
-
-def _independent_difference(first: Row, second: Row, metric: Metric) -> Measurement:
-    estimates = [row.metrics[metric.name] for row in (first, second)]
-    errors = [(e.high - e.low) / _NORMAL_95 if e.low is not None and e.high is not None else 1.0 for e in estimates]
-    effective = min((*first.effective_groups.values(), *second.effective_groups.values()), default=0.0)
-    freedom = max((effective or min(first.n_groups, second.n_groups)) - 1, 1.0)
-    return Measurement(estimates[0].value - estimates[1].value, float(np.hypot(errors[0], errors[1])), freedom)
+    return _family(row.benchmark, row.target)
 
 
 @cache
-def _placements(path: Path) -> ScoreMatrix:
-    """Placements of a run's images in place of their scores."""
-    matrix = score_matrix(read_scores(path))
-    return dataclasses.replace(matrix, scores=placements(matrix.scores, matrix.anomalous))
+def _family(benchmark: str, target: str) -> str:
+    partners = () if benchmark == OWN else partners_of(target)
+    return f"{benchmark}: {min(target, *partners)}" if partners else f"{benchmark}: {target}"
+
+
+def _pairs_on(rows: Sequence[Row], evidence: Evidence, metric: Metric) -> PairTable:
+    """Every two methods on one target: paired where their scores are of the same draws and images."""
+    table = _by_intervals(rows, metric)
+    placed = {
+        number: _placed(evidence[row.run_id])
+        for number, row in enumerate(rows)
+        if metric is IMAGE_AUROC and row.run_id in evidence
+    }
+    alike: dict[str, dict[int, _Placed]] = defaultdict(dict)
+    for number, of_run in placed.items():
+        if of_run is not None:
+            alike[of_run.images][number] = of_run
+    for numbered in alike.values():
+        some = next(iter(numbered.values()))
+        with suppress(MetricError):  # too few groups to pair them leave the intervals, which tell less
+            part = pairs_by_delong(np.stack([each.scores for each in numbered.values()]), some.anomalous, some.groups)
+            table = table.with_part(part, list(numbered))
+    return table
+
+
+def _by_intervals(rows: Sequence[Row], metric: Metric) -> PairTable:
+    estimates = [row.metrics[metric.name] for row in rows]
+    errors = [(e.high - e.low) / _NORMAL_95 if e.low is not None and e.high is not None else 1.0 for e in estimates]
+    effective = [min(row.effective_groups.values(), default=0.0) or np.inf for row in rows]
+    values = [estimate.value for estimate in estimates]
+    columns = (np.array(column, np.float64) for column in (values, errors, effective, [row.n_groups for row in rows]))
+    return independent_pairs(*columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Placements of a run's images, by the images' ids.
+
+    Attributes:
+        images: Digest of all that two runs must share to be paired: ids, labels, groups and the number of draws.
+        scores: Placements.
+        anomalous: Label of an image.
+        groups: Key of its group.
+    """
+
+    images: str
+    scores: Float64[np.ndarray, "draws n"]
+    anomalous: Bool[np.ndarray, " n"]
+    groups: Int64[np.ndarray, " n"]
+
+
+@cache
+def _placed(path: Path) -> _Placed | None:
+    """None where the scores can't be paired with anything: damaged, or an id stands twice."""
+    try:
+        matrix = score_matrix(read_scores(path))
+        scores = placements(matrix.scores, matrix.anomalous)
+    except (MetricError, ResultsError):
+        return None
+    ids = matrix.queries["id"].astype(str).to_numpy()
+    order = np.argsort(ids, kind="stable")
+    if len(set(ids)) != len(ids):
+        return None
+    anomalous, groups = matrix.anomalous[order], matrix.groups[order]
+    digest = hashlib.sha256("\0".join(ids[order]).encode("utf-8", "surrogateescape"))
+    for part in (anomalous, groups, np.array(scores.shape)):
+        digest.update(part.tobytes())
+    return _Placed(digest.hexdigest(), scores[:, order], anomalous, groups)

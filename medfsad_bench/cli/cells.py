@@ -1,15 +1,17 @@
 """From the words of a command to cells, and from cells to rows: what all commands that run methods share."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from medfsad_bench.cli.console import err, interval_text, progress_bars, table_of, unfolded
+from medfsad_bench.display import visible
 from medfsad_bench.errors import StoreError
 
 if TYPE_CHECKING:
@@ -28,8 +30,18 @@ def planned(
     *,
     data: Path,
     benchmark: str | None,
+    seeds: Sequence[int] = (),
 ) -> "list[Cell]":
     """The cells asked for that exist, target by target: the next method finds a target's features still in memory.
+
+    Args:
+        methods: Names.
+        targets: As `--target` names them.
+        shots: Numbers of supports; 4 unless given.
+        options: The same for all cells.
+        data: Folder of prepared sets.
+        benchmark: Which one, if it holds several.
+        seeds: One cell for each; that of the options unless given.
 
     Raises:
         StoreError: If a target isn't prepared, or no cell exists.
@@ -37,7 +49,7 @@ def planned(
     from medfsad_bench.manifest import version_note
     from medfsad_bench.registry import configure, method_info
     from medfsad_bench.runner.held_out import held_out_by_content
-    from medfsad_bench.runner.plan import cells
+    from medfsad_bench.runner.plan import sweep_cells
     from medfsad_bench.runner.targets import chosen_targets
     from medfsad_bench.store.prepared import own_sets, prepared_sets
     from medfsad_bench.store.proof import why_own
@@ -64,9 +76,8 @@ def planned(
     for note in _second_resizings(infos, chosen, options.preset):
         err.print(note, style="yellow", markup=False)
     with err.status("proving the prepared files that take part, once each"):
-        plan = [
-            cell for target in chosen for info in infos for cell in cells(info, [target], sets, shots or [4], options)
-        ]
+        variants = [replace(options, seed=seed) for seed in dict.fromkeys(seeds)] or [options]
+        plan = sweep_cells(infos, chosen, sets, shots or [4], variants)
     return existing(plan)
 
 
@@ -90,42 +101,41 @@ def existing(plan: "Sequence[Cell]") -> "list[Cell]":
     Raises:
         StoreError: If none exists.
     """
-    reasons = {title_of(cell): cell.absent for cell in plan if cell.absent}
+    reasons = {cell.title: reason for cell in plan if (reason := cell.absent)}
     for title, reason in reasons.items():
         err.print(f"{title}: no such cell ({reason})", style="dim")
     if len(reasons) == len(plan):
         why = "; ".join(dict.fromkeys(reasons.values()))
         raise StoreError(f"No cell to run exists: {why}. Choose other targets, --shots or --contaminated.")
-    return [cell for cell in plan if not cell.absent]
-
-
-def title_of(cell: "Cell") -> str:
-    """What a progress bar calls a cell."""
-    contaminated = f", {cell.options.contaminated} contaminated" if cell.options.contaminated else ""
-    return f"{cell.info.name} · {cell.target.name} · {cell.shots} shots{contaminated}"
+    return [cell for cell in plan if cell.title not in reasons]
 
 
 def run_cells(plan: "Sequence[Cell]", runner: "Runner") -> "list[Row]":
     """Run cells one after the other, with one line for each on stderr; returns their rows."""
-    from medfsad_bench.results.run_folder import RunFolder
-
     runner.announce(plan)
     rows = []
     with progress_bars() as bars:
         for number, cell in enumerate(plan, start=1):
-            title = f"[{number}/{len(plan)}] {title_of(cell)}"
+            title = f"[{number}/{len(plan)}] {cell.title}"
             runner.progress = bars.following(title)
             row, done_before = runner.run(cell)
             bars.finish()
-            auroc = row.metrics["image_auroc"]
-            err.print(f"{title}: AUROC {auroc.value:.3f}{' (done before)' if done_before else ''}")
-            if cell.options.save_maps and not RunFolder(cell.options.runs / cell.run_id).has_maps(0):
-                why = "name another --runs to have them" if done_before else "the method or the protocol gives none"
-                err.print(f"{title}: no anomaly maps were kept: {why}")
-            for check, fault in row.failed_checks.items():
-                err.print(f"[bold red]{escape(title)}: fails the check {check}, so it never ranks: {escape(fault)}")
+            for line in said_of(cell, title, row, done_before=done_before):
+                err.print(line, markup=False)
             rows.append(row)
     return rows
+
+
+def said_of(cell: "Cell", title: str, row: "Row", *, done_before: bool) -> Iterator[Text]:
+    """What is said of a cell that has its row: its AUROC, maps that are missing, and checks that failed."""
+    from medfsad_bench.results.run_folder import RunFolder
+
+    yield Text(f"{title}: AUROC {row.metrics['image_auroc'].value:.3f}{' (done before)' if done_before else ''}")
+    if cell.options.save_maps and not RunFolder(cell.options.runs / cell.run_id).has_maps(0):
+        why = "name another --runs to have them" if done_before else "the method or the protocol gives none"
+        yield Text(f"{title}: no anomaly maps were kept: {why}")
+    for check, fault in row.failed_checks.items():
+        yield Text(f"{title}: fails the check {check}, so it never ranks: {visible(fault)}", style="bold red")
 
 
 def stop_if_failed(rows: "Sequence[Row]") -> None:

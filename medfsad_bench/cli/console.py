@@ -33,8 +33,8 @@ err = SafeConsole(stderr=True, highlight=False)
 
 def fail(message: str) -> NoReturn:
     """Print one paragraph and exit with 2."""
-    err.print("[bold red]Error:[/] ", end="")
-    err.print(" ".join(printable(message).split()), markup=False)
+    paragraph = " ".join(printable(message).split())
+    err.print(Text.assemble(("Error:", "bold red"), " ", visible(paragraph)))  # one text, or its first line is too long
     sys.exit(2)
 
 

@@ -9,7 +9,8 @@ import typer
 from rich import box
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import planned, title_of
+from medfsad_bench.cli.cache import feature_store
+from medfsad_bench.cli.cells import planned
 from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def curve(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     settings: opt.Settings = None,
     out_png: opt.Picture = Path("curve.png"),
     into: Annotated[
@@ -54,10 +57,10 @@ def curve(
     fixed = opt.settings_of(settings, backbone, weights)
     options = RunOptions(runs, opt.draws_of(draws), seed, hold_out=hold_out, preset=preset, settings=fixed)
     plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
-    runner, curves = Runner(device), []
+    runner, curves = Runner(device, store=feature_store(features, features_gb, runs, device)), []
     with progress_bars() as bars:
         for number, cell in enumerate(plan, start=1):
-            title = f"[{number}/{len(plan)}] {title_of(cell)}"
+            title = f"[{number}/{len(plan)}] {cell.title}"
             made = training_curve(cell, runner, every=every, progress=bars.following(title))
             bars.finish()
             first, last = made.auroc[min(made.auroc)].value, made.auroc[max(made.auroc)].value

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medfsad_bench.board.groups import Group
     from medfsad_bench.board.significance import Evidence
     from medfsad_bench.metrics.metric import Metric
+    from medfsad_bench.results.habits import HabitStudy
     from medfsad_bench.results.row import Row
 
 _EMPTY = (
@@ -36,6 +37,9 @@ def leaderboard(
     format_: Annotated[
         Literal["table", "md", "json", "html"], typer.Option("--format", help="How to show it.")
     ] = "table",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of prepared files: the site's contact sheets and example pictures.")
+    ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder to write leaderboard.md or .json into, or the site.")
     ] = None,
@@ -59,6 +63,7 @@ def leaderboard(
     from medfsad_bench.board.terminal import as_tables
     from medfsad_bench.metrics.metric import RANKING
     from medfsad_bench.resources import resource_dir
+    from medfsad_bench.results.habits import studies_in
 
     kept = results or resource_dir("leaderboard") / "results"
     if accept:
@@ -83,6 +88,12 @@ def leaderboard(
     chosen = _metric(metric)
     if format_ == "html" and metric != RANKING.name:
         raise ResultsError(f"--metric {metric} chooses one table; the site has a filter of all metrics. Leave it out.")
+    if data is not None and format_ != "html":
+        raise ResultsError("--data is for the pictures of --format html, and that wasn't asked for. Add it.")
+    if data is not None and not data.is_dir():
+        raise ResultsError(
+            f"--data {data} is no folder. Expected prepared files (*.h5); `medfsad prepare` writes them."
+        )
     rows = _rows(runs, results, kept)
     if not rows:
         err.print(_EMPTY.format(runs=RUNS), markup=False)
@@ -92,9 +103,11 @@ def leaderboard(
     if lacking := [row for row in shown if chosen.name not in row.metrics]:
         err.print(f"{len(lacking)} rows have no {chosen.name} and aren't shown.", markup=False)
     if format_ == "html":
-        _write_site(
-            board, evidence, reproduced, out_folder, source=f"the runs in {runs.name}" if runs else "accepted rows"
-        )
+        if out_folder is None:
+            raise ResultsError("--format html writes a folder of pages. Name it with --out, as in --out site.")
+        material = {"reproduced": reproduced, "data": data, "reported": accepted.reported_elsewhere(kept)}
+        material["runs"] = runs
+        _write_site(board, evidence, out_folder, material, studies_in(runs or kept))
         return
     elsewhere = accepted.reported_elsewhere(kept) if runs is None else []
     if format_ == "table":
@@ -113,14 +126,14 @@ def leaderboard(
 
 
 def _write_site(
-    board: "Sequence[Group]", evidence: "Evidence", reproduced: set[str], folder: Path | None, source: str
+    board: "Sequence[Group]", evidence: "Evidence", folder: Path, material: dict[str, Any], studies: "list[HabitStudy]"
 ) -> None:
     from medfsad_bench.board.site.build import write_site
 
-    if folder is None:
-        raise ResultsError("--format html writes a folder of pages. Name it with --out, as in --out site.")
     rows = [row for group in board for line in group.lines for row in line.rows.values()]
-    pages = write_site(rows, evidence, folder, reproduced=reproduced, source=source)
+    shown = {row.target for row in rows}
+    studies = [study for study in studies if study.target in shown]
+    pages = write_site(rows, evidence, folder, studies=studies, **material)
     out.print(f"wrote {pages} pages; open {folder / 'index.html'}", markup=False, soft_wrap=True)
 
 

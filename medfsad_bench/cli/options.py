@@ -49,6 +49,14 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")
 Data = Annotated[Path, typer.Option(help="Folder of prepared files.")]
 Benchmark = Annotated[str | None, typer.Option(help="Which benchmark, if --data holds several.")]
 Runs = Annotated[Path, typer.Option(help="Folder of runs.")]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Folder of networks' features, or `none`. .features in --runs by default, but none on a GPU."),
+]
+FeaturesGB = Annotated[
+    float | None,
+    typer.Option("--features-gb", min=0, help="What --features may hold, 20 by default; the least used goes first."),
+]
 Results = Annotated[Path | None, typer.Option(help="Folder of accepted rows.")]
 Targets = Annotated[
     list[str] | None, typer.Option("--target", help="Data set to test on, or `all` (the default); repeatable.")
@@ -61,6 +69,9 @@ ShotsList = Annotated[
 Draws = Annotated[
     int | None, typer.Option(min=1, max=10, help="Support draws: 10 by default, 1 under the published protocol.")
 ]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, help="Seed of training and of the order; repeatable. 0 by default.")
+]
 Contaminated = Annotated[
     int, typer.Option(min=0, help="How many of the K supports are anomalies that nobody noticed; a track of its own.")
 ]
@@ -69,6 +80,25 @@ Protocol = Annotated[
     typer.Option(help="strict; or published: the test loop of the reference implementation, marked and never ranked."),
 ]
 HoldOut = Annotated[info.HoldOut, typer.Option(help="What no source may share with the target.")]
+
+SaveMaps = Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")]
+EngineName = Literal["local", "ray"]
+Engine = Annotated[EngineName, typer.Option(help="Where tasks are done: on this machine, or on a Ray cluster.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="With --engine local: processes, each with a task of its own.")]
+Address = Annotated[
+    str | None, typer.Option(help="With --engine ray: auto or HOST:PORT. Without it, RAY_ADDRESS, or a Ray of its own.")
+]
+CpusPerTask = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of a task. By default 1 on Ray, here the cores over --jobs.")
+]
+GpusPerTask = Annotated[
+    float | None, typer.Option(min=0, help="With --engine ray: GPUs of a task; 0.5 lets two tasks share one.")
+]
+MemoryPerTask = Annotated[float | None, typer.Option(min=0, help="With --engine ray: GiB of memory of a task.")]
+ShipData = Annotated[
+    bool, typer.Option("--ship-data", help="With --engine ray: send prepared files to the nodes; for small sets.")
+]
+Retries = Annotated[int, typer.Option(min=0, help="How often a task is begun again whose worker was lost.")]
 
 Format = Literal["table", "md", "json"]
 Shown = Annotated[Format, typer.Option("--format", help="How to print it.")]

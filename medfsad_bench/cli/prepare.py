@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,8 +12,9 @@ from rich import box
 from rich.markup import escape
 
 from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
-from medfsad_bench.cli.options import DATA, IntensityRule, Json, Size, Workers
+from medfsad_bench.cli.options import DATA, Address, Engine, IntensityRule, Json, Size, Workers
 from medfsad_bench.cli.reports import composition_table, print_reports
+from medfsad_bench.cluster import joined, require_on_all_nodes
 from medfsad_bench.errors import DownloadError, ManifestError
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def prepare(
         typer.Option(help="Fault to let through, by the name that the message gives it; repeatable."),
     ] = None,
     intensity: IntensityRule = None,
+    engine: Engine = "local",
+    address: Address = None,
     scan: Annotated[bool, typer.Option("--scan", help="Only say what lies there and what is missing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as --scan.")] = False,
     json_: Json = False,
@@ -65,10 +69,15 @@ def prepare(
     if scan or dry_run:
         _scan(source, benchmark, own, name, dataset or [], json_=json_)
         return
-    options = PrepareOptions(out_dir, benchmark, size, workers, frozenset(allow or []), intensity=intensity)
+    if engine == "local" and address is not None:
+        raise DownloadError("--address goes with --engine ray, and the engine is local. Give both, or leave it out.")
+    allowed, on_cluster = frozenset(allow or []), engine == "ray"
+    options = PrepareOptions(out_dir, benchmark, size, workers, allowed, intensity=intensity, on_cluster=on_cluster)
     reasons: list[str] = []
     try:
-        with progress_bars() as bars:
+        with joined(address) if on_cluster else nullcontext(), progress_bars() as bars:
+            if on_cluster:
+                require_on_all_nodes(list(filter(None, (source, normal, anomalous, masks, _existing_part(out_dir)))))
             reports, left = prepare_downloads(source, options, datasets=dataset or [], watcher=bars, own=own, name=name)
     except SetsFailedError as failed:
         reports, left, reasons = failed.reports, failed.left_alone, failed.reasons
@@ -231,3 +240,8 @@ def _below(path: str, source: Path | None) -> str:
     if source is None or not Path(path).is_relative_to(source) or Path(path) == source:
         return path
     return str(Path(path).relative_to(source))
+
+
+def _existing_part(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

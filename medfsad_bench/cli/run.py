@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
+from medfsad_bench.cli.sweep import EngineOptions, run_sweep, stop_if_any_failed
 
 
 def run(
@@ -21,14 +23,24 @@ def run(
     backbone: opt.Backbone = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
-    seed: opt.Seed = 0,
+    seed: opt.Seeds = None,
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     checkpoint: opt.Checkpoint = None,
     contaminated: opt.Contaminated = 0,
-    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the smoothed anomaly maps.")] = False,
+    save_maps: opt.SaveMaps = False,
     settings: opt.Settings = None,
+    engine: opt.Engine = "local",
+    jobs: opt.Jobs = None,
+    address: opt.Address = None,
+    cpus_per_task: opt.CpusPerTask = None,
+    gpus_per_task: opt.GpusPerTask = None,
+    memory_per_task: opt.MemoryPerTask = None,
+    ship_data: opt.ShipData = False,
+    retries: opt.Retries = 3,
     track: Annotated[
         list[str] | None,
         typer.Option(help="tensorboard, mlflow or wandb: write what it shows, too, below --runs; offline; repeatable."),
@@ -37,17 +49,18 @@ def run(
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows.
 
-    Exit 1 if a row fails a protocol check.
+    Exit 1 if a row fails a protocol check, or a task of a sweep on several processes (--jobs, --engine) fails.
     """
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
     from medfsad_bench.runner.tracking import trackers
 
+    by = EngineOptions(engine, jobs, address, cpus_per_task, gpus_per_task, memory_per_task, ship_data, retries)
+    by.check()
     callback = trackers(track or [], runs)
     options = RunOptions(
         runs=runs,
         draws=opt.draws_of(draws, protocol),
-        seed=seed,
         protocol=protocol,
         hold_out=hold_out,
         preset=preset,
@@ -56,13 +69,17 @@ def run(
         save_maps=save_maps,
         contaminated=contaminated,
     )
-    rows = run_cells(
-        planned(method, target, shots, options, data=data, benchmark=benchmark), Runner(device, callback=callback)
-    )
+    plan = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
+    store = feature_store(features, features_gb, runs, device)
+    if by.in_this_process:
+        rows, failures = run_cells(plan, Runner(device, store=store, callback=callback)), []
+    else:
+        rows, failures = run_sweep(plan, by, device, store, track or [])
     if json_:
         print_json([row.dump() for row in rows])
-    else:
+    elif rows:
         out.print(rows_table(rows))
+    stop_if_any_failed(failures)
     stop_if_failed(rows)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medfsad_bench.cli import options as opt
+from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def score(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
     workers: opt.Workers = 1,
@@ -89,6 +92,7 @@ def score(
                 data=data,
                 benchmark=benchmark,
                 runs=runs,
+                store=feature_store(features, features_gb, runs, device),
                 progress=bars.following(method),
             ),
             ReadingOptions(size, intensity, crop, workers),

@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import existing, planned, run_cells, stop_if_failed, title_of
+from medfsad_bench.cli.cache import feature_store
+from medfsad_bench.cli.cells import existing, planned, run_cells, stop_if_failed
 from medfsad_bench.cli.console import (
     difference_text,
     folded,
@@ -43,6 +44,8 @@ def robustness(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     settings: opt.Settings = None,
     out_png: opt.Picture = Path("robustness.png"),
     format_: opt.Shown = "table",
@@ -66,7 +69,7 @@ def robustness(
     )
     pairs = [(replace(cell, options=options), cell) for cell in with_anomalies]
     by_id = {cell.run_id: cell for pair in pairs for cell in pair}
-    made = run_cells(list(by_id.values()), Runner(device))
+    made = run_cells(list(by_id.values()), Runner(device, store=feature_store(features, features_gb, runs, device)))
     points = [measure(*(runs / cell.run_id for cell in pair)) for pair in pairs]
     points += means(points)
     write_picture(points, out_png)
@@ -107,6 +110,8 @@ def influence(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     checkpoint: opt.Checkpoint = None,
     settings: opt.Settings = None,
     out_png: opt.Picture = Path("influence.png"),
@@ -130,15 +135,15 @@ def influence(
         contaminated=contaminated,
     )
     (cell,) = planned([method], [target], [shots], options, data=data, benchmark=benchmark)
-    runner = Runner(device)
+    runner = Runner(device, store=feature_store(features, features_gb, runs, device))
     runner.announce([cell])
     with progress_bars() as bars:
-        influences = leave_one_out(cell, draws, runner.device, runner.cache, progress=bars.following(title_of(cell)))
+        influences = leave_one_out(cell, draws, runner.device, runner.cache, progress=bars.following(cell.title))
     write_influences(cell, influences, out_png)
     if json_:
         print_json([asdict(support) | {"difference": support.difference.figures()} for support in influences])
         return
-    out.print(_influences_table(influences, title_of(cell)))
+    out.print(_influences_table(influences, cell.title))
     out.print(f"wrote {out_png}")
 
 
@@ -155,6 +160,8 @@ def protocols(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     settings: opt.Settings = None,
     format_: opt.Shown = "table",
     json_: opt.Json = False,
@@ -168,11 +175,10 @@ def protocols(
         runs, draws=draws, seed=seed, preset=preset, settings=opt.settings_of(settings, backbone, weights)
     )
     plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
-    runner = Runner(device)
+    runner = Runner(device, store=feature_store(features, features_gb, runs, device))
     with progress_bars() as bars:
         results = [
-            compare_protocols(cell, runner.device, runner.cache, progress=bars.following(title_of(cell)))
-            for cell in plan
+            compare_protocols(cell, runner.device, runner.cache, progress=bars.following(cell.title)) for cell in plan
         ]
     columns = ["protocol", *(result.target for result in results)]
     rows = [[name, *(interval_text(result.figures[name]) for result in results)] for name in results[0].figures]

@@ -7,7 +7,8 @@ from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli import options as opt
-from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed, title_of
+from medfsad_bench.cli.cache import feature_store
+from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
 from medfsad_bench.errors import MethodError
 
@@ -36,6 +37,8 @@ def tune(
     data: opt.Data = opt.DATA,
     benchmark: opt.Benchmark = None,
     runs: opt.Runs = opt.RUNS,
+    features: opt.Features = None,
+    features_gb: opt.FeaturesGB = None,
     settings: opt.Settings = None,
     json_: opt.Json = False,
 ) -> None:
@@ -53,11 +56,12 @@ def tune(
     points = settings_grid(method_info(method), preset=preset, settings=fixed, grid=grid_of(grid))
     options = RunOptions(runs, draws=opt.draws_of(draws), seed=seed, hold_out=hold_out, preset=preset, settings=fixed)
     plan = planned([method], target, shots, options, data=data, benchmark=benchmark)
-    sets, runner = prepared_sets(data, benchmark), Runner(device)
+    sets = prepared_sets(data, benchmark)
+    runner = Runner(device, store=feature_store(features, features_gb, runs, device))
     choices = []
     with progress_bars() as bars:
         for cell in plan:
-            choices.append(choose(cell, points, sets, runner, bars.following(title_of(cell))))
+            choices.append(choose(cell, points, sets, runner, bars.following(cell.title)))
             bars.finish()
     pairs = zip(plan, choices, strict=True)
     rows = run_cells([chosen_cell(cell, choice, sets) for cell, choice in pairs], runner)

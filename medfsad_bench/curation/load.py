@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from medfsad_bench.curation.duplicates import fingerprint
 from medfsad_bench.curation.field_of_view import cut_square, field_of_view
 from medfsad_bench.curation.staging import Loaded, stage, staged
-from medfsad_bench.curation.workers import map_in_workers
+from medfsad_bench.curation.workers import map_in_workers, map_on_cluster
 from medfsad_bench.errors import DownloadError
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.slides import read_polygons
@@ -53,7 +53,12 @@ class LoadPlan:
 
 
 def load_images(
-    images: Sequence[RawImage], plan: LoadPlan, *, workers: int, on_done: Callable[[int], None]
+    images: Sequence[RawImage],
+    plan: LoadPlan,
+    *,
+    workers: int,
+    on_cluster: bool = False,
+    on_done: Callable[[int], None],
 ) -> dict[str, Loaded]:
     """Read all images into the staging folder, with several processes if asked; their number changes nothing.
 
@@ -61,6 +66,7 @@ def load_images(
         images: Raw images; slices of one volume are read together.
         plan: What to do to each.
         workers: Number of processes; 1 reads in this one.
+        on_cluster: Whether those of the joined cluster read instead.
         on_done: Called with the number of images finished since the last call.
     """
     files: dict[Path, list[RawImage]] = defaultdict(list)
@@ -68,7 +74,11 @@ def load_images(
         files[image.path].append(image)
     loaded: dict[str, Loaded] = {}
     read = partial(_load_file, plan=plan)
-    for batch in map_in_workers(read, list(files.values()), workers=workers, preload=__name__):
+    jobs = list(files.values())
+    batches = (
+        map_on_cluster(read, jobs) if on_cluster else map_in_workers(read, jobs, workers=workers, preload=__name__)
+    )
+    for batch in batches:
         loaded.update((item.id, item) for item in batch)
         on_done(len(batch))
     return loaded

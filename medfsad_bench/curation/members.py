@@ -103,7 +103,10 @@ class Members:
         missing = [self.images[i] for i in ids if i not in self.loaded and i not in self.quarantined]
         if missing:
             self.watcher.start(f"{self.manifest.name}: reading", len(missing))
-            loaded = load_images(missing, self.plan, workers=self.options.workers, on_done=self.watcher.advance)
+            workers, on_cluster = self.options.workers, self.options.on_cluster
+            loaded = load_images(
+                missing, self.plan, workers=workers, on_cluster=on_cluster, on_done=self.watcher.advance
+            )
             self.loaded |= loaded
             self.leave_out(quarantine(loaded))
 

@@ -30,6 +30,7 @@ class PrepareOptions:
     allow: frozenset[str] = frozenset()
     dry_run: bool = False
     intensity: IntensityChoice | None = None  # for own folders, where the files leave it open
+    on_cluster: bool = False  # images are read on the Ray cluster that this process has joined
 
 
 @runtime_checkable

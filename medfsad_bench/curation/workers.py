@@ -1,20 +1,23 @@
-"""Worker processes that end with the process that started them, however that ends."""
+"""Processes that read images, of this machine or of a cluster that this process has joined."""
 
 import os
-import signal
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from typing import TypeVar
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
 
+from medfsad_bench.cluster import cluster_facts, first_line
 from medfsad_bench.errors import CurationError
+from medfsad_bench.processes import end_with_parent
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 _LARGEST_CHUNK = 32  # jobs that a worker is handed at once
+_RETRIES = 3  # of a chunk whose worker or node is lost
 
 
 def map_in_workers(
@@ -38,7 +41,7 @@ def map_in_workers(
     context.set_forkserver_preload([preload])
     chunk = max(1, min(_LARGEST_CHUNK, len(jobs) // (4 * workers)))
     try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as executor:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as executor:
             yield from executor.map(function, jobs, chunksize=chunk)
     except BrokenProcessPool as error:
         raise CurationError(
@@ -47,17 +50,37 @@ def map_in_workers(
         ) from error
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent is gone, and leave Ctrl-C to the parent.
+def map_on_cluster(function: Callable[[_Job], _Result], jobs: Sequence[_Job]) -> Iterator[_Result]:
+    """Results in the order of the jobs, from the nodes of the Ray cluster that this process has joined.
 
-    A killed parent can tell nobody, but what it held open is closed: its end of the pipe that workers are watched by.
+    No more chunks are under way than the cluster has room for twice, so that this process holds few results at once.
+
+    Args:
+        function: As for `map_in_workers`; what it reads and writes has to lie on a file system that all nodes share.
+        jobs: What it is done to.
+
+    Raises:
+        CurationError: If a chunk's worker is lost again and again.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    import ray
+
+    task: Any = ray.remote(_chunk_of).options(num_cpus=1, max_retries=_RETRIES)
+    chunks = (jobs[start : start + _LARGEST_CHUNK] for start in range(0, len(jobs), _LARGEST_CHUNK))
+    begun = (task.remote(Path.cwd(), function, chunk) for chunk in chunks)
+    under_way = deque(islice(begun, 2 * int(cluster_facts().cpus)))
+    try:
+        while under_way:
+            yield from ray.get(under_way.popleft())
+            under_way.extend(islice(begun, 1))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise CurationError(
+            f"The cluster lost a worker that read images, {_RETRIES + 1} times ({first_line(error)}). The usual reason "
+            "is that memory ran out. What was read is kept: run the same command again."
+        ) from error
 
 
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+def _chunk_of(cwd: Path, function: Callable[[_Job], _Result], chunk: Sequence[_Job]) -> list[_Result]:
+    os.chdir(cwd)  # relative paths start where the command was given
+    return [function(job) for job in chunk]

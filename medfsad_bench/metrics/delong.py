@@ -89,11 +89,11 @@ def delong(
     several, many = (of_class.count for of_class in sizes)
     if min(several, many) < 2:
         raise MetricError(f"{several} groups hold anomalous and {many} normal images; a variance needs two of each.")
-    deviations = pd.Series(_deviations(placed.mean(axis=0), anomalous, group, sizes), keys)
+    deviations = pd.Series(deviations_of(placed.mean(axis=0, keepdims=True), anomalous, group, sizes)[0], keys)
     of_groups, of_draws = float((deviations**2).sum()), 0.0
     freedom = freedom_of(sizes)
     if draws > 1:
-        alone = float(np.mean([(_deviations(row, anomalous, group, sizes) ** 2).sum() for row in placed]))
+        alone = float((deviations_of(placed, anomalous, group, sizes) ** 2).sum(axis=1).mean())
         of_cells = max(alone - of_groups, 0.0) / (draws - 1)
         of_draws = max(float(by_draw.var(ddof=1)) / draws - of_cells, 0.0)
     total = of_groups + of_draws
@@ -103,15 +103,25 @@ def delong(
     return Measurement(value, float(np.sqrt(total)), freedom, limit, deviations)
 
 
-def _deviations(
-    placed: Float64[np.ndarray, " n"],
+def deviations_of(
+    placed: Float64[np.ndarray, "rows n"],
     anomalous: Bool[np.ndarray, " n"],
     group: Int64[np.ndarray, " n"],
     sizes: Sequence[GroupSizes],
-) -> Float64[np.ndarray, " groups"]:
-    """Of each group: the sum of its images' centred placements over the images of their class; corrected."""
-    by_group = np.zeros(len(sizes[0].shares))
+) -> Float64[np.ndarray, "rows groups"]:
+    """What each group adds to the mean placement: the sum of its images' centred placements over its class; corrected.
+
+    Args:
+        placed: Placements, or differences of two methods' ones, any number of rows.
+        anomalous: Label of an image.
+        group: Number of an image's group, from 0.
+        sizes: Of the anomalous and of the normal images.
+    """
+    count = len(sizes[0].shares)
+    by_group = np.zeros((len(placed), count))
     for kind, of_class in zip((anomalous, ~anomalous), sizes, strict=True):
-        centred = (placed[kind] - placed[kind].mean()) / kind.sum()
-        by_group += np.sqrt(of_class.correction) * np.bincount(group[kind], centred, minlength=len(by_group))
+        centred = (placed[:, kind] - placed[:, kind].mean(axis=1, keepdims=True)) / kind.sum()
+        member = np.zeros((kind.sum(), count))
+        member[np.arange(kind.sum()), group[kind]] = np.sqrt(of_class.correction)
+        by_group += centred @ member
     return by_group

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.delong import Measurement
@@ -193,13 +194,30 @@ def difference_of(
     facts = measured.error, measured.freedom, effect
     if share == 0 and error == 0:
         return Difference(measured.value, measured.value, measured.value, 1.0, *facts, measured=measured)
-    size = max((1 - share**2) / error**2, 1e-9) if error > 0 else np.inf
-    if share != 0:
-        size = min(size, measured.size_limit * (1 + abs(share)) / abs(share))
+    size = float(effective_size(share, error, measured.size_limit))
     ends = score_interval((1 + share) / 2, size, float(t.isf((1 - level) / 2, measured.freedom)))
     low, high = reach * (2 * ends.low - 1), reach * (2 * ends.high - 1)
     p = max(float(2 * t.sf(abs(share) * np.sqrt(size), measured.freedom)), smallest_p)
     return Difference(measured.value, low, high, p, *facts, measured=measured)
+
+
+def effective_size(
+    share: float | Float64[np.ndarray, " pairs"],
+    error: float | Float64[np.ndarray, " pairs"],
+    limit: float | Float64[np.ndarray, " pairs"],
+) -> Float64[np.ndarray, "*pairs"]:
+    """Number of pairs that a difference counts for, of one or of many; see `difference_of`.
+
+    Args:
+        share: The difference, as a share of what differences can be.
+        error: Its standard error, in the same unit.
+        limit: What the number of groups allows.
+    """
+    share, error, limit = (np.asarray(values, np.float64) for values in (share, error, limit))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.where(error > 0, np.maximum((1 - share**2) / error**2, 1e-9), np.inf)
+        allowed = limit * (1 + np.abs(share)) / np.abs(share)
+    return np.where(share == 0, size, np.minimum(size, allowed))
 
 
 def without_interval(value: float, *, reason: str, effect: float | None = None) -> Difference:
@@ -228,27 +246,26 @@ def letters(names: Sequence[str], apart: Mapping[tuple[str, str], bool]) -> dict
         names: From the best to the worst.
         apart: For every pair, in the order of `names`, whether the two are told apart.
 
-    Source: the insert-and-absorb algorithm of Piepho, Journal of Computational and Graphical Statistics 13 (2004).
+    A letter stands for a largest possible set of methods none of which is told from another: a maximal clique.
+
+    Source: Piepho, Journal of Computational and Graphical Statistics 13 (2004), whose insert-and-absorb gives the same
+    sets in a time that grows with the square of their number.
 
     >>> letters(["x", "y", "z"], {("x", "y"): False, ("y", "z"): False, ("x", "z"): True})
     {'x': 'a', 'y': 'ab', 'z': 'b'}
     """
-    columns = [frozenset(names)]
-    for pair, differ in apart.items():
-        if not differ:
-            continue
-        split = [part for column in columns for part in _without_both(column, *pair)]
-        columns = [column for column in dict.fromkeys(split) if not any(column < wider for wider in split)]
+    import networkx as nx
+
+    alike = nx.Graph()
+    alike.add_nodes_from(names)
+    alike.add_edges_from(pair for pair, differ in apart.items() if not differ)
+    columns = [frozenset(clique) for clique in nx.find_cliques(alike)]
     rank = {name: number for number, name in enumerate(names)}
     columns.sort(key=lambda column: sorted(rank[name] for name in column))
     signs = [chr(ord("a") + number % 26) * (number // 26 + 1) for number in range(len(columns))]
     return {
         name: "".join(sign for sign, column in zip(signs, columns, strict=True) if name in column) for name in names
     }
-
-
-def _without_both(column: frozenset[str], first: str, second: str) -> list[frozenset[str]]:
-    return [column - {first}, column - {second}] if {first, second} <= column else [column]
 
 
 def _mean_of(differences: Sequence[Difference], families: Sequence[str]) -> Measurement:

@@ -16,6 +16,7 @@ from medfsad_bench.method import Method
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.checkpoint import TrainingRecord, checkpoint_digest, read_record, unknown_training, why_other
 from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.opened import Progress, memory_told
 from medfsad_bench.runner.plan import RunOptions, learns_from_sources, training_of, weights_of
@@ -47,6 +48,7 @@ class MethodOptions:
         data: Folder of prepared sets to train on.
         benchmark: Which one, if it holds several.
         runs: Folder for checkpoints.
+        store: Of features of the sets to train on; those of the user's own images never come on a disk.
         progress: Told of training.
     """
 
@@ -59,6 +61,7 @@ class MethodOptions:
     data: Path | None = None
     benchmark: str | None = None
     runs: Path | None = None
+    store: FeatureStore | None = None
     progress: Progress = field(default=lambda *_: None)
 
 
@@ -132,7 +135,7 @@ def trained_method(options: MethodOptions, *, shots: int, digests: Sequence[str]
     if any(item.name == "shots" for item in dataclasses.fields(config)):
         config = dataclasses.replace(config, shots=shots)
     context = LocalContext(Runner(options.device).device, options.seed)
-    context.cache = context.values = FeatureCache(context.device, budget_bytes=_CACHE_BYTES)
+    context.cache = context.values = FeatureCache(context.device, budget_bytes=_CACHE_BYTES, store=options.store)
     context.on_progress = lambda done, total, numbers: options.progress("training", done, total, numbers)
     weights = weights_of(config)
     learns = learns_from_sources(info, config)
@@ -152,6 +155,8 @@ def trained_method(options: MethodOptions, *, shots: int, digests: Sequence[str]
         getattr(config, "train_shots", None) or shots,
         record,
     )
+    if options.store is not None:
+        options.store.set_names |= {source.attributes["content_digest"]: source.name for source in sources}
     method = info.build(config)
     if learns:
         with memory_told(context.device, config):

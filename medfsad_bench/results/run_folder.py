@@ -112,6 +112,12 @@ class RunFolder:
                 file.write(b"\n")  # the line before was cut short by a full disk
             file.write(json.dumps(line).encode() + b"\n")
 
+    def last_event(self) -> dict[str, Any]:
+        """The log's last line; empty if there is none, or a full disk cut it short."""
+        with suppress(OSError, ValueError, IndexError):
+            return dict(json.loads((self.path / _LOG).read_text("utf-8").splitlines()[-1]))
+        return {}
+
     def keep(self, stage: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Leave on disk what is finished of `draws` or `epochs`, so that a broken run goes on with the next one."""
         with storage.writing(self.path):

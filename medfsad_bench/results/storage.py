@@ -13,13 +13,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import ResultsError, StoreError
 from medfsad_bench.files import whole
 from medfsad_bench.store.format import open_hdf5
 
+_LOCK = ".lock"
 TORN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # what reading such arrays raises
 
 
@@ -52,12 +53,24 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / _LOCK)
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process has the folder to itself; none has one that isn't there."""
+    path = folder / _LOCK
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

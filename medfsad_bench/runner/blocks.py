@@ -1,7 +1,8 @@
 """Values of many images as a few tensors: kept as they were computed together, gathered as they are asked for."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -15,11 +16,19 @@ class Block:
 
     values: tuple[Tensor, ...]
     keys: Sequence[Key]
-    number: int
+    number: int = field(default_factory=count().__next__)
 
 
-def gathered(places: Sequence[tuple[Block, int]]) -> tuple[Tensor, ...]:
-    """The rows at some places, as new tensors: one gather per block, however many images."""
+Place = tuple[Block, int]  # in which block, at which row
+
+
+def gathered(places: Sequence[Place], stages: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+    """The rows at some places, as new tensors: one gather per block, however many images.
+
+    Args:
+        places: Of the rows.
+        stages: Positions of the stages to return; None returns all.
+    """
     rows: dict[int, list[int]] = {}
     outputs: dict[int, list[int]] = {}
     blocks = {block.number: block for block, _ in places}
@@ -27,12 +36,12 @@ def gathered(places: Sequence[tuple[Block, int]]) -> tuple[Tensor, ...]:
         rows.setdefault(block.number, []).append(row)
         outputs.setdefault(block.number, []).append(output)
     order = [output for number in blocks for output in outputs[number]]
-    stages = []
-    for stage in range(len(places[0][0].values)):
+    outcome = []
+    for stage in range(len(places[0][0].values)) if stages is None else stages:
         parts = [_rows(blocks[number].values[stage], rows[number]) for number in blocks]
         joined = torch.cat(parts)
-        stages.append(joined if order == sorted(order) else joined[_inverse(order)])
-    return tuple(stages)
+        outcome.append(joined if order == sorted(order) else joined[_inverse(order)])
+    return tuple(outcome)
 
 
 def _rows(values: Tensor, rows: list[int]) -> Tensor:

@@ -1,22 +1,28 @@
-"""Frozen feature networks, and their features kept by the pixels' digest, so that each image passes once a backbone."""
+"""Features of frozen networks, kept by the pixels' digest, so that each image passes once through a network.
+
+They are kept in memory within a budget; those of prepared files on disk too, where there is a store (`feature_store`).
+"""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count, product
+from itertools import product
 
-import timm
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int64, Shaped
-from torch import Tensor, nn
+from jaxtyping import Float, Int64, Shaped, UInt8
+from torch import Tensor
 
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
-from medfsad_bench.runner.blocks import Block, Key, gathered
+from medfsad_bench.runner.blocks import Block, Key, Place, gathered
 from medfsad_bench.runner.digests import digests_of
-from medfsad_bench.runner.weights import bare_network, load_weights, stage_count, timm_name
+from medfsad_bench.runner.feature_store import FeatureStore
+from medfsad_bench.runner.frozen import Features, counted, load_backbone, stage_numbers
+from medfsad_bench.runner.images import shown
+from medfsad_bench.runner.stored_features import FileImages, StoredFeatures
 
+CACHE_BYTES = 8 << 30
 _CHUNK = 8  # images per pass, always padded to it: a convolution's last bits depend on the batch's size
 _CHUNK_PX = (
     8 * 128**2
@@ -24,46 +30,12 @@ _CHUNK_PX = (
 _CUDA_CHUNK = 64
 
 
-class Features(nn.Module):
-    """A frozen timm network behind its resizing and scaling."""
-
-    def __init__(self, backbone: Backbone, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.size_px = backbone.size_px
-        self.channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")  # as Swin's are
-        mean, std = _scaling(backbone)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def forward(self, images: Images) -> list[Tensor]:
-        """Feature maps (n, c, h, w), one a stage."""
-        if self.size_px is not None and images.shape[-2:] != (self.size_px, self.size_px):
-            size = (self.size_px, self.size_px)
-            images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        stages = self.network((images - self.mean) / self.std)
-        return [rearrange(stage, "n h w c -> n c h w") for stage in stages] if self.channels_last else list(stages)
-
-
-def load_backbone(backbone: Backbone, device: torch.device) -> Features:
-    """A frozen network that returns the stages of `backbone`.
-
-    Raises:
-        WeightsError: If the network is unknown or its weights can't be had.
-    """
-    network = bare_network(backbone.name, _numbers(backbone))
-    load_weights(network, backbone)
-    return Features(backbone, network).to(device)
-
-
 class FeatureCache:
     """What frozen networks make of images, within one memory budget.
 
     Images are kept by the digest of their pixels, in the blocks in which they were computed; blocks that were used
     least recently go first. Sources are blocks that stay, so that a training batch is one gather. A source that doesn't
-    fit is computed anew, batch by batch.
+    fit is computed anew, batch by batch. Features of images that a run expects come from the store, if there is one.
 
     Methods that ask for different stages of one network share its passes, if the stages are announced.
 
@@ -71,14 +43,16 @@ class FeatureCache:
         images_computed: How many images passed through a backbone; a test counts with it.
     """
 
-    def __init__(self, device: torch.device, *, budget_bytes: int = 8 << 30) -> None:
+    def __init__(
+        self, device: torch.device, *, budget_bytes: int = CACHE_BYTES, store: FeatureStore | None = None
+    ) -> None:
         self._device = device
+        self._stored = StoredFeatures(store, device, self._passes) if store else None
         self._budget = budget_bytes
         self._chunk = _CHUNK if device.type == "cpu" else _CUDA_CHUNK
         self._blocks: OrderedDict[int, Block] = OrderedDict()  # by number; those that may go
-        self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | None] = {}
-        self._placed: dict[Key, tuple[Block, int]] = {}  # in which block, at which row
-        self._numbers = count()
+        self._sources: dict[tuple[Backbone, str], tuple[Tensor, ...] | list[Place] | None] = {}
+        self._placed: dict[Key, Place] = {}
         self._bytes = 0
         self._networks: dict[Backbone, Features] = {}
         self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
@@ -88,13 +62,47 @@ class FeatureCache:
         """Say which stages a sweep will ask for, so that one pass serves all of one network."""
         wanted: dict[Backbone, set[int]] = {}
         for backbone in backbones:
-            wanted.setdefault(replace(backbone, stages=()), set()).update(_numbers(backbone))
+            wanted.setdefault(replace(backbone, stages=()), set()).update(stage_numbers(backbone))
         for network, stages in wanted.items():
             self._served(replace(network, stages=tuple(sorted(stages))))
 
+    @contextmanager
+    def expecting(
+        self,
+        set_names: Mapping[str, str],
+        images: Callable[[], Sequence[FileImages]],
+        on_progress: Callable[[int, int], None],
+    ) -> Iterator[None]:
+        """Meanwhile, features of these images are taken from the store, or put there, when the first of them is needed.
+
+        Args:
+            set_names: Names of the prepared files that take part, by their content digest.
+            images: Gives the images.
+            on_progress: Told how many of how many images are computed.
+        """
+        if self._stored is None:
+            yield
+            return
+        gone = self._stored.expect(set_names, images, on_progress)
+        self._placed = {key: place for key, place in self._placed.items() if place[0] not in gone}
+        self._sources = {
+            key: features
+            for key, features in self._sources.items()
+            if not (isinstance(features, list) and any(block in gone for block, _ in features))
+        }
+        try:
+            yield
+        finally:
+            self._stored.expect(set_names, list, lambda *_: None)
+
+    def bring(self, backbone: Backbone, content_digest: str) -> None:
+        """Take the expected images of a prepared file from the store, before they are asked for by the clock."""
+        if self._stored is not None:
+            self._take(self._stored.of_file(self._served(counted(backbone)), content_digest))
+
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of `images`, one per stage; with as many threads the same bits in whatever batch."""
-        backbone = _counted(backbone)
+        backbone = counted(backbone)
         served = self._served(backbone)
         features = self._passed(served, images)
         return tuple(features[served.stages.index(stage)].float() for stage in backbone.stages)
@@ -109,13 +117,16 @@ class FeatureCache:
         on_done: Callable[[int, int], None] = lambda *_: None,
     ) -> tuple[Float[Tensor, "b c fh fw"], ...]:
         """Feature maps of a source's images by index; at the first call for the whole source, if the budget allows."""
-        backbone = _counted(backbone)
+        backbone = counted(backbone)
         served = self._served(backbone)
         key = (served, source.digest)
         if key not in self._sources:
             self._sources[key] = self._whole(served, source, on_done)
         chosen = [backbone.stages[position] for position in (range(len(backbone.stages)) if stages is None else stages)]
         whole = self._sources[key]
+        if isinstance(whole, list):
+            numbers = [served.stages.index(stage) for stage in chosen]
+            return tuple(part.float() for part in gathered([whole[row] for row in indices.tolist()], numbers))
         if whole is None:
             return self.features(replace(backbone, stages=tuple(chosen)), source[indices].float() / 255)
         return tuple(whole[served.stages.index(stage)][indices].float() for stage in chosen)
@@ -131,10 +142,8 @@ class FeatureCache:
         size = chunk or self._chunk
         for start in range(0, len(order), size):
             fresh = order[start : start + size]
-            batch = images[[missing[image_key] for image_key in fresh]]
-            with torch.no_grad():
-                parts = compute(torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)]))
-            places |= self._keep(fresh, [part[: len(fresh)].clone() for part in parts])
+            parts = _padded(compute, images[[missing[image_key] for image_key in fresh]], size)
+            places |= self._keep(fresh, [part.clone() for part in parts])
         return gathered([places[image_key] for image_key in keys])
 
     def paired(
@@ -167,26 +176,29 @@ class FeatureCache:
 
     def _whole(
         self, backbone: Backbone, source: ImageSource, on_done: Callable[[int, int], None]
-    ) -> tuple[Tensor, ...] | None:
-        """Features of all images of a source, or None if they don't fit beside those of the other sources."""
+    ) -> tuple[Tensor, ...] | list[Place] | None:
+        """Features of all images of a source: where they are mapped, or in memory, or None if they don't fit there."""
+        stored = source[torch.arange(len(source), device=self._device)]
+        keys: list[Key] = [(backbone, digest) for digest in digests_of(stored)]
+        if self._stored is not None:
+            images = FileImages(source.digest, stored)
+            self._take(self._stored.of_images(backbone, images, on_done))
+            if self._stored.are_mapped(backbone, images):
+                return [self._placed[key] for key in keys]
         whole: tuple[Tensor, ...] = ()
-        keys: list[Key] = []
-        others = sum(_size(stages) for stages in self._sources.values() if stages)
+        others = sum(_size(stages) for stages in self._sources.values() if isinstance(stages, tuple))
         for start in range(0, len(source), self._chunk):
-            indices = torch.arange(start, min(start + self._chunk, len(source)), device=self._device)
-            images = source[indices].float() / 255
-            parts = self._passed(backbone, images)
+            rows = torch.arange(start, min(start + self._chunk, len(source)))
+            parts = self._passed(backbone, shown(stored, rows))
             if not whole:
-                if others + _size(parts) // len(indices) * len(source) > self._budget:
+                if others + _size(parts) // len(rows) * len(source) > self._budget:
                     return None
                 whole = tuple(part.new_empty((len(source), *part.shape[1:])) for part in parts)
                 self._bytes += _size(whole)
             for stage, part in zip(whole, parts, strict=True):
-                stage[indices] = part
-            keys += [(backbone, digest) for digest in digests_of(images)]
-            on_done(start + len(indices), len(source))
-        block = Block(whole, keys, next(self._numbers))
-        self._placed.update((image_key, (block, row)) for row, image_key in enumerate(keys))
+                stage[start : start + len(rows)] = part
+            on_done(start + len(rows), len(source))
+        self._place(Block(whole, keys))
         self._shrink()
         return whole
 
@@ -199,11 +211,28 @@ class FeatureCache:
 
     def _passed(self, backbone: Backbone, images: Images) -> tuple[Tensor, ...]:
         """All stages of a backbone, each image's once."""
-        chunk = self._chunk
-        if self._device.type == "cpu":
-            chunk = max(2, min(chunk, _CHUNK_PX // (backbone.size_px or images.shape[-1]) ** 2))
-        self.images_computed += sum((backbone, digest) not in self._placed for digest in set(digests_of(images)))
+        missing = {digest for digest in digests_of(images) if (backbone, digest) not in self._placed}
+        if missing and self._stored is not None:
+            self._take(self._stored.holding(backbone, missing))
+            missing = {digest for digest in missing if (backbone, digest) not in self._placed}
+        self.images_computed += len(missing)
+        chunk = self._chunk_of(backbone, images.shape[-1])
         return self.cached(backbone, images, lambda fresh: self._pass(backbone, fresh), chunk=chunk)
+
+    def _passes(
+        self, backbone: Backbone, stored: UInt8[Tensor, "n 3 h w"], rows: Sequence[int]
+    ) -> Iterator[Sequence[Tensor]]:
+        """All stages of a backbone of some stored images, a few at a time."""
+        size = self._chunk_of(backbone, stored.shape[-1])
+        for positions in torch.tensor(rows).split(size):
+            self.images_computed += len(positions)
+            yield _padded(lambda fresh: self._pass(backbone, fresh), shown(stored, positions), size)
+
+    def _chunk_of(self, backbone: Backbone, edge_px: int) -> int:
+        """How many images pass at a time."""
+        if self._device.type != "cpu":
+            return self._chunk
+        return max(2, min(self._chunk, _CHUNK_PX // (backbone.size_px or edge_px) ** 2))
 
     def _pass(self, backbone: Backbone, images: Images) -> list[Tensor]:
         if backbone not in self._networks:
@@ -228,12 +257,24 @@ class FeatureCache:
                 f"What a method computes of images has {wrong[0]} rows for {len(keys)} images or pairs of them. Give "
                 "one for each, each of its image or pair alone."
             )
-        block = Block(tuple(values), keys, next(self._numbers))
-        places = {image_key: (block, row) for row, image_key in enumerate(keys)}
-        self._placed |= places
+        block = Block(tuple(values), keys)
         self._blocks[block.number] = block
         self._bytes += _size(block.values)
+        places = self._place(block)
         self._shrink()
+        return places
+
+    def _take(self, blocks: Iterable[Block]) -> None:
+        """Take in blocks that lie in files: as they are where networks compute on the CPU, else as copies."""
+        for block in blocks:
+            if self._device.type == "cpu":
+                self._place(block)
+            else:
+                self._keep(block.keys, [stage.to(self._device) for stage in block.values])
+
+    def _place(self, block: Block) -> dict[Key, Place]:
+        places = {key: (block, row) for row, key in enumerate(block.keys)}
+        self._placed |= places
         return places
 
     def _shrink(self) -> None:
@@ -245,33 +286,12 @@ class FeatureCache:
                     del self._placed[image_key]
 
 
-def _counted(backbone: Backbone) -> Backbone:
-    """Stages counted from the first, where some were counted from the last or named as parts of the depth."""
-    return replace(backbone, stages=_numbers(backbone))
-
-
-def _numbers(backbone: Backbone) -> tuple[int, ...]:
-    numbers = tuple(stage for stage in backbone.stages if isinstance(stage, int) and stage >= 0)
-    if len(numbers) == len(backbone.stages):
-        return numbers
-    count = stage_count(backbone.name)
-    return tuple(_from_first(stage, count) for stage in backbone.stages)
-
-
-def _from_first(stage: int | float, count: int) -> int:
-    if isinstance(stage, float):
-        return max(round(stage * count) - 1, 0)
-    return stage if stage >= 0 else count + stage
-
-
 def _size(value: Sequence[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in value)
 
 
-def _scaling(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not backbone.normalise:
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    config = timm.get_pretrained_cfg(timm_name(backbone.name))
-    if config is None:
-        return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
-    return tuple(config.mean), tuple(config.std)
+def _padded(compute: Callable[[Images], Sequence[Tensor]], images: Images, size: int) -> list[Tensor]:
+    """What is computed of a few images, in a batch of `size`."""
+    with torch.no_grad():
+        parts = compute(torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)]))
+    return [part[: len(images)] for part in parts]

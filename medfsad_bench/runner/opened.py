@@ -6,18 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import ABNORMAL_SUPPORTS
-from medfsad_bench.method import AbnormalShotMethod, Method
+from medfsad_bench.method import AbnormalShotMethod, Backbone, Method
 from medfsad_bench.runner.callbacks import SILENT, RunCallback
 from medfsad_bench.runner.context import LocalContext, denormals_flushed
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.images import shown_images, stored_images
 from medfsad_bench.runner.plan import Cell
+from medfsad_bench.runner.sources import reference_rows
+from medfsad_bench.runner.stored_features import FileImages
+from medfsad_bench.store import Dataset
 
 Progress = Callable[[str, int, int, dict[str, float]], None]  # stage, steps done, steps in all, numbers to show
 _COSTLY = ("batch_size", "size_px", "train_shots", "shots")  # settings that memory grows with, by convention of name
@@ -92,7 +96,34 @@ def opened(
     context.on_progress = lambda done, total, numbers: told("training", done, total, numbers)
     with memory_told(device, cell.config), denormals_flushed():
         queries = stored_images(cell.target, cell.episodes.queries, device)
-        yield OpenCell(cell, cell.info.build(cell.config), context, queries, told, callback)
+        set_names = {_digest(dataset): dataset.name for dataset in (cell.target, *cell.references, *cell.sources)}
+
+        def images() -> list[FileImages]:
+            return list(_images_asked_for(cell, queries))
+
+        def on_features(done: int, total: int) -> None:
+            told("features", done, total, {})
+
+        with cache.expecting(set_names, images, on_features):
+            if isinstance(announced := getattr(cell.config, "features", None), Backbone):
+                cache.bring(announced, _digest(cell.target))
+            yield OpenCell(cell, cell.info.build(cell.config), context, queries, told, callback)
+
+
+def _images_asked_for(cell: Cell, queries: UInt8[Tensor, "n 3 h w"]) -> Iterator[FileImages]:
+    """Images of prepared files that a run shows its method: of the target, and those that thresholds are set from."""
+    episodes, draws = cell.episodes, range(cell.options.draws)
+    supports = [episodes.support(draw) for draw in draws]
+    supports += [episodes.abnormal_support(draw) for draw in draws if episodes.abnormal]
+    yield FileImages(_digest(cell.target), queries)
+    rows = {cell.target: np.unique(np.concatenate(supports))}
+    rows |= {reference: np.concatenate(reference_rows(reference, cell.shots)) for reference in cell.references}
+    for dataset, of_dataset in rows.items():
+        yield FileImages(_digest(dataset), stored_images(dataset, of_dataset, queries.device))
+
+
+def _digest(dataset: Dataset) -> str:
+    return str(dataset.attributes["content_digest"])
 
 
 @contextmanager

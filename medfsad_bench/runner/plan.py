@@ -30,6 +30,7 @@ from medfsad_bench.runner.weights import weights_digest
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.proof import benchmark_of, prove
 
+_PLAIN = (str, int, float, bool)
 SCORING = "2"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
 
 
@@ -63,6 +64,19 @@ class Cell:
     shots: int
     options: RunOptions
     references: tuple[Dataset, ...] = ()  # whose normals help to set thresholds; nothing is trained on them
+    benchmark: str = ""  # whose rows the cell makes; found out here unless the planner knows it already
+
+    def __post_init__(self) -> None:
+        if not self.benchmark:
+            object.__setattr__(self, "benchmark", _benchmark_of_rows(self.target, self.sources))
+
+    @property
+    def title(self) -> str:
+        """What people call the cell."""
+        options = self.options
+        contaminated = f", {options.contaminated} contaminated" if options.contaminated else ""
+        seed = f", seed {options.seed}" if options.seed else ""
+        return f"{self.info.name} · {self.target.name} · {self.shots} shots{contaminated}{seed}"
 
     @property
     def trains(self) -> bool:
@@ -101,11 +115,6 @@ class Cell:
         return why_unfit(self.record, self.training, self.target, self.options.hold_out) if self.record else ""
 
     @property
-    def benchmark(self) -> str:
-        """Whose rows the cell makes: the target's benchmark, unless a source of the training is somebody's own data."""
-        return OWN if any(benchmark_of(source) == OWN for source in self.sources) else benchmark_of(self.target)
-
-    @property
     def training(self) -> dict[str, Any]:
         """What determines the weights that `pretrain` ends with."""
         return training_of(self.info, self.config, self.weights_digest, self.sources, self.options.seed)
@@ -115,7 +124,7 @@ class Cell:
         """K in training: that of the target's episodes unless the config has one of its own."""
         return getattr(self.config, "train_shots", None) or self.shots
 
-    @property
+    @cached_property
     def training_id(self) -> str:
         """Hash of `training`: checkpoints are reused by it."""
         return digest_of(self.training)
@@ -126,7 +135,7 @@ class Cell:
         contaminated = {"contaminated": {"supports": self.options.contaminated, "rule": RULE}}
         return {
             "training": self.training if self.trains else {**self.training, "sources": {}},
-            "config": dataclasses.asdict(self.config),
+            "config": _plain(self.config),
             "benchmark": self.benchmark,
             "target": self.target.name,
             "membership_digest": self.target.attributes["membership_digest"],
@@ -142,7 +151,7 @@ class Cell:
             **({"chosen": self.options.chosen} if self.options.chosen else {}),
         }
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Name of the run's folder: readable, and a hash of `identity`."""
         return run_id_of(self.identity)
@@ -186,7 +195,7 @@ def training_of(
     return {
         "method": info.name,
         "method_version": info.version,
-        "config": canonical() if callable(canonical) else dataclasses.asdict(config),
+        "config": canonical() if callable(canonical) else _plain(config),
         "weights": weights_digest,
         "sources": {source.name: source.attributes["content_digest"] for source in sources},
         "seed": seed,
@@ -201,30 +210,73 @@ def learns_from_sources(info: MethodInfo, config: Any) -> bool:
 def cells(
     info: MethodInfo, targets: Sequence[Dataset], sets: Sequence[Dataset], shots: Sequence[int], options: RunOptions
 ) -> list[Cell]:
-    """Every cell asked for, those that can't exist included.
+    """Every cell asked for of one method and one seed; see `sweep_cells`."""
+    return sweep_cells([info], targets, sets, shots, [options])
+
+
+def sweep_cells(
+    infos: Sequence[MethodInfo],
+    targets: Sequence[Dataset],
+    sets: Sequence[Dataset],
+    shots: Sequence[int],
+    variants: Sequence[RunOptions],
+) -> list[Cell]:
+    """Every cell asked for, those that can't exist included: by target, then method, then variant, then K.
+
+    Args:
+        infos: The methods.
+        targets: Sets to test on.
+        sets: Those of the benchmark: what may be trained on.
+        shots: Numbers of supports.
+        variants: Options that differ in the seed alone.
 
     Raises:
         StoreError: If a file that takes part isn't what `prepare` wrote.
         MethodError: If weights are given to a method that trains nothing.
     """
+    configured = [
+        (info, options, k, config, learns_from_sources(info, config), weights_of(config))
+        for info in infos
+        for options in variants
+        for k in shots
+        for config in [_config_of(info, options, k)]
+    ]
     planned = []
     for target in targets:
-        for k in shots:
-            config = configure(info, preset=options.preset, settings=options.settings)
-            if any(field.name == "shots" for field in dataclasses.fields(config)):
-                config = dataclasses.replace(config, shots=k)
-            others, learns = sources_for(target, sets, options.hold_out), learns_from_sources(info, config)
+        others = sources_for(target, sets, variants[0].hold_out)
+        for dataset in (target, *others):
+            prove(dataset)
+        benchmarks = {trains: _benchmark_of_rows(target, others if trains else ()) for trains in (True, False)}
+        for info, options, k, config, learns, weights in configured:
             if options.checkpoint is not None and not learns:
                 raise MethodError(
                     f"--checkpoint {options.checkpoint} is given to {info.name!r}, which learns nothing from other "
                     "sets here and would not use it. Leave it out, or name a method that trains."
                 )
-            for dataset in (target, *others):
-                prove(dataset)
-            sources = others if learns and options.checkpoint is None else ()
+            trained = learns and options.checkpoint is None
             references = () if info.knows(ABNORMAL_SUPPORTS) else others  # there is no pool of theirs
-            planned.append(Cell(info, config, weights_of(config), target, sources, k, options, references))
+            sources = others if trained else ()
+            benchmark = benchmarks[trained]
+            planned.append(Cell(info, config, weights, target, sources, k, options, references, benchmark))
     return planned
+
+
+def _benchmark_of_rows(target: Dataset, sources: Sequence[Dataset]) -> str:
+    """The target's benchmark, unless a source of the training is somebody's own data."""
+    return OWN if any(benchmark_of(source) == OWN for source in sources) else benchmark_of(target)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A config as `dataclasses.asdict` gives it; most hold plain values alone, and copying those takes long."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    parts = (part for value in values.values() for part in (value if isinstance(value, tuple) else (value,)))
+    return values if all(part is None or type(part) in _PLAIN for part in parts) else dataclasses.asdict(config)
+
+
+def _config_of(info: MethodInfo, options: RunOptions, shots: int) -> Any:
+    config = configure(info, preset=options.preset, settings=options.settings)
+    has_shots = any(field.name == "shots" for field in dataclasses.fields(config))
+    return dataclasses.replace(config, shots=shots) if has_shots else config
 
 
 def weights_of(config: Any) -> str:

@@ -22,6 +22,7 @@ from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estima
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.metric import IMAGE_AUROC
+from medfsad_bench.results.habits import FOLDER, HabitStudy, write_study
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.maps import smooth_maps
@@ -92,13 +93,13 @@ class Compared:
 
 
 def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, progress: Progress) -> Compared:
-    """Train the cell's method once, and look at every epoch under every line.
+    """Train the cell's method once, look at every epoch under every line, and keep the figures for the board's pages.
 
     Raises:
         MethodError: If the method gives no maps, or there are fewer test images than a batch.
     """
     whole_batches(cell.episodes)
-    folder = RunFolder(cell.options.runs / "protocols" / f"{cell.run_id}-{_SCORES}")
+    folder = RunFolder(cell.options.runs / FOLDER / f"{cell.run_id}-{_SCORES}")
     with folder.lock(), opened(cell, device, cache, progress) as run:
 
         def evaluate(number: int) -> None:
@@ -112,8 +113,26 @@ def compare_protocols(cell: Cell, device: torch.device, cache: FeatureCache, *, 
     rows = cell.episodes.queries[class_order(cell.episodes)]
     anomalous, groups = cell.target.table["label"].to_numpy(bool)[rows], cell.target.group_numbers[rows]
     estimates = {name: _estimate(epochs, habits, anomalous, groups) for name, habits in LINES.items()}
+    write_study(folder.path, _study(cell, estimates))
     curve = [float(_aurocs(epoch, STRICT, anomalous).mean()) for epoch in epochs]
     return Compared(cell.target.name, estimates, curve, _chosen(epochs, PUBLISHED, anomalous) + 1)
+
+
+def _study(cell: Cell, figures: dict[str, Estimate]) -> HabitStudy:
+    facts = cell.target.attributes
+    return HabitStudy(
+        method=cell.info.name,
+        method_version=cell.info.version,
+        preset=cell.options.preset,
+        config=dataclasses.asdict(cell.config),
+        target=cell.target.name,
+        target_version=str(facts["version"]),
+        benchmark=str(facts["benchmark"]),
+        shots=cell.shots,
+        draws=cell.options.draws,
+        seed=cell.options.seed,
+        figures=figures,
+    )
 
 
 def _epoch(run: OpenCell) -> Epoch:

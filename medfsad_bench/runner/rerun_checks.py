@@ -19,10 +19,10 @@ from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.images import shown_images
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.scoring import image_scores
+from medfsad_bench.runner.sources import reference_rows
 from medfsad_bench.store import Dataset
 
 LEFT_OUT = 16  # supports per draw
-SOURCE_NORMALS = 12  # per other set; the next ones of its first draw, so no group twice
 QUERIES = 12
 PERTURBATION = 1e-6  # of pixels in [0, 1]: sixteen times the rounding of a number just below 1
 _DUPLICATES, _FEW, _MORE, _PERTURBATIONS = 4, 5, 8, 2
@@ -93,8 +93,7 @@ def reference_tables(method: Method, dataset: Dataset, shots: int, context: Loca
 
     Nothing where the draw has no image beyond K.
     """
-    first = next(iter(dataset.episodes), np.zeros(0, np.int64))
-    support, normals = np.split(first[: shots + SOURCE_NORMALS], [shots])
+    support, normals = reference_rows(dataset, shots)
     if len(support) < shots or not len(normals):
         return
     images = shown_images(dataset, support, context.device)

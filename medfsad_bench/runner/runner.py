@@ -10,7 +10,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
 from medfsad_bench.results.tables import scores_table
 from medfsad_bench.runner.callbacks import SILENT, RunCallback
-from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.feature_store import FeatureStore
+from medfsad_bench.runner.features import CACHE_BYTES, FeatureCache
 from medfsad_bench.runner.opened import Progress, opened
 from medfsad_bench.runner.plan import Cell
 from medfsad_bench.runner.published import score_published
@@ -34,17 +35,27 @@ from medfsad_bench.runner.scoring import score_strict
 
 
 class Runner:
-    """Runs cells on one device; the feature cache is shared by all of them."""
+    """Runs cells on one device; the feature cache is shared by all of them.
+
+    Args:
+        device: As `--device` names it.
+        progress: Told of each stage.
+        store: Where features lie on disk; None keeps them in memory alone.
+        cache_bytes: Room for features in memory.
+        callback: Told of stages, epochs, draws and rows.
+    """
 
     def __init__(
         self,
         device: str = "auto",
         *,
         progress: Progress = lambda *_: None,
+        store: FeatureStore | None = None,
+        cache_bytes: int = CACHE_BYTES,
         callback: RunCallback = SILENT,
     ) -> None:
         self.device = choose_device(device)
-        self.cache = FeatureCache(self.device)
+        self.cache = FeatureCache(self.device, budget_bytes=cache_bytes, store=store)
         self.progress = progress
         self.callback = callback
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -53,8 +64,7 @@ class Runner:
 
     def announce(self, cells: Iterable[Cell]) -> None:
         """Let one pass of a network serve all of a sweep's cells: those whose config tells its `features`."""
-        backbones = (getattr(cell.config, "features", None) for cell in cells)
-        self.cache.announce(backbone for backbone in backbones if isinstance(backbone, Backbone))
+        self.cache.announce(announced(cells))
 
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""
@@ -103,6 +113,12 @@ class Runner:
         folder.write_row(row)
         folder.log("done", **{name: estimate.value for name, estimate in row.metrics.items()})
         return row
+
+
+def announced(cells: Iterable[Cell]) -> Iterator[Backbone]:
+    """The networks that cells tell they will use, with the stages that each asks for."""
+    backbones = (getattr(cell.config, "features", None) for cell in cells)
+    return (backbone for backbone in backbones if isinstance(backbone, Backbone))
 
 
 def _peak_memory_mb(device: torch.device) -> float:

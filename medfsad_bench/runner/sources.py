@@ -8,6 +8,8 @@ from torch import Tensor
 from medfsad_bench.runner.images import stored_images
 from medfsad_bench.store import Dataset
 
+_REFERENCE_NORMALS = 12  # per other set, whose scores help to set thresholds
+
 
 class DeviceSource:
     """Normal training images of one set on the device: uint8 by index, without labels and names.
@@ -40,3 +42,10 @@ class LabelledDeviceSource(DeviceSource):
         super().__init__(dataset, device)
         digest = f"{self.digest} anomalies"
         self.anomalies = DeviceSource(dataset, device, rows=dataset.anomalous_test, digest=digest)
+
+
+def reference_rows(dataset: Dataset, shots: int) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " m"]]:
+    """Rows of another set's normals: K supports of its first draw, and the next ones of it, so no group twice."""
+    first = next(iter(dataset.episodes), np.zeros(0, np.int64))
+    support, normals = np.split(first[: shots + _REFERENCE_NORMALS], [shots])
+    return support, normals

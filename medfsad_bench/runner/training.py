@@ -147,6 +147,11 @@ def shared_weights(cell: Training) -> Path:
     return cell.options.runs / "checkpoints" / cell.training_id
 
 
+def training_is_over(folder: Path) -> bool:
+    """Whether a folder holds the checkpoint of a training that has reached its end."""
+    return bool(_record(folder).get("finished"))
+
+
 def share_weights(cell: Training, folder: Path) -> None:
     """Lend a training that is over, made in a folder of its own, to all cells that need the same."""
     shared = shared_weights(cell)

@@ -86,9 +86,14 @@ def load_weights(network: nn.Module, backbone: Backbone) -> None:
 
 def weights_digest(backbone: Backbone) -> str:
     """SHA-256 over names and values of the weights: part of the run id."""
+    return _digest(backbone.name, backbone.weights)
+
+
+@cache
+def _digest(name: str, weights: str | None) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(_state(backbone.name, backbone.weights).items()):
-        digest.update(name.encode())
+    for tensor_name, tensor in sorted(_state(name, weights).items()):
+        digest.update(tensor_name.encode())
         digest.update(tensor.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
 

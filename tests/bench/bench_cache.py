@@ -14,7 +14,8 @@ import torch
 
 from medfsad_bench.method import Backbone
 from medfsad_bench.runner.digests import remember, stored_digests
-from medfsad_bench.runner.features import FeatureCache, Features
+from medfsad_bench.runner.features import FeatureCache
+from medfsad_bench.runner.frozen import Features
 from medfsad_bench.runner.images import shown
 
 

@@ -36,7 +36,7 @@ from d24fad.student import Doubling
 from d24fad.training import training_losses
 from medfsad_bench.method import Backbone, Scores
 from medfsad_bench.runner.context import LocalContext, denormals_flushed
-from medfsad_bench.runner.features import load_backbone
+from medfsad_bench.runner.frozen import load_backbone
 
 SIZE_PX, NATIVE_PX, COUNT = 128, 512, 72
 STAGES = (1, 2, 3, 4)

@@ -18,7 +18,7 @@ import torch
 from medfsad_baselines.patchcore import Config, PatchCore
 from medfsad_bench.method import Backbone, Images
 from medfsad_bench.runner.context import LocalContext
-from medfsad_bench.runner.features import load_backbone
+from medfsad_bench.runner.frozen import load_backbone
 from medfsad_bench.runner.weights import EMBEDDED
 from medfsad_bench.testing import phantom_images
 

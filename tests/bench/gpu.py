@@ -38,7 +38,7 @@ from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Backbone
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.context import LocalContext
-from medfsad_bench.runner.features import load_backbone
+from medfsad_bench.runner.frozen import load_backbone
 from medfsad_bench.runner.plan import RunOptions, cells
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store.prepared import prepared_sets

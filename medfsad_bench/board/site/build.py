@@ -1,37 +1,45 @@
 """Which pages the site has, and what each is given."""
 
-import base64
-import hashlib
-import json
+import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from medfsad_bench.board.groups import Group, groups
 from medfsad_bench.board.labels import labels_of
+from medfsad_bench.board.reported import WARNING, Source, grid_of
 from medfsad_bench.board.significance import Evidence
 from medfsad_bench.board.site import entries
-from medfsad_bench.board.site.cells import facts_of
-from medfsad_bench.board.site.payload import CONFOUNDED, address_of, confounded_of, payload, solved_by_shortcut
-from medfsad_bench.display import visible
+from medfsad_bench.board.site.cells import command_of_study, facts_of
+from medfsad_bench.board.site.curves import contamination_of, overlays
+from medfsad_bench.board.site.downloads import write_rows
+from medfsad_bench.board.site.environment import asset, digest, environment, method_file, set_file
+from medfsad_bench.board.site.history import BenchmarkVersion, benchmark_versions, changes, superseded
+from medfsad_bench.board.site.payload import address_of, confounded_of, payload, solved_by_shortcut
+from medfsad_bench.board.site.pictures import Example, Pictures, may_be_shown
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.files import whole_folder, write_json, write_text
-from medfsad_bench.metrics.metric import METRICS
+from medfsad_bench.files import whole_folder, write_text
+from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
-from medfsad_bench.store.composition import SMALL
 
 _MARK = ".medfsad-site"  # in a folder that a site was written into, so that the next one may take its place
+_FOLDERS = ("cells", "datasets", "methods", "versions")
+_Page = tuple[str, str, dict[str, Any]]  # its address, its template, what that is given
 
 
 def write_site(
-    rows: Sequence[Row], evidence: Evidence, folder: Path, *, reproduced: Collection[str] = (), source: str = ""
+    rows: Sequence[Row],
+    evidence: Evidence,
+    folder: Path,
+    *,
+    reproduced: Collection[str] = (),
+    runs: Path | None = None,
+    data: Path | None = None,
+    reported: Sequence[Source] = (),
+    studies: Sequence[HabitStudy] = (),
+    documentation: Callable[[Path], int] | None = None,
 ) -> int:
     """Write the board as static pages, whole or not at all; an earlier site in the folder is replaced.
 
@@ -40,7 +48,12 @@ def write_site(
         evidence: Scores by run id: with them methods are told apart in pairs, and cells show their draws.
         folder: To write; new, empty, or left by an earlier call.
         reproduced: Run ids of rows that a maintainer has re-run.
-        source: Where the rows are from, as the command names it.
+        runs: Folder that the rows are of; None for accepted ones. Pages show its name and not where it lies.
+        data: Folder of prepared files, for contact sheets and example pictures.
+        reported: Figures from papers, shown apart.
+        studies: What each habit of the published protocol does.
+        documentation: Writes further pages, `docs/start.html` among them, into the folder of the site before that
+            takes its name, and says how many; with them a site needs no row.
 
     Returns:
         How many pages there are.
@@ -48,15 +61,53 @@ def write_site(
     Raises:
         ResultsError: If there is no row, the folder holds something else, or scores are damaged.
     """
-    if not rows:
+    if not rows and documentation is None:
         raise ResultsError("There is no row to make a site of. `medfsad run` makes rows; --runs names their folder.")
     _check_free(folder)
+    rows = sorted(rows, key=lambda row: (row.date, row.run_id), reverse=True)
+    pictures = Pictures(data)
     with whole_folder(folder) as temporary:
-        pages = _write_pages(rows, evidence, temporary, reproduced, source)
-        write_text(temporary / _MARK, "")
+        shared: dict[str, Any] = {
+            "documented": documentation is not None,
+            "rows": rows,
+            "source": f"the runs in {runs.name}" if runs else "accepted rows",
+        }
+        for name in _FOLDERS:
+            (temporary / name).mkdir()
+        pages: list[_Page] = [("index.html", "empty", {})]
+        if rows:
+            solved = solved_by_shortcut(rows)
+            board = groups(rows, evidence, reproduced=reproduced)
+            versions = benchmark_versions(rows, evidence, reproduced)
+            content, script = payload(rows, evidence, reproduced, command=_terminal_command(runs)), asset("board.js")
+            shared |= {
+                "addresses": _addresses(content),
+                "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
+                "changes": changes(rows, versions),
+                "superseded": superseded(rows),
+                "versions": versions,
+            }
+            pages = [
+                ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
+                ("protocol.html", "protocol", _protocol(rows, studies, reported)),
+                ("compare.html", "compare", _comparison(board, evidence)),
+                ("changes.html", "changes", {}),
+                ("feed.xml", "feed", {}),
+                *((version.page, "version", _version(version, solved)) for version in versions),
+                *_method_pages(rows, evidence, pictures),
+                *_set_pages(rows, pictures),
+                *_cell_pages(rows, evidence, temporary),
+            ]
+            write_rows(rows, temporary)
+        for path, name, facts in pages:
+            template = environment().get_template(f"{name}.{path.rpartition('.')[2]}.jinja")
+            text = template.render(**shared, **facts, up="../" * path.count("/"))
+            write_text(temporary / path, text)
+        count = len(pages) + (documentation(temporary) if documentation else 0)
+        (temporary / _MARK).touch()
         if folder.is_dir():
             shutil.rmtree(folder)
-    return pages
+    return count
 
 
 def _check_free(folder: Path) -> None:
@@ -69,122 +120,99 @@ def _check_free(folder: Path) -> None:
         raise ResultsError(f"--out {folder} is a file. Expected a folder; choose another name.")
 
 
-def _write_pages(
-    rows: Sequence[Row], evidence: Evidence, folder: Path, reproduced: Collection[str], source: str
-) -> int:
-    rows = sorted(rows, key=lambda row: (row.date, row.run_id), reverse=True)
-    board = groups(rows, evidence, reproduced=reproduced)
-    solved = solved_by_shortcut(rows)
-    content = payload(rows, evidence, reproduced)
-    shared: dict[str, Any] = {
-        "addresses": {
-            content["rows"][number]["run"]: address_of(track)
-            for track in content["tracks"]
-            for shown in track["boards"].values()
-            for line in shown[""]["lines"]
-            for number in line["rows"].values()
-        },
-        "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
-        "rows": rows,
-        "source": source,
+def _terminal_command(runs: Path | None) -> str:
+    return "medfsad leaderboard" if runs is None else f"medfsad leaderboard --runs {shlex.quote(runs.name)}"
+
+
+def _addresses(content: Mapping[str, Any]) -> dict[str, str]:
+    """By run id, what stands behind the # of the board's address where the run's track is shown."""
+    return {
+        content["rows"][number]["run"]: address
+        for track in content["tracks"]
+        for address in [address_of(track)]
+        for shown in track["boards"].values()
+        for line in shown[""]["lines"]
+        for number in line["rows"].values()
     }
-    script = (files("medfsad_bench.board.site") / "pages" / "board.js").read_text("utf-8")
-    pages: dict[str, tuple[str, dict[str, Any]]] = {
-        "index.html": (
-            "index.html.jinja",
-            {"payload": content, "script": Markup(script), "digest": _digest(script)},  # noqa: S704
-        ),
-        "protocol.html": ("protocol.html.jinja", {"pairs": entries.published_beside_strict(rows)}),
-        "compare.html": (
-            "compare.html.jinja",
-            {
-                "matrices": [entries.matrix_of(group, evidence) for group in board if _ranked(group) > 1],
-                "costs": [(group, labels_of(group), entries.cheapest(group.lines)) for group in board],
-            },
-        ),
-        "changes.html": ("changes.html.jinja", {}),
-        "feed.xml": ("feed.xml.jinja", {}),
+
+
+def _protocol(rows: Sequence[Row], studies: Sequence[HabitStudy], reported: Sequence[Source]) -> dict[str, Any]:
+    commands = [command_of_study(study) for study in studies]
+    return {
+        "pairs": entries.published_beside_strict(rows),
+        "studies": list(zip(studies, commands, strict=True)),
+        "reported": [(each, *grid_of(each)) for each in reported],
+        "reported_warning": WARNING,
     }
-    facts: dict[str, Any]
-    for name, of_method in _by(rows, "method").items():
+
+
+def _comparison(board: Sequence[Group], evidence: Evidence) -> dict[str, Any]:
+    ranked = [group for group in board if sum(line.rank is not None for line in group.lines) > 1]
+    return {
+        "overlays": overlays(board),
+        "matrices": [entries.matrix_of(group, evidence) for group in ranked],
+        "costs": [(group, entries.costs_of(group)) for group in board],
+        "MATRIX_LIMIT": entries.MATRIX_LIMIT,
+    }
+
+
+def _version(version: BenchmarkVersion, solved: Collection[tuple[str, int, int]]) -> dict[str, Any]:
+    tracks = [(group, labels_of(group), confounded_of(group, solved)) for group in version.board]
+    return {"version": version, "tracks": tracks}
+
+
+def _method_pages(rows: Sequence[Row], evidence: Evidence, pictures: Pictures) -> Iterator[_Page]:
+    spoilt = contamination_of(rows, evidence)
+    for name, of_method in _by(rows, lambda row: row.method).items():
         info = entries.method_record(name)
-        facts = {"name": name, "info": info, "config": entries.config_of(info) if info else {}, "of": of_method}
-        pages[f"methods/{_file(name)}.html"] = ("method.html.jinja", facts)
-    for name, of_set in _sets(rows).items():
+        facts = {
+            "name": name,
+            "info": info,
+            "config": entries.config_of(info) if info else {},
+            "of": of_method,
+            "spoilt": spoilt.get(name, []),
+            "examples": _examples(of_method, evidence, pictures),
+        }
+        yield f"methods/{method_file(name)}.html", "method", facts
+
+
+def _examples(rows: Sequence[Row], evidence: Evidence, pictures: Pictures) -> list[tuple[Row, tuple[Example, ...]]]:
+    """Of each target, the ranked run nearest to 4 shots that kept its maps."""
+    shown = []
+    by_target = _by([row for row in rows if row.ranks and not row.contaminated_supports], lambda row: row.target)
+    for of_target in by_target.values():
+        for row in sorted(of_target, key=lambda row: (abs(row.shots - 4), row.run_id)):
+            if examples := pictures.examples(row, evidence.get(row.run_id)):
+                shown.append((row, examples))
+                break
+    return shown
+
+
+def _set_pages(rows: Sequence[Row], pictures: Pictures) -> Iterator[_Page]:
+    for name, of_set in _by(rows, set_file).items():
         manifest, made_of, partners = entries.set_record(of_set)
-        facts = {"name": of_set[0].target, "manifest": manifest, "made_of": made_of, "partners": partners, "of": of_set}
-        pages[f"datasets/{name}.html"] = ("dataset.html.jinja", facts)
+        sheets = (pictures.sheet(row) for row in of_set)
+        facts = {
+            "name": of_set[0].target,
+            "manifest": manifest,
+            "made_of": made_of,
+            "partners": partners,
+            "of": of_set,
+            "reached": entries.reached(of_set),
+            "sheet": next(filter(None, sheets), ""),
+            "may_be_shown": may_be_shown(of_set[0]),
+        }
+        yield f"datasets/{name}.html", "dataset", facts
+
+
+def _cell_pages(rows: Sequence[Row], evidence: Evidence, folder: Path) -> Iterator[_Page]:
     for row in rows:
         path = f"cells/{row.run_id}"
-        write_json(folder / f"{path}.json", row.dump())
-        facts = {"row": row, "cell": facts_of(row, evidence.get(row.run_id), folder / f"{path}.csv")}
-        pages[f"{path}.html"] = ("cell.html.jinja", facts)
-    environment = _environment()
-    for path, (template, facts) in pages.items():
-        up = "../" * path.count("/")
-        write_text(folder / path, environment.get_template(template).render(**shared, **facts, up=up))
-    return len(pages)
+        yield f"{path}.html", "cell", {"row": row, "cell": facts_of(row, evidence.get(row.run_id), folder / path)}
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("medfsad_bench.board.site", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters |= {"figure": _figure, "file": _file, "set_file": _set_file, "json_text": _json_text}
-    environment.globals |= {
-        "METRICS": METRICS,
-        "SMALL": SMALL,
-        "CONFOUNDED": CONFOUNDED,
-        "style": Markup((files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")),  # noqa: S704
-    }
-    return environment
-
-
-def _figure(estimate: Any) -> str:
-    """An estimate as pages show it, with its interval where it has one."""
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
-
-
-def _json_text(content: Any) -> Markup:
-    """JSON inside a `<script>`, where nothing in it can end the element."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
-
-
-def _digest(script: str) -> str:
-    """What a page's security policy names the one script by that may run."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _ranked(group: Group) -> int:
-    return sum(line.rank is not None for line in group.lines)
-
-
-def _by(rows: Sequence[Row], field: str) -> dict[str, list[Row]]:
+def _by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     parts: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        parts[getattr(row, field)].append(row)
+        parts[key(row)].append(row)
     return dict(sorted(parts.items()))
-
-
-def _sets(rows: Sequence[Row]) -> Mapping[str, list[Row]]:
-    parts: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        parts[_set_file(row)].append(row)
-    return dict(sorted(parts.items()))
-
-
-def _set_file(row: Row) -> str:
-    """A set of one's own may be called as a benchmark's set is."""
-    return f"own-{row.target}" if row.benchmark == "own" else row.target
-
-
-def _file(method: str) -> str:
-    return method.replace(":", "-")

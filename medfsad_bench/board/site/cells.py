@@ -1,16 +1,20 @@
 """One run as the site shows it: its draws, its supports, the command that makes it, and its scores as a table."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from medfsad_bench.board.site.downloads import write_table
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.estimates.image import score_matrix
-from medfsad_bench.files import shown_cell, whole
 from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.registry import configure, method_info
+from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
 
@@ -38,7 +42,8 @@ def facts_of(row: Row, scores: Path | None, table: Path) -> CellFacts:
     Args:
         row: The run's row.
         scores: Its file of scores, or None.
-        table: CSV to write: a line per query, its id, group, label and the score of every draw, unrounded.
+        table: CSV and Parquet to write, a path without a suffix: a line per query, its id, group, label and the score
+            of every draw, unrounded.
 
     Raises:
         ResultsError: If a file is there and damaged.
@@ -48,10 +53,9 @@ def facts_of(row: Row, scores: Path | None, table: Path) -> CellFacts:
     folder = RunFolder(scores.parent)
     matrix = score_matrix(folder.scores())
     draws = tuple(IMAGE_AUROC.score(of_draw, matrix.anomalous) for of_draw in matrix.scores)
-    texts = {name: matrix.queries[name].astype(str).map(shown_cell) for name in ("id", "group")}
+    texts = {name: matrix.queries[name].astype(str) for name in ("id", "group")}
     by_draw = {f"draw{number:02d}": of_draw for number, of_draw in enumerate(matrix.scores)}
-    with whole(table) as temporary:
-        pd.DataFrame({**texts, "anomalous": matrix.anomalous.astype(int), **by_draw}).to_csv(temporary, index=False)
+    write_table(pd.DataFrame({**texts, "anomalous": matrix.anomalous.astype(int), **by_draw}), table)
     return CellFacts(draws, _supports(folder, row), command_of(row), has_scores=True)
 
 
@@ -64,21 +68,38 @@ def command_of(row: Row) -> str:
     words += [] if row.hold_out == "dataset" else ["--hold-out", row.hold_out]
     words += [] if row.protocol == "strict" else ["--protocol", row.protocol]
     words += ["--contaminated", str(row.contaminated_supports)] if row.contaminated_supports else []
-    try:
-        defaults = asdict(configure(method_info(row.method), preset=row.preset))
-    except (MedfsadError, TypeError):
-        defaults = {}  # not installed here: all settings are named
-    for name, value in row.config.items():
+    return shlex.join([*words, *_settings(row)])
+
+
+def command_of_study(study: HabitStudy) -> str:
+    """The command that makes a study of the published protocol's habits."""
+    words = ["medfsad", "protocols", study.method, "--target", study.target, "--shots", str(study.shots)]
+    words += ["--preset", study.preset, "--draws", str(study.draws), "--seed", str(study.seed)]
+    return shlex.join([*words, *_settings(study)])
+
+
+def _settings(of: Row | HabitStudy) -> Iterator[str]:
+    """Words for the settings that aren't their preset's."""
+    defaults = _defaults(of.method, of.preset)
+    for name, value in of.config.items():
         if name != "shots" and value != _as_json(defaults.get(name)):
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
-            words += ["--set", f"{name}={text if isinstance(value, list | bool | None) else value}"]
-    return shlex.join(words)
+            yield "--set"
+            yield f"{name}={text if isinstance(value, list | bool | None) else value}"
+
+
+@cache
+def _defaults(method: str, preset: str) -> dict[str, Any]:
+    try:
+        return asdict(configure(method_info(method), preset=preset))
+    except (MedfsadError, TypeError):
+        return {}  # not installed here: all settings are named
 
 
 def _supports(folder: RunFolder, row: Row) -> tuple[tuple[str, ...], ...]:
     kept = folder.calibration()
-    mine = kept[(kept["set"] == row.target) & (kept["kind"] == "support")]
-    return tuple(tuple(dict.fromkeys(part["id"].astype(str))) for _, part in mine.groupby("draw"))
+    supports = kept[(kept["set"] == row.target) & (kept["kind"] == "support")]
+    return tuple(tuple(dict.fromkeys(part["id"].astype(str))) for _, part in supports.groupby("draw"))
 
 
 def _as_json(value: object) -> object:

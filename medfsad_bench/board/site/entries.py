@@ -3,22 +3,24 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.board.groups import Group
 from medfsad_bench.board.labels import labels_of
-from medfsad_bench.board.significance import ALPHA, Evidence, differences_of
+from medfsad_bench.board.significance import Evidence, pairs_of
 from medfsad_bench.errors import MedfsadError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.manifest import Manifest, all_manifests
-from medfsad_bench.metrics.paired import Difference, holm
+from medfsad_bench.metrics.metric import RANKING
+from medfsad_bench.metrics.paired import Difference
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.protocol_checks import partners_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import Composition, listed_compositions
 
+CONTROLS = ("chance", "shortcut")
 MATRIX_LIMIT = 30  # methods beside each other: a wider matrix is read by nobody
 
 
@@ -27,8 +29,6 @@ class Pair:
     """Two ranked methods of a track, the better one first.
 
     Attributes:
-        first: Number of the line.
-        second: Number of the other.
         difference: Of the means over targets, first minus second.
         p: Adjusted for all pairs of the track, by Holm.
         wins: Targets on which the first is surely better.
@@ -36,8 +36,6 @@ class Pair:
         ties: The other ones.
     """
 
-    first: int
-    second: int
     difference: Difference
     p: float
     wins: int
@@ -65,49 +63,67 @@ def matrix_of(group: Group, evidence: Evidence) -> Matrix:
     ranked = [(name, line) for name, line in zip(labels_of(group), group.lines, strict=True) if line.rank is not None][
         :MATRIX_LIMIT
     ]
-    numbers = list(combinations(range(len(ranked)), 2))
     averaged = [{target: line.rows[target] for target in group.in_mean} for _, line in ranked]
-    differences = [
-        differences_of(averaged[first], averaged[second], evidence, group.metric) for first, second in numbers
-    ]
-    adjusted = holm([1.0 if mean.p is None else mean.p for mean, _ in differences])
+    compared = pairs_of(averaged, evidence, group.metric)
+    wins, losses = compared.wins()
     pairs = {
-        pair: _pair(pair, mean, by_target, p)
-        for pair, (mean, by_target), p in zip(numbers, differences, adjusted, strict=True)
+        pair: Pair(
+            compared.mean_of(number),
+            float(compared.mean_p[number]),
+            int(wins[number]),
+            int(losses[number]),
+            len(group.in_mean) - int(wins[number]) - int(losses[number]),
+        )
+        for number, pair in enumerate(combinations(range(len(ranked)), 2))
     }
     return Matrix(group, tuple(name for name, _ in ranked), pairs)
 
 
-def _pair(numbers: tuple[int, int], mean: Difference, by_target: Sequence[Difference], p: float) -> Pair:
-    sure = [each.value for each in by_target if each.p is not None and each.p < ALPHA]
-    wins, losses = sum(value > 0 for value in sure), sum(value < 0 for value in sure)
-    return Pair(*numbers, mean, p, wins, losses, len(by_target) - wins - losses)
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a line with a mean costs: medians over those of its rows that tell it.
 
-
-def cheapest(lines: Sequence[Line]) -> dict[int, dict[str, float | bool | None]]:
-    """What the lines with a mean cost, by number, and whether no other is both better and faster.
-
-    Time per image and peak memory are the medians over the line's rows that tell them.
+    Attributes:
+        label: The line's name.
+        mean: Of the metric over targets.
+        adapt_s: Seconds to adapt to the supports.
+        ms: Milliseconds per image.
+        mb: Peak memory in MB.
+        fastest: Whether no other line is better and at least as fast.
+        smallest: Whether no other line is better and takes no more memory.
     """
-    costs = {
-        number: {
-            "mean": line.mean,
-            "adapt_s": _median(row.adapt_s for row in line.rows.values()),
-            "ms": _median(row.score_ms_per_image for row in line.rows.values()),
-            "mb": _median(row.peak_memory_mb for row in line.rows.values()),
-        }
-        for number, line in enumerate(lines)
+
+    label: str
+    mean: float
+    adapt_s: float | None
+    ms: float | None
+    mb: float | None
+    fastest: bool = False
+    smallest: bool = False
+
+
+def costs_of(group: Group) -> list[Cost]:
+    """The lines of a track that have a mean, best first."""
+    costs = [
+        Cost(
+            label,
+            line.mean,
+            _median(row.adapt_s for row in line.rows.values()),
+            _median(row.score_ms_per_image for row in line.rows.values()),
+            _median(row.peak_memory_mb for row in line.rows.values()),
+        )
+        for label, line in zip(labels_of(group), group.lines, strict=True)
         if line.mean is not None
-    }
-    timed = [(cost["mean"] or 0.0, cost["ms"]) for cost in costs.values() if cost["ms"] is not None]
-    return {
-        number: {
-            **cost,
-            "best": cost["ms"] is not None
-            and not any(mean > (cost["mean"] or 0.0) and ms <= cost["ms"] for mean, ms in timed if ms is not None),
-        }
-        for number, cost in costs.items()
-    }
+    ]
+    costs = [replace(cost, fastest=_is_undominated(cost, costs, "ms")) for cost in costs]
+    costs = [replace(cost, smallest=_is_undominated(cost, costs, "mb")) for cost in costs]
+    return sorted(costs, key=lambda cost: -cost.mean)
+
+
+def _is_undominated(cost: Cost, costs: Sequence[Cost], name: str) -> bool:
+    price = getattr(cost, name)
+    rivals = [(other.mean, getattr(other, name)) for other in costs]
+    return price is not None and not any(mean > cost.mean and known and known <= price for mean, known in rivals)
 
 
 def published_beside_strict(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -144,6 +160,22 @@ def config_of(info: MethodInfo) -> dict[str, Any]:
         return asdict(info.config())
     except TypeError:
         return {}
+
+
+def reached(rows: Sequence[Row]) -> list[tuple[int, list[tuple[str, Row]]]]:
+    """By K, of a set's ranked rows: those of `chance` and `shortcut`, and the best of the others."""
+    by_shots: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.ranks and not row.contaminated_supports and RANKING.name in row.metrics:
+            by_shots[row.shots].append(row)
+    told = []
+    for shots, part in sorted(by_shots.items()):
+        best_first = sorted(part, key=lambda row: -row.metrics[RANKING.name].value)
+        best = {row.method: row for row in reversed(best_first)}
+        controls = [(name, best[name]) for name in CONTROLS if name in best]
+        leader = [(f"{row.method} leads", row) for row in best_first if row.method not in CONTROLS]
+        told.append((shots, [*controls, *leader[:1]]))
+    return told
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -4,6 +4,7 @@ Ranks, means and letters of a choice of targets are those that `medfsad leaderbo
 """
 
 import itertools
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,17 +26,20 @@ CONFOUNDED = (
 _KINDS = ("small", "confounded")
 
 
-def payload(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]) -> dict[str, Any]:
+def payload(
+    rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str], *, command: str = "medfsad leaderboard"
+) -> dict[str, Any]:
     """Everything that the board's page shows, as JSON has it.
 
     Args:
         rows: Of the board.
         evidence: Scores by run id.
         reproduced: Run ids of rows that a maintainer has re-run.
+        command: That shows these rows in a terminal, without what chooses among them.
 
     Returns:
-        `rows`, each with its figures; `metrics`; `tracks`, each with its targets and, by metric and by what is left
-        out of the targets, its lines.
+        `command`; `rows`, each with its figures; `metrics`; `tracks`, each with its targets and, by metric and by
+        what is left out of the targets, its lines.
     """
     number = {row.run_id: position for position, row in enumerate(rows)}
     metrics = [metric for metric in METRICS.values() if any(metric.name in row.metrics for row in rows)]
@@ -56,11 +60,13 @@ def payload(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]
                 for left_out, variant in _variants(group, confounded, evidence, reproduced)
             }
     content = {
+        "command": command,
         "rows": [{"run": row.run_id, "m": {name: _figures(row, name) for name in row.metrics}} for row in rows],
         "metrics": [_facts(metric) for metric in metrics],
         "tracks": list(tracks.values()),
     }
-    return dict(_shown(content))
+    printed = json.dumps(content, ensure_ascii=False).isprintable()
+    return content if printed else dict(_shown(content))
 
 
 def address_of(track: Mapping[str, Any]) -> str:

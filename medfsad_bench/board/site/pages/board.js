@@ -7,19 +7,14 @@
   const place = document.getElementById("board");
   const FILTERS = ["benchmark", "shots", "holdout", "track"];
   const KINDS = ["small", "confounded"];
-  const SVG = "http://www.w3.org/2000/svg";
+  const CHECKS = [...KINDS, "drawn"];
+  const FIRST = 60; // lines that are shown at once: more take the browser longer than a reader waits
   let state = {};
 
   const element = (name, attributes = {}, ...children) => {
     const made = document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     made.append(...children);
-    return made;
-  };
-
-  const drawn = (name, attributes) => {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     return made;
   };
 
@@ -44,7 +39,7 @@
     const metrics = data.metrics.filter((metric) => metric.name in boards);
     if (!metrics.some((metric) => metric.name === state.metric)) state.metric = metrics[0].name;
     fill("metric", metrics.map((metric) => [metric.name, metric.title]));
-    for (const kind of KINDS) form.elements[kind].checked = state[kind] === "1";
+    for (const name of CHECKS) form.elements[name].checked = state[name] === "1";
   }
 
   function fill(name, options) {
@@ -58,7 +53,7 @@
   }
 
   function writeHash() {
-    const kept = [...FILTERS, "metric", ...KINDS, "sort", "down"].filter((name) => state[name]);
+    const kept = [...FILTERS, "metric", ...CHECKS, "sort", "down", "all"].filter((name) => state[name]);
     const hash = new URLSearchParams(kept.map((name) => [name, state[name]])).toString();
     if (hash !== location.hash.slice(1)) history.replaceState(null, "", "#" + hash);
   }
@@ -88,11 +83,23 @@
     const mean = element("p", { class: "quiet" }, `The mean is over ${board.in_mean.join(", ")}.`);
     const table = element("table", { "aria-labelledby": "title" }, head(targets), body(board, targets, metric));
     const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
-    place.replaceChildren(heading, mean, scroll, element("p", { class: "quiet" }, "In a terminal: ", command(track, board, leftOut)));
+    const inTerminal = element("p", { class: "quiet" }, "In a terminal: ", command(track, board, leftOut));
+    place.replaceChildren(heading, mean, scroll, ...more(board.lines.length), inTerminal);
+  }
+
+  function more(count) {
+    if (count <= FIRST || state.all === "1") return [];
+    const button = element("button", { type: "button" }, `Show all ${count} lines`);
+    button.addEventListener("click", () => {
+      state.all = "1";
+      show();
+      place.querySelector(".scroll").focus();
+    });
+    return [element("p", { class: "more" }, `The first ${FIRST}. `, button)];
   }
 
   function command(track, board, leftOut) {
-    const words = ["medfsad leaderboard", `--track ${quoted(track.title)}`];
+    const words = [data.command, `--track ${quoted(track.title)}`];
     if (state.metric !== data.metrics[0].name) words.push(`--metric ${state.metric}`);
     if (leftOut.length) words.push(...board.in_mean.map((target) => `--target ${target}`));
     return element("code", {}, words.join(" "));
@@ -127,11 +134,18 @@
     return button;
   }
 
+  // Rows are written as text and parsed at once, which takes a third of the time of making their elements one by one;
+  // so every text of the payload goes through `safe`.
   function body(board, targets, metric) {
     const letters = unique(board.lines.flatMap((line) => split(line.letters)));
-    const lines = sorted(board.lines, metric);
-    return element("tbody", {}, ...lines.map((line) => row(line, targets, metric, letters)));
+    const lines = sorted(board.lines, metric).slice(0, state.all === "1" ? undefined : FIRST);
+    const made = document.createElement("tbody");
+    made.innerHTML = lines.map((line) => row(line, targets, metric, letters)).join("");
+    return made;
   }
+
+  const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  const safe = (text) => String(text).replace(/[&<>"']/g, (sign) => ENTITIES[sign]);
 
   function sorted(lines, metric) {
     if (!state.sort) return lines;
@@ -151,52 +165,62 @@
   }
 
   function row(line, targets, metric, letters) {
-    const name = element("th", { scope: "row" }, element("a", { href: `methods/${fileOf(line.method)}.html` }, line.label));
-    if (line.reproduced) name.append(" ✓");
-    if (line.note) name.append(element("span", { class: "note" }, line.note));
-    const mean = element("td", { class: "number" }, "–");
-    const axis = element("td", { "aria-hidden": "true" });
-    if (line.mean !== undefined) {
-      mean.replaceChildren(...figure(line.mean, ...(line.interval || [])));
-      if (line.sd !== undefined) mean.append(element("br"), element("small", {}, `sd over seeds ${shown(line.sd)}`));
-      axis.append(interval(line.mean, line.interval || [], metric));
-    }
+    const mark = line.reproduced ? " ✓" : "";
+    const note = line.note ? `<span class="note">${safe(line.note)}</span>` : "";
+    const name = `<a href="methods/${safe(encodeURIComponent(fileOf(line.method)))}.html">${safe(line.label)}</a>${mark}${note}`;
+    const known = line.mean !== undefined;
+    const spread = known && line.sd !== undefined ? `<br><small>sd over seeds ${shown(line.sd)}</small>` : "";
+    const mean = known ? figure(line.mean, ...(line.interval || [])) + spread : "–";
+    const axis = known ? interval(line.mean, line.interval || [], metric, 180) : "";
+    const cells = targets.map((target) => cell(line.rows[target.name], metric)).join("");
+    const rank = line.rank === undefined ? "–" : line.rank;
+    const kind = line.rank === undefined ? ' class="unranked"' : "";
+    return `<tr${kind}><td>${rank}</td><th scope="row">${name}</th><td class="number">${mean}</td>${
+      brackets(line, letters)}<td aria-hidden="true">${axis}</td>${cells}</tr>`;
+  }
+
+  // Lines that can't be told apart share a bar, which runs on from line to line as long as they stand by rank.
+  function brackets(line, letters) {
     const own = new Set(split(line.letters));
-    const brackets = element("td", { class: "letters" }, letters.map((each) => (own.has(each) ? each : " ".repeat(each.length))).join(""));
-    const cells = targets.map((target) => cell(line.rows[target.name], metric));
-    const rank = element("td", {}, line.rank === undefined ? "–" : String(line.rank));
-    return element("tr", line.rank === undefined ? { class: "unranked" } : {}, rank, name, mean, brackets, axis, ...cells);
+    const text = letters.map((each) => (own.has(each) ? each : " ".repeat(each.length))).join(" ");
+    let at = 0;
+    const bars = [];
+    for (const each of letters) {
+      if (own.has(each)) bars.push(`linear-gradient(var(--mark),var(--mark)) ${at}ch 0/2px 100% no-repeat`);
+      at += each.length + 1;
+    }
+    const style = bars.length ? ` style="background:${bars.join(",")}"` : "";
+    return `<td class="letters"${style}>${safe(text)}</td>`;
   }
 
   // "abz" are three letters, "aabb" two of the second round: the same sign doubled.
   const split = (text) => (text || "").match(/([a-z])\1*/g) || [];
 
   function cell(number, metric) {
-    if (number === undefined) return element("td", {}, "–");
-    const figures = data.rows[number];
-    const link = element("a", { href: `cells/${figures.run}.html` }, ...figure(...figures.m[metric.name]));
-    return element("td", { class: "number" }, link);
+    if (number === undefined) return "<td>–</td>";
+    const { run, m } = data.rows[number];
+    const [value, low, high] = m[metric.name];
+    const plot = state.drawn === "1" ? interval(value, [low, high], metric, 110) : "";
+    return `<td class="number"><a href="cells/${safe(encodeURIComponent(run))}.html">${figure(value, low, high)}</a>${plot}</td>`;
   }
 
   function figure(value, low, high) {
     const ends = low === undefined || low === null ? "" : ` [${shown(low)}, ${shown(high)}]`;
-    return [shown(value), element("small", {}, ends)];
+    return `${shown(value)}<small>${ends}</small>`;
   }
 
-  function interval(value, [low, high], metric) {
-    const width = 180;
+  function interval(value, [low, high], metric, width) {
     const at = (x) => (6 + ((width - 12) * (x - metric.low)) / (metric.high - metric.low)).toFixed(1);
-    const svg = drawn("svg", { width, height: 16, viewBox: `0 0 ${width} 16` });
-    svg.append(drawn("line", { class: "axis", x1: 6, x2: width - 6, y1: 8, y2: 8 }));
-    if (metric.has_effect_size) svg.append(drawn("line", { class: "chance", x1: at(0.5), x2: at(0.5), y1: 0, y2: 16 }));
-    if (low !== undefined) svg.append(drawn("line", { class: "bar", x1: at(low), x2: at(high), y1: 8, y2: 8 }));
-    svg.append(drawn("circle", { class: "dot", cx: at(value), cy: 8, r: 4 }));
-    return svg;
+    const chance = metric.has_effect_size ? `<path class="chance" d="M${at(0.5)} 0v16"/>` : "";
+    const ends = low === undefined || low === null ? "" : `<path class="bar" d="M${at(low)} 8H${at(high)}"/>`;
+    return `<svg width="${width}" height="16" viewBox="0 0 ${width} 16" aria-hidden="true"><path class="axis" d="M6 8H${
+      width - 6}"/>${chance}${ends}<circle class="dot" cx="${at(value)}" cy="8" r="4"/></svg>`;
   }
 
   form.addEventListener("change", () => {
     for (const name of [...FILTERS, "metric"]) state[name] = form.elements[name].value;
-    for (const kind of KINDS) state[kind] = form.elements[kind].checked ? "1" : "";
+    for (const name of CHECKS) state[name] = form.elements[name].checked ? "1" : "";
+    state.all = "";
     show();
   });
   window.addEventListener("hashchange", () => {

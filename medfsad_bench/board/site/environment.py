@@ -1,0 +1,67 @@
+"""What the templates are rendered with: escaping, filters, and what every page may name."""
+
+import base64
+import hashlib
+import json
+import math
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medfsad_bench.board.site.payload import CONFOUNDED
+from medfsad_bench.display import visible
+from medfsad_bench.metrics.metric import METRICS
+from medfsad_bench.results.row import Row
+from medfsad_bench.store.composition import SMALL
+
+
+@cache
+def environment() -> Environment:
+    """The templates; every text is escaped, and made visible where it would turn the text around it."""
+    templates = Environment(
+        loader=PackageLoader("medfsad_bench.board.site", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    templates.filters |= {"figure": _figure, "file": method_file, "set_file": set_file}
+    templates.filters |= {"json_text": _json_text, "log10": math.log10}
+    templates.globals |= {"METRICS": METRICS, "SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css")}
+    return templates
+
+
+def asset(name: str) -> Markup:
+    """Style sheet or script, as it stands in a page."""
+    return Markup((files("medfsad_bench.board.site") / "pages" / name).read_text("utf-8"))  # noqa: S704 - our own
+
+
+def digest(script: str) -> str:
+    """What a page's security policy names the one script by that may run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def method_file(method: str) -> str:
+    """Name of a method's page."""
+    return method.replace(":", "-")
+
+
+def set_file(row: Row) -> str:
+    """Name of a data set's page: a set of one's own may be called as a benchmark's set is."""
+    return f"own-{row.target}" if row.benchmark == "own" else row.target
+
+
+def _figure(estimate: Any) -> str:
+    """An estimate as pages show it, with its interval where it has one."""
+    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}{ends}"
+
+
+def _json_text(content: Any) -> Markup:
+    """JSON inside a `<script>`, where nothing in it can end the element."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704

@@ -1,0 +1,120 @@
+"""Sweeps on a Ray cluster of two nodes, all on this machine: whatever is killed, every row is there once, and right."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from engine_cells import rows_of_local_run, without_clocks
+from ray_driver import wanted
+
+from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.store import Dataset
+
+pytest.importorskip("ray", reason="needs the extra `ray`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own; what is tested runs in processes of its own
+]
+NODE = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head and a second node, with one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        patch.setenv("RAY_TMPDIR", "/tmp")  # noqa: S108 - sockets need short paths
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("shipped")))
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            cluster.add_node(**NODE)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def driver(cluster: Any, data: Path, runs: Path, *options: str) -> "subprocess.Popen[str]":
+    script = Path(__file__).with_name("ray_driver.py")
+    command = [sys.executable, str(script), cluster.address, str(data), str(runs), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def lines_until(process: "subprocess.Popen[str]", start: str) -> list[str]:
+    """What a driver says, up to the first line that begins so."""
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.strip())
+        if line.startswith(start):
+            return lines
+    raise AssertionError(lines)
+
+
+def test_every_row_is_there_once_whatever_is_killed(cluster: Any, own_data: Path, tmp_path: Path) -> None:
+    """A worker dies, a node is killed, its command is killed, and two commands finish the sweep at the same time;
+    features can't be kept on disk.
+    """
+    runs = tmp_path / "runs"
+    cells = wanted(own_data, runs)
+    killed = driver(cluster, own_data, runs)
+    try:
+        said = lines_until(killed, "done")
+        assert any(line.startswith(f"again {cells[0].run_id} its worker or its node was lost") for line in said)
+        (second,) = cluster.worker_nodes
+        cluster.remove_node(second, allow_graceful=False)
+        cluster.add_node(**NODE)
+        lines_until(killed, "done")
+    finally:
+        killed.kill()
+        killed.communicate()
+    two = [driver(cluster, own_data, runs) for _ in range(2)]
+    said_by = [process.communicate(timeout=240)[0].splitlines() for process in two]
+    assert [process.returncode for process in two] == [0, 0], said_by
+    failed = {line.split()[1] for said in said_by for line in said if line.startswith("failed")}
+    assert failed == {cells[1].run_id}
+
+    good = [cell for cell in cells if cell.run_id not in failed and cell.info.name != "trouble"]
+    alone = rows_of_local_run([cell for cell in wanted(own_data, tmp_path / "alone") if cell.info.name != "trouble"])
+    assert len(good) == len(alone) == 3
+    for cell in good:
+        folder = RunFolder(runs / cell.run_id)
+        assert without_clocks(folder.row()) == without_clocks(alone[cell.run_id])
+        before = RunFolder(tmp_path / "alone" / cell.run_id)
+        pd.testing.assert_frame_equal(folder.scores(), before.scores(), check_exact=True)
+        log = (folder.path / "log.jsonl").read_text()
+        assert log.count('"event": "done"') == 1
+
+
+def test_small_sets_are_shipped_and_needed_no_more_where_they_came_from(
+    cluster: Any, own_data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(own_data, tmp_path / "data")
+    process = driver(cluster, tmp_path / "data", tmp_path / "runs", "--ship")
+    said = process.communicate(timeout=240)[0].splitlines()
+    assert process.returncode == 0, said
+    assert sum(line.startswith("done") for line in said) == 7, said  # 5 cells, a training, features of a network
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_set_that_a_cluster_read_has_the_digests_of_one_that_this_machine_read(
+    cluster: Any, own_source: Path, own_data: Path, tmp_path: Path
+) -> None:
+    command = ("prepare", "--source", str(own_source), "--out", str(tmp_path), "--size", "64")
+    medfsad = [sys.executable, "-c", "from medfsad_bench.cli import main; main()"]
+    ran = [*medfsad, *command, "--engine", "ray", "--address", cluster.address]
+    subprocess.run(ran, check=True, capture_output=True, timeout=240)
+    digests = {
+        folder: {path.name: Dataset(path).attributes["content_digest"] for path in folder.rglob("ward_*.h5")}
+        for folder in (own_data, tmp_path)
+    }
+    assert len(digests[tmp_path]) == 2
+    assert digests[tmp_path] == digests[own_data]
