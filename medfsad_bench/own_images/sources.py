@@ -13,6 +13,9 @@ from medfsad_bench.own_images.trained import TrainedMethod
 from medfsad_bench.runner.rerun_checks import reference_tables
 from medfsad_bench.store import Dataset
 
+_FEWEST = 3  # supports: of two, each is as far from the other as the other from it, and their spread is rounding
+_ROUNDING = 1e-6
+
 
 def check_sources(sources: Sequence[Dataset], size_px: int) -> None:
     """Refuse sets whose images are of another size than those that are scored: their scores tell nothing of these.
@@ -42,10 +45,11 @@ def threshold_with_sources(
     Raises:
         MethodError: If the supports can't be left out one by one, or the sets have too few normals for the level.
     """
-    if own.unit != "image" or len(own.calibration) < 2 or own.calibration.std() == 0:
+    count = len(own.calibration)
+    if own.unit != "image" or count < _FEWEST or np.ptp(own.calibration) <= _ROUNDING * np.abs(own.calibration).max():
         raise MethodError(
-            f"--sources takes two or more supports, each of another patient or volume, whose scores differ; there are "
-            f"{shots} of {max(len(own.calibration), 1)}. Give one image of each, or leave --sources out."
+            f"--sources takes {_FEWEST} or more supports, each of another patient or volume, whose left-out scores "
+            f"differ; there are {shots} of {max(count, 1)}. Give one image of each, or leave --sources out."
         )
     tables = [table for source in sources for table in reference_tables(trained.method, source, shots, trained.context)]
     pivots = pivots_of(pd.concat(tables, ignore_index=True)) if tables else np.zeros(0)
