@@ -3,9 +3,10 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-SOURCES := medfsad_bench baselines methods tests
+SOURCES := medfsad_bench baselines methods tests .site
+SITE   ?= build/site
 
-.PHONY: demo test lint format bench gpu clean
+.PHONY: demo test lint format bench gpu site clean
 .DELETE_ON_ERROR:
 
 # Pinned versions are taken from .ci/constraints.txt, so that a fresh machine gets what the tests were run with.
@@ -38,6 +39,10 @@ bench: $(READY)
 # The gpu tests, then speeds, memory and differences from the CPU, into gpu-results/. OPTIONS=--small rehearses it.
 gpu: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m bench.gpu $(OPTIONS)
+
+# Board of the accepted rows and documentation; open build/site/index.html. OPTIONS='--runs medfsad-runs' shows others.
+site: $(READY)
+	PYTHONPATH=.site $(BIN)/python -m documentation --out $(SITE) $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis medfsad-demo gpu-results

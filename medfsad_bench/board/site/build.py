@@ -20,7 +20,7 @@ from medfsad_bench.board.site.history import BenchmarkVersion, benchmark_version
 from medfsad_bench.board.site.payload import address_of, confounded_of, payload, solved_by_shortcut
 from medfsad_bench.board.site.pictures import Example, Pictures, may_be_shown
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.files import whole_folder
+from medfsad_bench.files import whole_folder, write_text
 from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
@@ -39,6 +39,7 @@ def write_site(
     data: Path | None = None,
     reported: Sequence[Source] = (),
     studies: Sequence[HabitStudy] = (),
+    documentation: Callable[[Path], int] | None = None,
 ) -> int:
     """Write the board as static pages, whole or not at all; an earlier site in the folder is replaced.
 
@@ -51,6 +52,8 @@ def write_site(
         data: Folder of prepared files, for contact sheets and example pictures.
         reported: Figures from papers, shown apart.
         studies: What each habit of the published protocol does.
+        documentation: Writes further pages, `docs/start.html` among them, into the folder of the site before that
+            takes its name, and says how many; with them a site needs no row.
 
     Returns:
         How many pages there are.
@@ -58,48 +61,53 @@ def write_site(
     Raises:
         ResultsError: If there is no row, the folder holds something else, or scores are damaged.
     """
-    if not rows:
+    if not rows and documentation is None:
         raise ResultsError("There is no row to make a site of. `medfsad run` makes rows; --runs names their folder.")
     _check_free(folder)
     rows = sorted(rows, key=lambda row: (row.date, row.run_id), reverse=True)
     pictures = Pictures(data)
     with whole_folder(folder) as temporary:
-        board = groups(rows, evidence, reproduced=reproduced)
-        solved = solved_by_shortcut(rows)
-        content = payload(rows, evidence, reproduced, command=_terminal_command(runs))
-        versions = benchmark_versions(rows, evidence, reproduced)
         shared: dict[str, Any] = {
-            "addresses": _addresses(content),
-            "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
-            "changes": changes(rows, versions),
+            "documented": documentation is not None,
             "rows": rows,
             "source": f"the runs in {runs.name}" if runs else "accepted rows",
-            "superseded": superseded(rows),
-            "versions": versions,
         }
-        script = asset("board.js")
         for name in _FOLDERS:
             (temporary / name).mkdir()
-        pages: list[_Page] = [
-            ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
-            ("protocol.html", "protocol", _protocol(rows, studies, reported)),
-            ("compare.html", "compare", _comparison(board, evidence)),
-            ("changes.html", "changes", {}),
-            ("feed.xml", "feed", {}),
-            *((version.page, "version", _version(version, solved)) for version in versions),
-            *_method_pages(rows, evidence, pictures),
-            *_set_pages(rows, pictures),
-            *_cell_pages(rows, evidence, temporary),
-        ]
+        pages: list[_Page] = [("index.html", "empty", {})]
+        if rows:
+            solved = solved_by_shortcut(rows)
+            board = groups(rows, evidence, reproduced=reproduced)
+            versions = benchmark_versions(rows, evidence, reproduced)
+            content, script = payload(rows, evidence, reproduced, command=_terminal_command(runs)), asset("board.js")
+            shared |= {
+                "addresses": _addresses(content),
+                "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
+                "changes": changes(rows, versions),
+                "superseded": superseded(rows),
+                "versions": versions,
+            }
+            pages = [
+                ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
+                ("protocol.html", "protocol", _protocol(rows, studies, reported)),
+                ("compare.html", "compare", _comparison(board, evidence)),
+                ("changes.html", "changes", {}),
+                ("feed.xml", "feed", {}),
+                *((version.page, "version", _version(version, solved)) for version in versions),
+                *_method_pages(rows, evidence, pictures),
+                *_set_pages(rows, pictures),
+                *_cell_pages(rows, evidence, temporary),
+            ]
+            write_rows(rows, temporary)
         for path, name, facts in pages:
             template = environment().get_template(f"{name}.{path.rpartition('.')[2]}.jinja")
             text = template.render(**shared, **facts, up="../" * path.count("/"))
-            (temporary / path).write_text(text, "utf-8", newline="")
-        write_rows(rows, temporary)
+            write_text(temporary / path, text)
+        count = len(pages) + (documentation(temporary) if documentation else 0)
         (temporary / _MARK).touch()
         if folder.is_dir():
             shutil.rmtree(folder)
-    return len(pages)
+    return count
 
 
 def _check_free(folder: Path) -> None:
