@@ -96,7 +96,7 @@ def test_the_installed_command_answers_without_checkout_or_network(installed: Co
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)  # d24fad trains on six sets
 def test_the_installed_demo_goes_the_whole_way_to_a_site(installed: Command) -> None:
     demo = installed("demo", "--out", "demo")
     assert demo.returncode == 0, demo.stderr
