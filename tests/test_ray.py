@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(600),  # a minute on an idle machine; a busy one starts Ray's processes slowly
     pytest.mark.filterwarnings("ignore"),  # Ray's own; what is tested runs in processes of its own
 ]
-NODE = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False}
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module")

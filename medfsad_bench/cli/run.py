@@ -71,8 +71,9 @@ def run(
     )
     plan = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
     store = feature_store(features, features_gb, runs, device)
+    failures: list[str] = []
     if by.in_this_process:
-        rows, failures = run_cells(plan, Runner(device, store=store, callback=callback)), []
+        rows = run_cells(plan, Runner(device, store=store, callback=callback))
     else:
         rows, failures = run_sweep(plan, by, device, store, track or [])
     if json_:

@@ -33,8 +33,10 @@ from medfsad_bench.runner.plan import RunOptions, sweep_cells
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store.prepared import prepared_sets
 
-METHODS = ("d24fad", "patchcore", "padim", "spade", "mean_distance", "multistage", "late_fusion", "subspace")
-METHODS += ("pixel_distance", "chance")
+METHODS = (
+    *("d24fad", "patchcore", "padim", "spade", "mean_distance"),
+    *("multistage", "late_fusion", "subspace", "pixel_distance", "chance"),
+)
 
 
 def main() -> None:
