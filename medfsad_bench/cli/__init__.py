@@ -28,6 +28,8 @@ from medfsad_bench.cli import (
 from medfsad_bench.cli.console import fail, out
 from medfsad_bench.errors import MedfsadError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="medfsad",
     no_args_is_help=True,
@@ -85,6 +87,7 @@ def main() -> None:
         app()
     except MedfsadError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. What was finished is kept; the same command goes on from there.\n")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer ends so after Ctrl-C, and says nothing
+            sys.stderr.write("\nInterrupted. What was finished is kept; the same command goes on from there.\n")
+        raise

@@ -144,7 +144,7 @@ def _engine(
 
     pool = PoolEngine(options.jobs or 1, workplace)
     try:
-        yield pool, f"{options.jobs} processes of this machine, {each}"
+        yield pool, f"{options.jobs} process{'es' if options.jobs != 1 else ''} of this machine, {each}"
     finally:
         pool.close()
 
