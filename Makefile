@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 SOURCES := medfsad_bench baselines methods tests .site
 SITE   ?= build/site
 
-.PHONY: demo test lint format bench gpu site clean
+.PHONY: demo test test-long lint format bench gpu site clean
 .DELETE_ON_ERROR:
 
 # Pinned versions are taken from .ci/constraints.txt, so that a fresh machine gets what the tests were run with.
@@ -21,7 +21,11 @@ demo: $(READY)
 
 # Two processes of one thread each: two threads of one process wait for each other as soon as anything else runs.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# What takes minutes: the demo from an installed wheel, every example of the documentation.
+test-long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m long tests
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)

@@ -174,7 +174,7 @@ def test_the_contents_list_every_document_of_the_repository() -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)  # every command of the program, some of which train
 def test_every_example_of_the_documentation_runs(tmp_path: Path) -> None:
     write_demo_downloads(tmp_path / "examples" / "medfsad-demo" / "raw", scale=0.75)

@@ -95,7 +95,7 @@ def test_the_installed_command_answers_without_checkout_or_network(installed: Co
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)  # d24fad trains on six sets
 def test_the_installed_demo_goes_the_whole_way_to_a_site(installed: Command) -> None:
     demo = installed("demo", "--out", "demo")
