@@ -54,6 +54,8 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("{store}", "--out", "{full}"),
     ],
     "run": [
+        ("chance", "--data", "{data}", "--features", "{text}"),
+        ("chance", "--data", "{data}", "--features", "none", "--features-gb", "3"),
         ("patchcoer",),
         ("chance", "patchcoer"),
         ("external", "--data", "{data}"),
@@ -133,6 +135,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("d24fad", "--data", "{data}", "--every", "0"),
         ("d24fad", "--data", "{data}", "--into", "nowhere.md"),
     ],
+    "cache": [("--features", "{text}"), ("--features", "none"), ("--runs", "{full}", "--of", "kidney"), ("surplus",)],
     "methods": [("--jsn",), ("surplus",)],
     "datasets": [("kidney",), ("--jsn",)],
     "check": [("patchcoer",), ("chance", "--preset", "fast")],
