@@ -40,16 +40,13 @@ def test_commands_and_options_complete_in_a_shell() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_an_error_fits_the_terminal_from_its_first_line_on(
-    medfsad: Medfsad,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    width: int,
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    code, _, error = medfsad("run", "patchcoer", "--data", "nowhere/at/all")
-    assert code == 2
-    assert error.startswith("Error: ")
-    assert width - 25 < max(map(len, error.splitlines())) <= width
+def test_an_error_fits_the_terminal_from_its_first_line_on(width: int) -> None:
+    """In a process of its own: a console asks for its width once."""
+    words = [sys.executable, "-c", "from medfsad_bench.cli import main; main()", "run", "patchcoer"]
+    done = subprocess.run(words, env={**os.environ, "COLUMNS": str(width)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert width - 25 < max(map(len, done.stderr.splitlines())) <= width
 
 
 def test_the_citation_names_the_version_and_licence_of_the_package() -> None:

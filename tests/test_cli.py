@@ -141,6 +141,8 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     "check": [("patchcoer",), ("chance", "--preset", "fast")],
     "new-method": [("My-Method",), ("chance",), ("fine", "--out", "nowhere")],
     "doctor": [("--jsn",), ("surplus",)],
+    "plan": [("patchcoer",), ("chance", "--data", "nowhere"), ("chance", "--data", "{data}", "--shots", "0")],
+    "status": [("--runs", "nowhere"), ("surplus",)],
 }
 CASES = [(command, case) for command, cases in WRONG.items() for case in cases]
 

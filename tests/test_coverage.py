@@ -26,7 +26,7 @@ def test_95_percent_intervals_hold_the_truth_in_about_95_percent_at_200_groups(d
     found = coverage(
         detector, 200, simulations=250, replicates=200, metrics=("image_auroc", "image_average_precision"), seed=1
     )
-    assert all(0.91 <= share <= 0.985 for share in found.values()), found
+    assert all(0.90 <= share <= 0.985 for share in found.values()), found
 
 
 @pytest.mark.slow

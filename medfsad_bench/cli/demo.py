@@ -53,7 +53,7 @@ def demo(
     run_cells(plan, Runner("cpu"))
     for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs)), width=out.width):
         out.print(table)
-    page = _score_own_images(raw / "brain_tumor", out_dir / "scores")
+    page = _score_own_images(raw / "brain-tumor-mri-dataset", out_dir / "scores")
     out.print(
         f"Own images, without labels: {page} shows which of a few new ones are unlike a few normal ones.",
         markup=False,
