@@ -19,7 +19,7 @@ def test_without_a_gpu_it_says_so_and_exits_2(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_runs_in_small_on_the_cpu_and_agrees_with_itself(tmp_path: Path) -> None:
     assert gpu.main(["--small", "--out", str(tmp_path)]) == 0
     lines = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["lines"]

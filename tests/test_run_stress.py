@@ -225,7 +225,7 @@ def test_an_old_run_with_its_maps_in_one_growing_file_is_taken_up(
     assert_same(ran(cell), unbroken)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_that_are_killed_at_random_end_in_the_scores_of_those_that_never_were() -> None:
     """A small form of `tests/bench/kill_runs.py`, which makes fifty kills."""
     script = Path(__file__).parent / "bench" / "kill_runs.py"

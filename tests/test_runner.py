@@ -99,18 +99,18 @@ def test_the_figures_are_those_of_the_stored_scores(own_data: Path, tmp_path: Pa
 
 
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(own_data: Path, tmp_path: Path) -> None:
-    """Trained, too: twenty steps of D²4FAD, twice, in two folders."""
+    """Trained, too: four steps of D²4FAD, twice, in two folders."""
     info = method_info("d24fad")
     found = []
     for name in ("a", "b"):
         cell = cell_of(
-            info, own_data, tmp_path / name, settings={"steps": 20, "size_px": 64, "batch_size": 4, "train_shots": 2}
+            info, own_data, tmp_path / name, settings={"steps": 4, "size_px": 64, "batch_size": 4, "train_shots": 2}
         )
         Runner("cpu").run(cell)
         found.append(RunFolder(tmp_path / name / cell.run_id).scores())
     pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
     other = cell_of(
-        info, own_data, tmp_path / "c", seed=1, settings={"steps": 20, "size_px": 64, "batch_size": 4, "train_shots": 2}
+        info, own_data, tmp_path / "c", seed=1, settings={"steps": 4, "size_px": 64, "batch_size": 4, "train_shots": 2}
     )
     Runner("cpu").run(other)
     assert not RunFolder(tmp_path / "c" / other.run_id).scores()["score"].equals(found[0]["score"])

@@ -149,6 +149,7 @@ def test_lines_that_cant_be_told_apart_share_a_bar(browser: Any, site: Path) -> 
     assert sum(bars) > 0
 
 
+@pytest.mark.long
 def test_a_board_of_200_methods_answers_a_choice_at_once_and_shows_the_rest_on_demand(
     browser: Any,  # noqa: F811
     tmp_path: Path,
