@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -207,3 +208,16 @@ def test_what_is_no_volume_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(DownloadError, match=rf"^{path.name}: ") as caught:
             read_volume(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_affine_that_is_no_affine_is_refused_in_one_line(tmp_path: Path, value: float) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    path = tmp_path / "damaged.nii"
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<4f", content, 280, value, value, value, value)  # srow_x
+    path.write_bytes(bytes(content))
+    with pytest.raises(DownloadError, match="no number") as refused:
+        read_volume(path)
+    assert "\n" not in str(refused.value)

@@ -80,7 +80,8 @@ def read_stored_volume(path: Path, *, volumes: int | None = None) -> StoredVolum
         volumes: How many to read at most; all of them without it.
 
     Raises:
-        DownloadError: If it can't be read or what is to be read is larger than `MAX_VOXELS`.
+        DownloadError: If it can't be read, its affine isn't of numbers, or what is to be read is larger than
+            `MAX_VOXELS`.
     """
     import nibabel as nib
 
@@ -97,7 +98,10 @@ def read_stored_volume(path: Path, *, volumes: int | None = None) -> StoredVolum
         else:
             values = np.asarray(loaded.dataobj)
         values = values.reshape(*values.shape[:3], -1)[..., :taken]
-    largest = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    with np.errstate(over="ignore"):
+        largest = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    if not (np.isfinite(affine).all() and np.isfinite(largest)):
+        raise DownloadError(f"{path.name}: its affine holds what is no number. Expected millimetres; mend the header.")
     if largest > _LARGEST_VOXEL_MM:
         notes = (f"voxels larger than any scanner's: is the header's unit right? ({largest:g} mm, unit {unit})",)
     return StoredVolume(values, affine, count, notes)
