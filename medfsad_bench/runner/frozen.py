@@ -33,7 +33,7 @@ class Features(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Images) -> list[Tensor]:
-        """Feature maps (n, c, h, w), one a stage."""
+        """Feature maps (n, c, h, w), one per stage."""
         if self.size_px is not None and images.shape[-2:] != (self.size_px, self.size_px):
             size = (self.size_px, self.size_px)
             images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
