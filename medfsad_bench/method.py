@@ -37,10 +37,6 @@ class Scores:
     pixel: Float[Tensor, "n mh mw"] | None = None
     support: Float[Tensor, "n shots"] | None = None
 
-    def __post_init__(self) -> None:
-        if self.image is None and self.pixel is None:
-            raise ValueError("Scores needs an image score, an anomaly map, or both; got neither")
-
 
 Scorer = Callable[[Images], Scores]
 

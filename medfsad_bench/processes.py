@@ -1,10 +1,13 @@
-"""How many processes there is room for, and workers that end with the process that started them, however that ends."""
+"""How many processes there is room for, and how they end: with the one that started them, or when they are told to."""
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import current_process, parent_process
 from multiprocessing.connection import wait
+from types import FrameType
 
 
 def usable_cpus() -> int:
@@ -26,6 +29,26 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+@contextmanager
+def sigterm_raises(error: type[BaseException]) -> Iterator[None]:
+    """Meanwhile SIGTERM raises an error at the next step of Python, so that what is finished is kept on the way out.
+
+    Only the main thread can hear signals; in another the block changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _exit_after(sentinel: int) -> None:

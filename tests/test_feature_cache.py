@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.registry import method_info
-from medfsad_bench.runner.digests import digests_of, remember, stored_digests
+from medfsad_bench.runner.digests import digests_of, inherit
 from medfsad_bench.runner.features import FeatureCache
 from medfsad_bench.runner.images import shown, stored_images
 from medfsad_bench.runner.opened import opened
@@ -59,7 +59,7 @@ def test_an_image_has_one_digest_as_stored_as_shown_and_made_anew(own_data: Path
     dataset = own_sets(own_data)[0]
     stored = stored_images(dataset, np.arange(5), CPU)
     images = shown(stored, torch.tensor([3, 1]))
-    expected = stored_digests(stored[[3, 1]].numpy())
+    expected = digests_of(stored[[3, 1]].numpy())
     assert digests_of(images) == expected
     assert digests_of(images.clone()) == expected, "unknown, and hashed as what it was made of"
     assert digests_of(stored.clone()[[3, 1]]) == expected
@@ -72,10 +72,10 @@ def test_an_image_has_one_digest_as_stored_as_shown_and_made_anew(own_data: Path
 
 
 def test_digests_end_with_their_tensor() -> None:
-    images = phantom_images(1)
-    remember(images, [b"given"])
-    assert digests_of(images) == [b"given"]
-    assert digests_of(phantom_images(1)) != [b"given"]
+    images, given = phantom_images(1), np.zeros((1, 3, 64, 64), np.uint8)
+    inherit(images, given)
+    assert digests_of(images) == digests_of(given)
+    assert digests_of(phantom_images(1)) != digests_of(given)
 
 
 def products(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from medfsad_bench.board.terminal import as_tables
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.metrics.metric import IMAGE_METRICS, METRICS, PIXEL_CURVE_METRICS, RANKING, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
+from medfsad_bench.metrics.ranks import pixel_ranks
 from medfsad_bench.metrics.streaming import TOLERANCE
 from medfsad_bench.results.row import Row
 
@@ -56,7 +57,7 @@ def test_direction_and_bounds_are_those_of_the_best_and_the_worst_detector(metri
 def test_pixel_metrics_are_those_of_the_catalogue() -> None:
     maps, masks = np.random.default_rng(0).random((2, 8, 8)), np.zeros((2, 8, 8), dtype=bool)
     masks[0, 2:5, 2:4] = True
-    values = pixel_metrics(maps, masks)
+    values = pixel_metrics(pixel_ranks(maps, masks))
     assert list(values) == list(PIXEL_CURVE_METRICS) == list(TOLERANCE)
     assert values == {name: metric.score(maps, masks) for name, metric in PIXEL_CURVE_METRICS.items()}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.curve import score_curve
 from medfsad_bench.metrics.interval import Interval, interval_of, percentile_interval, replicate
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import resampling
@@ -44,7 +44,7 @@ def test_a_weight_is_a_repetition(metric: Metric) -> None:
     scores, anomalous = rng.integers(0, 9, 40).astype(float), rng.random(40) < 0.4
     weights = rng.integers(0, 4, 40)
     repeated = np.repeat(np.arange(40), weights)
-    weighted = metric.statistic(weigh(ranking(scores, anomalous), weights))
+    weighted = metric.statistic(score_curve(scores, weights, anomalous=anomalous))
     plain = metric.score(scores[repeated], anomalous[repeated])
     assert float(weighted) == pytest.approx(plain, abs=1e-12)
 
@@ -55,7 +55,7 @@ def test_weighted_areas_equal_scikit_learn() -> None:
     rng = np.random.default_rng(4)
     scores, anomalous = rng.integers(0, 9, 60).astype(float), rng.random(60) < 0.4
     weights = rng.random((60, 5))
-    curves = weigh(ranking(scores, anomalous), weights)
+    curves = score_curve(scores, weights, anomalous=anomalous)
     for column in range(5):
         args = {"y_true": anomalous, "y_score": scores, "sample_weight": weights[:, column]}
         assert IMAGE_METRICS["image_auroc"].statistic(curves)[column] == pytest.approx(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import pixel
+from medfsad_bench.metrics.ranks import pixel_ranks
 
 METRICS: list[Callable[..., float]] = [
     pixel.pixel_auroc_score,
@@ -203,7 +204,7 @@ def test_every_metric_lies_between_0_and_1_and_a_perfect_map_has_1(case: Any) ->
 @given(labelled_maps())
 def test_all_metrics_at_once_equal_the_metrics_one_by_one(case: Any) -> None:
     maps, masks = case
-    metrics = pixel.pixel_metrics(maps, masks)
+    metrics = pixel.pixel_metrics(pixel_ranks(maps, masks))
     assert metrics == {
         "pixel_auroc": pixel.pixel_auroc_score(maps, masks),
         "pixel_average_precision": pixel.pixel_average_precision_score(maps, masks),
@@ -216,9 +217,9 @@ def test_all_metrics_at_once_equal_the_metrics_one_by_one(case: Any) -> None:
 def test_sorting_in_runs_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     maps, masks = rng.integers(0, 50, (4, 30, 30)).astype(np.float32), rng.random((4, 30, 30)) < 0.02
-    whole = pixel.pixel_metrics(maps, masks)
+    whole = pixel.pixel_metrics(pixel_ranks(maps, masks))
     monkeypatch.setattr("medfsad_bench.metrics.ranks._RUN", 7)
-    assert pixel.pixel_metrics(maps, masks) == whole
+    assert pixel.pixel_metrics(pixel_ranks(maps, masks)) == whole
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -241,6 +242,6 @@ def test_maps_are_not_modified() -> None:
     rng = np.random.default_rng(3)
     maps, masks = rng.random((2, 5, 5)), rng.random((2, 5, 5)) < 0.4
     before = maps.copy(), masks.copy()
-    pixel.pixel_metrics(maps, masks)
+    pixel.pixel_metrics(pixel_ranks(maps, masks))
     assert (maps == before[0]).all()
     assert (masks == before[1]).all()

@@ -13,6 +13,7 @@ from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.interval import Interval, Replicates, interval_of, replicates_of, shifted
 from medfsad_bench.metrics.metric import PIXEL_CURVE_METRICS, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
+from medfsad_bench.metrics.ranks import pixel_ranks
 from medfsad_bench.metrics.resample import resampling
 from medfsad_bench.metrics.score_histogram import ScoreHistogram, pixel_curve, pixel_histogram
 from medfsad_bench.metrics.streaming import TOLERANCE, Bounded, bounded_metrics, streamed_histogram
@@ -54,7 +55,7 @@ def test_the_error_is_within_its_computed_bound(seed: int, bins: int, decimals: 
     """Whatever the bins and however many ties."""
     maps, masks = lesions(np.random.default_rng(seed), images=4, size_px=20)
     maps = np.round(maps * np.float32(decimals))
-    exact = pixel_metrics(maps, masks)
+    exact = pixel_metrics(pixel_ranks(maps, masks))
     for bounded in (
         bounded_metrics(pixel_histogram(maps, masks, bins=bins)),
         streamed(zip(maps, masks, strict=True), bins=bins, chunk_px=500),
@@ -66,7 +67,7 @@ def test_the_error_is_within_its_computed_bound(seed: int, bins: int, decimals: 
 
 def test_the_bound_meets_the_tolerance_at_the_default_bins() -> None:
     maps, masks = lesions(np.random.default_rng(0), images=40, size_px=128)
-    exact = pixel_metrics(maps, masks)
+    exact = pixel_metrics(pixel_ranks(maps, masks))
     for name, metric in streamed(list(zip(maps, masks, strict=True)), chunk_px=2**17).items():
         assert abs(metric.value - exact[name]) <= metric.error + 1e-12
         assert metric.error <= TOLERANCE[name], name
@@ -76,7 +77,7 @@ def test_tied_scores_are_counted_exactly() -> None:
     """Many equal scores have a bin of their own: the bound is 0, and so is the error."""
     rng = np.random.default_rng(1)
     maps, masks = rng.integers(0, 5, (3, 30, 30)).astype(np.float32), rng.random((3, 30, 30)) < 0.2
-    exact = pixel_metrics(maps, masks)
+    exact = pixel_metrics(pixel_ranks(maps, masks))
     for name, metric in streamed(list(zip(maps, masks, strict=True))).items():
         assert metric.value == pytest.approx(exact[name], abs=1e-12)
         if name != "dice_max_oracle":
@@ -91,7 +92,7 @@ def test_a_second_pass_finds_what_the_first_could_not_expect() -> None:
     images = list(zip(maps, masks, strict=True))
     once = streamed(iter(images), bins=4096, chunk_px=64 * 64)
     twice = streamed(images, bins=4096, chunk_px=64 * 64)
-    exact = pixel_metrics(maps, masks)
+    exact = pixel_metrics(pixel_ranks(maps, masks))
     for name, metric in twice.items():
         assert metric.error < once[name].error / 10
         assert abs(metric.value - exact[name]) <= metric.error + 1e-9
@@ -155,6 +156,6 @@ def test_an_interval_of_pixels_resamples_images() -> None:
 def test_an_interval_works_where_every_image_has_a_lesion() -> None:
     maps, masks = lesions(np.random.default_rng(6), images=24, size_px=32)
     histogram = pixel_histogram(maps[::2], masks[::2])
-    value = pixel_metrics(maps[::2], masks[::2])["pixel_auroc"]
+    value = pixel_metrics(pixel_ranks(maps[::2], masks[::2]))["pixel_auroc"]
     ends = interval(histogram, "pixel_auroc", value)
     assert 0 <= ends.low < value < ends.high <= 1

@@ -51,6 +51,7 @@ class Trained(Method):
 scorers = {
     "a tensor": lambda d: d,
     "nothing": lambda d: None,
+    "empty": lambda d: Scores(support=d[:, None]),
     "numpy": lambda d: Scores(image=d.numpy()),
     "gradient": lambda d: Scores(image=d * torch.ones(1, requires_grad=True)),
     "0-d": lambda d: Scores(image=d.mean()),
@@ -83,6 +84,7 @@ def told() -> dict[str, list[list[str]]]:
     [
         ("a tensor", "answer", "returned a torch tensor of shape (40,). Expected Scores"),
         ("nothing", "answer", "The scorer returned nothing (None)"),
+        ("empty", "answer", "returned Scores with neither image scores nor anomaly maps"),
         ("no return", "answer", "adapt returned nothing (None)"),
         ("numpy", "answer", "Scores(image=…) is a NumPy array of shape (40,). Expected a torch tensor"),
         ("gradient", "answer", "requires a gradient"),

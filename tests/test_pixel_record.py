@@ -1,6 +1,7 @@
 """Pixel estimates as rows hold them: voxels and boxes, exact and streamed, with intervals."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from test_runner import TOY, cell_of
 from medfsad_bench.estimates.lesion import lesion_estimates
 from medfsad_bench.estimates.pixel import measure_pixels, measure_streamed, pixel_estimates
 from medfsad_bench.metrics.aupimo import aupimo_score, binned_aupimo
-from medfsad_bench.metrics.lesion import froc, lesion_sensitivity, measure_lesions
+from medfsad_bench.metrics.lesion import FALSE_POSITIVES, measure_lesions, sensitivity_at_fp
 from medfsad_bench.metrics.metric import AUPIMO
 from medfsad_bench.metrics.score_histogram import pixel_histogram
 from medfsad_bench.results.rescore import rescored
@@ -70,9 +71,12 @@ def test_a_weight_of_an_image_is_its_repetition(seed: int, image_fpr: float) -> 
     once = measure_lesions(zip(maps, masks, strict=True))
     repeated = measure_lesions(zip(maps[again], masks[again], strict=True))
     ones = np.ones((len(again), 1))
-    assert froc(once, weights[:, None])[0] == pytest.approx(froc(repeated, ones)[0], abs=1e-12)
-    weighted = lesion_sensitivity(once, weights[:, None], image_fpr=image_fpr)[0]
-    assert weighted == pytest.approx(lesion_sensitivity(repeated, ones, image_fpr=image_fpr)[0], abs=1e-12)
+    for statistic in (
+        partial(sensitivity_at_fp, by="detections", allowed=FALSE_POSITIVES),
+        partial(sensitivity_at_fp, by="images", allowed=(image_fpr,)),
+    ):
+        weighted = statistic(once, weights[:, None])[0]
+        assert weighted == pytest.approx(statistic(repeated, ones)[0], abs=1e-12)
 
 
 def test_aupimo_from_a_fine_histogram_is_the_exact_one_also_under_weights() -> None:

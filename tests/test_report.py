@@ -20,7 +20,7 @@ from medfsad_bench.board.report import cases
 from medfsad_bench.board.report.words import CHECKS
 from medfsad_bench.estimates.curves import precision_recall_curve, roc_curve
 from medfsad_bench.estimates.image import score_matrix
-from medfsad_bench.metrics.curve import precision_at_recall, ranking, weigh
+from medfsad_bench.metrics.curve import precision_at_recall, score_curve
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.runner import Runner
@@ -179,7 +179,7 @@ def test_curves_are_exact_at_their_rates(items: list[tuple[int, bool]]) -> None:
 
 
 def test_precision_at_recall_by_hand() -> None:
-    curve = weigh(ranking(np.array([4.0, 3.0, 2.0, 1.0]), np.array([True, False, True, False])))
+    curve = score_curve(np.array([4.0, 3.0, 2.0, 1.0]), anomalous=np.array([True, False, True, False]))
     assert float(precision_at_recall(curve, recall=0.5)) == 1.0
     assert float(precision_at_recall(curve, recall=0.51)) == pytest.approx(2 / 3)
 

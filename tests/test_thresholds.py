@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfsad_bench.estimates.estimate import resampled_or_why
+from medfsad_bench.estimates.estimate import REPLICATES
 from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.estimates.thresholds import conformal_threshold, predictive_value, threshold_estimates
+from medfsad_bench.metrics.resample import resampling
 
 
 def run_of(rng: np.random.Generator, *, shots: int, draws: int = 6, sources: int = 3, each: int = 40) -> Any:
@@ -33,7 +34,7 @@ def run_of(rng: np.random.Generator, *, shots: int, draws: int = 6, sources: int
 
 def _estimates(scores: pd.DataFrame, calibration: pd.DataFrame) -> Any:
     matrix = score_matrix(scores)
-    resampled, _ = resampled_or_why(matrix.groups, matrix.anomalous, seed=0)
+    resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=0)
     return threshold_estimates(matrix, calibration, resampled, target="target")
 
 

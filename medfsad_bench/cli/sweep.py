@@ -1,12 +1,10 @@
 """From options to an engine, and a sweep's progress on the terminal."""
 
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,7 +13,7 @@ from medfsad_bench.cli.cells import said_of
 from medfsad_bench.cli.console import Bars, err, progress_bars
 from medfsad_bench.cli.options import EngineName
 from medfsad_bench.errors import MethodError
-from medfsad_bench.processes import usable_cpus
+from medfsad_bench.processes import sigterm_raises, usable_cpus
 
 if TYPE_CHECKING:
     from medfsad_bench.results.row import Row
@@ -109,7 +107,7 @@ def run_sweep(
         with (
             _engine(plan, options, device, store, track) as (engine, words),
             recorded(runs, open_tasks, words),
-            _ended_by_sigterm(),
+            sigterm_raises(KeyboardInterrupt),  # ends the sweep as Ctrl-C does: workers are told
         ):
             err.print(f"{len(open_tasks)} tasks on {words}")
             with progress_bars() as bars:
@@ -207,20 +205,6 @@ class _Watcher:
         first = next((f"; {title}: {note}" for title, note in notes if note), "")
         failed = f", {self._failed} failed" if self._failed else ""
         self._bars.at(f"{len(running)} with workers, {waiting} waiting{failed}{first}", self._done, self._total)
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the sweep as Ctrl-C does: what is finished is kept, and workers are told."""
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def stop_if_any_failed(failures: Sequence[str]) -> None:

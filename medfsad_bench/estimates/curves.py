@@ -4,7 +4,7 @@ A band holds 95 % at each point by itself, not the whole curve at once. Points a
 interpolation between thresholds.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from medfsad_bench.errors import MetricError
-from medfsad_bench.estimates.estimate import Estimate, mean_estimate, metric_estimate
+from medfsad_bench.estimates.estimate import Estimate, metric_estimate
 from medfsad_bench.estimates.image import ScoreMatrix
 from medfsad_bench.metrics import curve, lesion
-from medfsad_bench.metrics.interval import replicates_of
+from medfsad_bench.metrics.interval import Replicates, replicates_of
 from medfsad_bench.metrics.metric import Metric
 from medfsad_bench.metrics.resample import resampling
 
@@ -70,35 +69,24 @@ def froc_curve(draws: Sequence[lesion.LesionRecord], groups: Int64[np.ndarray, "
     """
     has_lesion = np.isfinite(draws[0].pointing)
     normal = np.ones_like(has_lesion) if has_lesion.all() else ~has_lesion
-    metrics = [_metric(at, partial(lesion.froc, allowed=(at,))) for at in lesion.FALSE_POSITIVES]
-    try:
-        resampled = resampling(groups, has_lesion, normal=normal, replicates=_REPLICATES, seed=seed)
-    except MetricError:  # too few groups for a band
-        once = np.ones((len(groups), 1), np.float32)
-        return _points(
-            metrics, (mean_estimate(np.array([m.statistic(draw, once)[0] for draw in draws])) for m in metrics)
-        )
-    tables = replicates_of(draws, metrics, resampled)
-    return _points(metrics, (metric_estimate(metric, tables[metric.name]) for metric in metrics))
+    found_at = partial(lesion.sensitivity_at_fp, by="detections")
+    metrics = [_metric(at, partial(found_at, allowed=(at,))) for at in lesion.FALSE_POSITIVES]
+    resampled = resampling(groups, has_lesion, normal=normal, replicates=_REPLICATES, seed=seed)
+    return _points(metrics, replicates_of(draws, metrics, resampled))
 
 
 def _of_scores(
     matrix: ScoreMatrix, rates: Sequence[float], statistic_at: Callable[[float], Callable[..., Any]], *, seed: int
 ) -> list[Point]:
     metrics = [_metric(at, statistic_at(at)) for at in rates]
-    records = [curve.ranking(draw, matrix.anomalous) for draw in matrix.scores]
-    try:
-        resampled = resampling(matrix.groups, matrix.anomalous, replicates=_REPLICATES, seed=seed)
-    except MetricError:  # too few groups for a band
-        curves = [curve.weigh(record) for record in records]
-        return _points(metrics, (mean_estimate(np.array([float(m.statistic(c)) for c in curves])) for m in metrics))
-    tables = replicates_of(records, metrics, resampled, weigh=curve.weigh)
-    return _points(metrics, (metric_estimate(metric, tables[metric.name]) for metric in metrics))
+    curve_of = partial(curve.score_curve, anomalous=matrix.anomalous)
+    resampled = resampling(matrix.groups, matrix.anomalous, replicates=_REPLICATES, seed=seed)
+    return _points(metrics, replicates_of(list(matrix.scores), metrics, resampled, weigh=curve_of))
 
 
 def _metric(at: float, statistic: Callable[..., Any]) -> Metric:
     return Metric(f"{at:g}", "", statistic, statistic, source="")
 
 
-def _points(metrics: Sequence[Metric], estimates: Iterable[Estimate]) -> list[Point]:
-    return [Point(float(metric.name), estimate) for metric, estimate in zip(metrics, estimates, strict=True)]
+def _points(metrics: Sequence[Metric], tables: Mapping[str, Replicates]) -> list[Point]:
+    return [Point(float(metric.name), metric_estimate(metric, tables[metric.name])) for metric in metrics]

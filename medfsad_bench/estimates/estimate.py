@@ -1,14 +1,11 @@
 """One estimate of a row: a metric's value, its interval, and how it spread over the draws."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.inputs import LabelArray
 from medfsad_bench.metrics.interval import Replicates, interval_of
 from medfsad_bench.metrics.metric import Metric
-from medfsad_bench.metrics.resample import Resampling, resampling
 
 REPLICATES = 2000
 
@@ -33,32 +30,10 @@ class Estimate(BaseModel):
     error: float | None = None
 
 
-def resampled_or_why(
-    groups: Int64[np.ndarray, " n"],
-    anomalous: LabelArray,
-    *,
-    normal: Bool[np.ndarray, " n"] | None = None,
-    seed: int,
-) -> tuple[Resampling | None, str]:
-    """Weighted groups for the intervals of estimates, or None and why these images allow none.
-
-    Args:
-        groups: Key of an image's group.
-        anomalous: Whether the image holds something anomalous.
-        normal: Whether it holds something normal; by default if it isn't anomalous.
-        seed: Of the weights.
-
-    >>> resampled_or_why(np.arange(3), np.array([0, 0, 1]), seed=0)[1][:31]
-    'Of 3 groups 2 hold normal and 1'
-    """
-    try:
-        return resampling(groups, anomalous, normal=normal, replicates=REPLICATES, seed=seed), ""
-    except MetricError as error:
-        return None, str(error)
-
-
 def metric_estimate(metric: Metric, table: Replicates, *, error: float | None = None) -> Estimate:
-    """The estimate of a metric from its replicates; the interval lies within the metric's bounds."""
+    """The estimate of a metric from its replicates, if any; the interval lies within the metric's bounds."""
+    if not len(table.resampled):
+        return mean_estimate(table.measured, error=error)
     interval = interval_of(table, smooth=metric.smooth)
     ends = max(interval.low, metric.low), min(interval.high, metric.high)
     return mean_estimate(table.measured, ends, error=error)

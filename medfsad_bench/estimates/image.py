@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from medfsad_bench.errors import MetricError, ResultsError
-from medfsad_bench.estimates.estimate import Estimate, mean_estimate, metric_estimate, resampled_or_why
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.lesion import size_names
-from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.curve import score_curve
 from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
-from medfsad_bench.metrics.resample import Resampling, group_keys
+from medfsad_bench.metrics.resample import Resampling, group_keys, resampling
 
 POOLINGS = {"score_mean": "pooled_mean", "score_top1": "pooled_top1"}  # secondary, from the same maps
 LESION_SHARES = (0.01, 0.05)  # of an image's area: where a small lesion ends, and where a large one begins
@@ -63,13 +64,13 @@ def score_matrix(scores: pd.DataFrame) -> ScoreMatrix:
 
 
 def image_estimates(
-    matrix: ScoreMatrix, resampled: Resampling | None, *, seed: int = 0
+    matrix: ScoreMatrix, resampled: Resampling, *, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Image-level estimates of a run, primary and secondary, each with its interval if the groups allow one.
 
     Args:
         matrix: The scores.
-        resampled: Weights of the queries, in the order of the matrix; None if the groups allow no interval.
+        resampled: Weights of the queries, in the order of the matrix.
         seed: Of the weights of the queries of one disease or lesion size.
 
     Raises:
@@ -144,7 +145,7 @@ def image_auroc(
     Raises:
         MetricError: If a class is missing or a score isn't finite.
     """
-    resampled, _ = resampled_or_why(groups, anomalous, seed=seed)
+    resampled = resampling(groups, anomalous, replicates=REPLICATES, seed=seed)
     return _estimates(scores, anomalous, (IMAGE_AUROC,), resampled)[IMAGE_AUROC.name]
 
 
@@ -152,13 +153,8 @@ def _estimates(
     scores: Float64[np.ndarray, "draws n"],
     anomalous: Bool[np.ndarray, " n"],
     metrics: Sequence[Metric],
-    resampled: Resampling | None,
+    resampled: Resampling,
 ) -> dict[str, Estimate]:
-    """Image-level metrics by name, with intervals if there are weights of the queries."""
-    if resampled is None:
-        return {
-            metric.name: mean_estimate(np.array([metric.score(draw, anomalous) for draw in scores]))
-            for metric in metrics
-        }
-    tables = replicates_of([ranking(draw, anomalous) for draw in scores], metrics, resampled, weigh=weigh)
+    """Image-level metrics by name, with intervals if the groups allow them."""
+    tables = replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
     return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

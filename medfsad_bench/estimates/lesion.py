@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from medfsad_bench.estimates.estimate import Estimate, mean_estimate, metric_estimate, resampled_or_why
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.lesion import LesionRecord
-from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME, Metric
+from medfsad_bench.metrics.metric import BOX_RECALL, FROC, LESION_SENSITIVITY, POINTING_GAME
+from medfsad_bench.metrics.resample import resampling
 
 SHARES = (0.001, 0.01)  # of its image's area: where a small lesion ends, and where a large one begins
 _OF_LESIONS = ("lesion_image", "lesion_share", "lesion_peak", "lesion_detection")  # in a record, one per lesion
@@ -30,19 +31,11 @@ def lesion_estimates(
     has_lesion = np.isfinite(draws[0].pointing)
     every = bool(has_lesion.all())
     normal = np.ones_like(has_lesion) if every else None
-    resampled, _ = resampled_or_why(groups, has_lesion, normal=normal, seed=seed)
-
-    def estimated(records: Sequence[LesionRecord], metrics: Sequence[Metric]) -> dict[str, Estimate]:
-        if resampled is not None:
-            tables = replicates_of(records, metrics, resampled)
-            return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
-        once = np.ones((len(groups), 1), np.float32)
-        measured = {m.name: np.array([m.statistic(record, once)[0] for record in records]) for m in metrics}
-        return {name: mean_estimate(values) for name, values in measured.items()}
-
+    resampled = resampling(groups, has_lesion, normal=normal, replicates=REPLICATES, seed=seed)
     recall = BOX_RECALL if boxes else LESION_SENSITIVITY
     metrics = [FROC, *([POINTING_GAME] if boxes else []), *([] if every else [recall])]
-    estimates = estimated(draws, metrics)
+    tables = replicates_of(draws, metrics, resampled)
+    estimates = {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}
     if every:
         why = "every test image has a lesion, so that no share of normal images can be set"
         return estimates, {}, {recall.name: why}
@@ -52,7 +45,8 @@ def lesion_estimates(
         chosen = np.asarray(size == name)
         if chosen.any():
             records = [replace(draw, **{part: getattr(draw, part)[chosen] for part in _OF_LESIONS}) for draw in draws]
-            by_size[f"{recall.name}[lesion {name}]"] = estimated(records, [recall])[recall.name]
+            table = replicates_of(records, [recall], resampled)[recall.name]
+            by_size[f"{recall.name}[lesion {name}]"] = metric_estimate(recall, table)
     return estimates, by_size, {}
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from medfsad_bench.estimates.estimate import resampled_or_why
+from medfsad_bench.estimates.estimate import REPLICATES
 from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.estimates.pixel import PixelDraw, pixel_estimates
 from medfsad_bench.estimates.thresholds import threshold_estimates
+from medfsad_bench.metrics.resample import resampling
 
 
 def estimates_of_run(
@@ -36,9 +37,9 @@ def estimates_of_run(
         `thresholds` and `pixel_mode`.
     """
     matrix = score_matrix(scores)
-    resampled, why = resampled_or_why(matrix.groups, matrix.anomalous, seed=seed)
+    resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=seed)
     metrics, secondary = image_estimates(matrix, resampled, seed=seed)
-    missing, pixel_mode = dict(absent) | ({"interval": why} if why else {}), None
+    missing, pixel_mode = dict(absent) | ({"interval": resampled.lacking} if resampled.lacking else {}), None
     if pixels:
         pixel_mode = "streamed" if pixels[0].errors else "exact"
         estimates, by_size, undefined = pixel_estimates(pixels, matrix.groups, seed=seed)

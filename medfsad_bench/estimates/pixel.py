@@ -20,7 +20,7 @@ from medfsad_bench.metrics.interval import Replicates, replicates_of, shifted
 from medfsad_bench.metrics.lesion import LesionRecord, measure_lesions
 from medfsad_bench.metrics.metric import AUPIMO, METRICS, PIXEL_CURVE_METRICS
 from medfsad_bench.metrics.pixel import pixel_metrics
-from medfsad_bench.metrics.ranks import Maps, Masks
+from medfsad_bench.metrics.ranks import Maps, Masks, checked_maps, pixel_ranks
 from medfsad_bench.metrics.resample import resampling
 from medfsad_bench.metrics.score_histogram import (
     ScoreHistogram,
@@ -79,7 +79,8 @@ class PixelDraw:
 
 def measure_pixels(maps: Maps, masks: Masks) -> PixelDraw:
     """Exact values, histogram and lesions of one draw's maps, each at its mask's resolution."""
-    values, absent = dict(pixel_metrics(maps, masks)), {}
+    maps, masks = checked_maps(maps, masks)
+    values, absent = pixel_metrics(pixel_ranks(maps, masks)), {}
     try:
         values[AUPIMO.name] = AUPIMO.score(maps, masks)
     except MetricError as error:
@@ -138,16 +139,22 @@ def pixel_estimates(
 def replicates_of_draws(
     draws: Sequence[PixelDraw], groups: Int64[np.ndarray, " n"], *, seed: int = 0
 ) -> dict[str, Replicates]:
-    """Pixel metrics and AUPIMO under every resampling, for intervals and paired differences; empty for boxes."""
+    """Pixel metrics and AUPIMO under every resampling, for intervals and paired differences; empty for boxes.
+
+    Raises:
+        MetricError: If the groups allow no interval.
+    """
     histograms = [draw.histogram for draw in draws if draw.histogram is not None]
     if not histograms:
         return {}
     has_regions = histograms[0].regions > 0
     has_normal = histograms[0].normal.sum(axis=1) > 0
-    resampled = resampling(groups, has_regions, normal=has_normal, replicates=REPLICATES, seed=seed)
-    tables = replicates_of(histograms, tuple(PIXEL_CURVE_METRICS.values()), resampled, weigh=pixel_curve)
-    if all(AUPIMO.name in draw.values for draw in draws):
-        tables |= replicates_of(
-            histograms, (AUPIMO,), resampling(groups, has_regions, replicates=REPLICATES, seed=seed)
-        )
+    has_aupimo = all(AUPIMO.name in draw.values for draw in draws)
+    of_pixels = resampling(groups, has_regions, normal=has_normal, replicates=REPLICATES, seed=seed)
+    of_images = resampling(groups, has_regions, replicates=REPLICATES, seed=seed) if has_aupimo else of_pixels
+    if lacking := of_pixels.lacking or of_images.lacking:
+        raise MetricError(lacking)
+    tables = replicates_of(histograms, tuple(PIXEL_CURVE_METRICS.values()), of_pixels, weigh=pixel_curve)
+    if has_aupimo:
+        tables |= replicates_of(histograms, (AUPIMO,), of_images)
     return {name: shifted(table, np.array([draw.values[name] for draw in draws])) for name, table in tables.items()}

@@ -58,14 +58,14 @@ def conformal_threshold(normal: Float[np.ndarray, " n"], *, level: float) -> flo
 
 
 def threshold_estimates(
-    matrix: ScoreMatrix, calibration: pd.DataFrame, resampled: Resampling | None, *, target: str
+    matrix: ScoreMatrix, calibration: pd.DataFrame, resampled: Resampling, *, target: str
 ) -> tuple[dict[str, Estimate], dict[str, Threshold], dict[str, str]]:
     """Thresholds of every draw, and their rates on the test images.
 
     Args:
         matrix: Scores of the queries.
         calibration: set, draw, kind (`support` or `normal`) and score of normal images; of the target supports alone.
-        resampled: Weights of the queries, in the order of the matrix; None if the groups allow no interval.
+        resampled: Weights of the queries, in the order of the matrix.
         target: The target's name in `calibration`.
 
     Returns:
@@ -81,7 +81,7 @@ def threshold_estimates(
             (~flagged, ~matrix.anomalous, False),
         ):
             measured = correct[:, of_class].mean(axis=1)
-            if resampled is None:
+            if resampled.lacking:
                 rates.append(mean_estimate(measured))
                 continue
             weight = resampled.weights[of_class].astype(np.float64)

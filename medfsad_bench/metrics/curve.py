@@ -7,7 +7,7 @@ low; further axes (replicates) are carried along.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Real
+from jaxtyping import Float, Real
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.inputs import LabelArray, ScoreArray, as_labels, as_scores
@@ -30,20 +30,19 @@ class Curve:
     negatives: Real[np.ndarray, "*replicates"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The order of the scores and where a run of equal scores ends; what all weightings of one detector share."""
+def score_curve(
+    scores: ScoreArray, weights: Real[np.ndarray, "n *replicates"] | None = None, *, anomalous: LabelArray
+) -> Curve:
+    """The curve of one score per image.
 
-    order: Int64[np.ndarray, " n"]
-    ends: Int64[np.ndarray, " t"]
-    anomalous: Bool[np.ndarray, " n"]
-
-
-def ranking(scores: ScoreArray, anomalous: LabelArray) -> Ranking:
-    """Sort the scores from high to low and find the distinct ones.
+    Args:
+        scores: Higher is more anomalous.
+        weights: How much each image counts, under one weighting or several; None counts all the same.
+        anomalous: Labels.
 
     Raises:
-        MetricError: If a score is not finite, a label is neither 0 nor 1, a class is missing, or the lengths differ.
+        MetricError: If a score is not finite, a label is neither 0 nor 1, a class is missing or a weighting leaves it
+            without weight, or the lengths differ.
     """
     scores, anomalous = as_scores(scores), as_labels(anomalous)
     if len(scores) != len(anomalous):
@@ -59,24 +58,15 @@ def ranking(scores: ScoreArray, anomalous: LabelArray) -> Ranking:
         )
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]
-    ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    return Ranking(order, ends, anomalous[order])
-
-
-def weigh(ranked: Ranking, weights: Real[np.ndarray, "n *replicates"] | None = None) -> Curve:
-    """The curve under a weight per item, or under several at once; without weights every item counts the same.
-
-    Raises:
-        MetricError: If a weighting leaves a class without weight.
-    """
-    falling = np.ones(len(ranked.order)) if weights is None else weights[ranked.order].astype(np.float64, copy=False)
-    label = ranked.anomalous.reshape(-1, *[1] * (falling.ndim - 1))
-    true_positives = np.cumsum(falling * label, axis=0)
-    false_positives = np.cumsum(falling * ~label, axis=0)
+    ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of runs of equal scores
+    counts = np.ones(len(order)) if weights is None else weights[order].astype(np.float64, copy=False)
+    label = anomalous[order].reshape(-1, *[1] * (counts.ndim - 1))
+    true_positives = np.cumsum(counts * label, axis=0)
+    false_positives = np.cumsum(counts * ~label, axis=0)
     positives, negatives = np.asarray(true_positives[-1]), np.asarray(false_positives[-1])
     if not (np.all(positives > 0) and np.all(negatives > 0)):
         raise MetricError("The weights leave a class empty; every weighting needs anomalous and normal items.")
-    return Curve(true_positives[ranked.ends], false_positives[ranked.ends], positives, negatives)
+    return Curve(true_positives[ends], false_positives[ends], positives, negatives)
 
 
 def auroc(c: Curve) -> Float[np.ndarray, "*replicates"]:

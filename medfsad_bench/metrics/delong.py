@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import ranking
+from medfsad_bench.metrics.curve import score_curve
 from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
 from medfsad_bench.metrics.inputs import LabelArray, as_labels, as_scores
 from medfsad_bench.metrics.interval import size_limit
@@ -57,7 +57,7 @@ def placements(scores: Real[np.ndarray, "draws n"], anomalous: LabelArray) -> Fl
     scores, anomalous = as_scores(scores), as_labels(anomalous)
     placed = np.empty(scores.shape, dtype=np.float64)
     for row, values in enumerate(scores):
-        ranking(values, anomalous)  # refuses what has no AUROC
+        score_curve(values, anomalous=anomalous)  # refuses what has no AUROC
         ranks = rankdata(values)
         for kind in (anomalous, ~anomalous):
             below = (ranks[kind] - rankdata(values[kind])) / (~kind).sum()

@@ -8,7 +8,7 @@ the lengths differ. Scores may be of any real type, labels boolean or integer.
 import numpy as np  # noqa: F401 - for the examples
 
 from medfsad_bench.metrics import curve
-from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.curve import score_curve
 from medfsad_bench.metrics.inputs import LabelArray, ScoreArray
 
 
@@ -20,7 +20,7 @@ def auroc_score(scores: ScoreArray, anomalous: LabelArray) -> float:
     >>> auroc_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
-    return float(curve.auroc(weigh(ranking(scores, anomalous))))
+    return float(curve.auroc(score_curve(scores, anomalous=anomalous)))
 
 
 def average_precision_score(scores: ScoreArray, anomalous: LabelArray) -> float:
@@ -31,7 +31,7 @@ def average_precision_score(scores: ScoreArray, anomalous: LabelArray) -> float:
     >>> average_precision_score(np.array([0.1, 0.4, 0.8, 0.8]), np.array([False, True, False, True]))
     0.5833333333333333
     """
-    return float(curve.average_precision(weigh(ranking(scores, anomalous))))
+    return float(curve.average_precision(score_curve(scores, anomalous=anomalous)))
 
 
 def fpr_at_tpr_error(scores: ScoreArray, anomalous: LabelArray, *, tpr: float = 0.95) -> float:
@@ -42,7 +42,7 @@ def fpr_at_tpr_error(scores: ScoreArray, anomalous: LabelArray, *, tpr: float = 
     >>> fpr_at_tpr_error(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.5
     """
-    return float(curve.fpr_at_tpr(weigh(ranking(scores, anomalous)), tpr=tpr))
+    return float(curve.fpr_at_tpr(score_curve(scores, anomalous=anomalous), tpr=tpr))
 
 
 def sensitivity_at_specificity_score(scores: ScoreArray, anomalous: LabelArray, *, specificity: float = 0.95) -> float:
@@ -54,7 +54,7 @@ def sensitivity_at_specificity_score(scores: ScoreArray, anomalous: LabelArray, 
     >>> sensitivity_at_specificity_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.5
     """
-    return float(curve.sensitivity_at_specificity(weigh(ranking(scores, anomalous)), specificity=specificity))
+    return float(curve.sensitivity_at_specificity(score_curve(scores, anomalous=anomalous), specificity=specificity))
 
 
 def f1_max_score(scores: ScoreArray, anomalous: LabelArray) -> float:
@@ -65,7 +65,7 @@ def f1_max_score(scores: ScoreArray, anomalous: LabelArray) -> float:
     >>> f1_max_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.8
     """
-    return float(curve.f1_max(weigh(ranking(scores, anomalous))))
+    return float(curve.f1_max(score_curve(scores, anomalous=anomalous)))
 
 
 def balanced_accuracy_max_score(scores: ScoreArray, anomalous: LabelArray) -> float:
@@ -74,4 +74,4 @@ def balanced_accuracy_max_score(scores: ScoreArray, anomalous: LabelArray) -> fl
     >>> balanced_accuracy_max_score(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
-    return float(curve.balanced_accuracy_max(weigh(ranking(scores, anomalous))))
+    return float(curve.balanced_accuracy_max(score_curve(scores, anomalous=anomalous)))

@@ -10,16 +10,18 @@ The interval is conditional on one training; the spread over training seeds is s
 short near 1 and for few groups; the measured coverage stands in RESULTS.md.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Real
+from jaxtyping import Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import ranking, weigh
-from medfsad_bench.metrics.inputs import LabelArray
+from medfsad_bench.metrics.curve import score_curve
+from medfsad_bench.metrics.inputs import LabelArray, as_labels
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Precision, Resampling, draw_weights, resampling
 
@@ -111,8 +113,11 @@ def replicate_all(
     Raises:
         MetricError: If a class is missing, a score isn't finite, lengths differ or there are too few groups of a class.
     """
+    anomalous = as_labels(anomalous)
     resampled = resampling(groups, anomalous, replicates=replicates, seed=seed)
-    return replicates_of([ranking(row, anomalous) for row in scores], metrics, resampled, weigh=weigh)
+    if resampled.lacking:
+        raise MetricError(resampled.lacking)
+    return replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
 
 
 def replicates_of(
@@ -122,7 +127,7 @@ def replicates_of(
     *,
     weigh: Callable[[Any, Any], Any] | None = None,
 ) -> dict[str, Replicates]:
-    """Metrics of any records of images under resampled images, by name.
+    """Metrics of any records of images as they are and under resampled images, by name.
 
     Args:
         records: What the metrics are computed of, one per support draw, of the same images in the same order.
@@ -136,31 +141,26 @@ def replicates_of(
     """
     if not records:
         raise MetricError("No support draw was given; an interval needs at least one.")
-    values = _values(records, metrics, resampled.weights, weigh)
-    without = _values(records, [metric for metric in metrics if metric.curved], resampled.left_out, weigh)
-    tables = {}
-    for name, columns in values.items():
-        measured, replicated = np.split(columns, [1])
-        table = Replicates.of(measured[0], replicated, resampled.precision, seed=resampled.seed)
-        tables[name] = _widened(table, without[name][1:], resampled.precision) if name in without else table
-    return tables
-
-
-def _values(
-    records: Sequence[Any], metrics: Sequence[Metric], weights: Float32[np.ndarray, "n replicates"], weigh: Any
-) -> dict[str, Float64[np.ndarray, "values draws"]]:
-    """Metrics by name: first of the images as they are, then under each weighting."""
-    if not metrics:
-        return {}
-    starts = range(_REPLICATES_AT_ONCE, weights.shape[1], _REPLICATES_AT_ONCE) if weigh else ()
-    parts = [np.ones((len(weights), 1), dtype=np.float32), *np.split(weights, starts, axis=1)]
-    by_metric: dict[str, list[Float64[np.ndarray, " values"]]] = {metric.name: [] for metric in metrics}
+    curved = [metric for metric in metrics if metric.curved]
+    parts = [(metrics, np.ones((len(resampled.weights), 1), dtype=np.float32))]  # first the images as they are
+    for chosen, weights in ((metrics, resampled.weights), (curved, resampled.left_out)):
+        starts = range(_REPLICATES_AT_ONCE, weights.shape[1], _REPLICATES_AT_ONCE) if weigh else ()
+        parts += [(chosen, part) for part in np.split(weights, starts, axis=1) if chosen]
+    draws: list[dict[str, Float64[np.ndarray, " values"]]] = []
     for record in records:
-        weighted = ((weigh(record, part),) if weigh else (record, part) for part in parts)
-        values = [[metric.statistic(*arguments) for metric in metrics] for arguments in weighted]
-        for metric, pieces in zip(metrics, zip(*values, strict=True), strict=True):
-            by_metric[metric.name].append(np.concatenate(pieces))
-    return {name: np.stack(columns, axis=1) for name, columns in by_metric.items()}
+        values = defaultdict[str, list[Float64[np.ndarray, " values"]]](list)
+        for chosen, part in parts:
+            arguments = (weigh(record, part),) if weigh else (record, part)
+            for metric in chosen:
+                values[metric.name].append(metric.statistic(*arguments))
+        draws.append({name: np.concatenate(pieces) for name, pieces in values.items()})
+    tables = {}
+    for name in draws[0]:
+        columns = np.stack([draw[name] for draw in draws], axis=1)
+        measured, replicated, without = np.split(columns, [1, 1 + resampled.weights.shape[1]])
+        table = Replicates.of(measured[0], replicated, resampled.precision, seed=resampled.seed)
+        tables[name] = _widened(table, without, resampled.precision) if len(without) else table
+    return tables
 
 
 def _widened(table: Replicates, without: Float64[np.ndarray, "groups draws"], precision: Precision) -> Replicates:

@@ -10,6 +10,8 @@ that touch count as one, and nothing finer than lesions is defined of them, as t
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Real
@@ -17,11 +19,11 @@ from jaxtyping import Bool, Float, Int64, Real
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.detections import detections_of
 from medfsad_bench.metrics.ranks import Maps, Masks, checked_maps, label_regions
-from medfsad_bench.metrics.sensitivity_at_fp import sensitivity_at_fp
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image; Camelyon16, and LUNA16 without its 1/8
 IMAGE_FPR = 0.05
 _FALSE_PER_IMAGE = 12  # FROC allows 8: what scores lower is hardly ever reached in a replicate
+_REPLICATES_AT_ONCE = 256  # bounds memory: lesions or false positives × 256 × 8 bytes × a handful of arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +68,54 @@ def measure_lesions(images: Iterable[tuple[Float[np.ndarray, "_ _"], Bool[np.nda
     return LesionRecord(**joined)
 
 
-def froc(
+def sensitivity_at_fp(
     record: LesionRecord,
     weights: Real[np.ndarray, "n replicates"],
     *,
-    allowed: Sequence[float] = FALSE_POSITIVES,
+    by: Literal["detections", "images"],
+    allowed: Sequence[float],
 ) -> Float[np.ndarray, " replicates"]:
-    """`froc_score` of a record under weights of the images, or the mean over other rates of false detections."""
-    return sensitivity_at_fp(
-        record.lesion_detection,
-        record.lesion_image,
-        record.false_score,
-        record.false_image,
-        weights,
-        counted=np.ones(len(record.image_peak)),
-        allowed=allowed,
-    )
+    """Share of lesions found before one false positive too many, under weights of the images; NaN without a lesion.
 
+    Args:
+        record: Of the maps.
+        weights: How often an image counts.
+        by: What finds a lesion. `detections`: a detection in it; a false positive is a detection elsewhere, and allowed
+            is a number of them per image (FROC). `images`: its highest pixel; a false positive is an image without a
+            lesion, by its map's maximum, and allowed is a share of these images.
+        allowed: False positives; the one that exceeds them isn't raised, nor what scores as low. The mean over several
+            allowances is returned.
 
-def lesion_sensitivity(
-    record: LesionRecord, weights: Real[np.ndarray, "n replicates"], *, image_fpr: float = IMAGE_FPR
-) -> Float[np.ndarray, " replicates"]:
-    """`lesion_sensitivity_score` of a record under weights of the images."""
-    without = np.isnan(record.pointing)
-    return sensitivity_at_fp(
-        record.lesion_peak,
-        record.lesion_image,
-        record.image_peak[without],
-        np.flatnonzero(without),
-        weights,
-        counted=without.astype(np.float64),
-        allowed=(image_fpr,),
-    )
+    Raises:
+        MetricError: If there is no lesion.
+    """
+    if not len(record.lesion_share):
+        raise MetricError("There is no lesion to be found; leave the metric out of the row.")
+    if by == "detections":
+        counted, lesion_score = np.ones(len(record.image_peak)), record.lesion_detection
+        false_score, false_image = record.false_score, record.false_image
+    else:
+        counted, lesion_score = np.isnan(record.pointing).astype(np.float64), record.lesion_peak
+        false_image = np.flatnonzero(counted)
+        false_score = record.image_peak[false_image]
+    falling = np.argsort(-false_score, kind="stable")
+    thresholds = np.append(false_score[falling], -np.inf)
+    order = np.argsort(-lesion_score, kind="stable")
+    above = np.searchsorted(-lesion_score[order], -thresholds, side="left")  # lesions above each threshold
+    shares = []
+    for part in np.split(weights, range(_REPLICATES_AT_ONCE, weights.shape[1], _REPLICATES_AT_ONCE), axis=1):
+        images = counted @ part.astype(np.float64)
+        raised = np.cumsum(part[false_image[falling]], axis=0, dtype=np.float64)
+        lesions = np.cumsum(part[record.lesion_image[order]], axis=0, dtype=np.float64)
+        lesions = np.concatenate([np.zeros_like(lesions[:1]), lesions])
+        total, columns = lesions[-1], np.arange(part.shape[1])
+        sums = np.zeros(part.shape[1])
+        for rate in allowed:
+            budget = rate * images + 1e-6  # 0.05 × 20 is 1, whatever floating point makes of it
+            surplus = np.array([np.searchsorted(raised[:, c], budget[c], side="right") for c in columns], np.int64)
+            sums += lesions[above[surplus], columns]
+        shares.append(np.divide(sums / len(allowed), total, out=np.full_like(total, np.nan), where=total > 0))
+    return np.concatenate(shares)
 
 
 def pointing_game(record: LesionRecord, weights: Real[np.ndarray, "n replicates"]) -> Float[np.ndarray, " replicates"]:
@@ -118,7 +136,7 @@ def froc_score(maps: Maps, masks: Masks) -> float:
     >>> froc_score(np.eye(8)[None], np.eye(8)[None] > 0)
     1.0
     """
-    return _of_maps(froc, maps, masks)
+    return _of_maps(partial(sensitivity_at_fp, by="detections", allowed=FALSE_POSITIVES), maps, masks)
 
 
 def lesion_sensitivity_score(maps: Maps, masks: Masks, *, image_fpr: float = IMAGE_FPR) -> float:
@@ -137,7 +155,7 @@ def lesion_sensitivity_score(maps: Maps, masks: Masks, *, image_fpr: float = IMA
     """
     if len(masks) and all(mask.any() for mask in masks):
         raise MetricError("Every image has a lesion, so no threshold can be set on images without; leave it out.")
-    return _of_maps(lambda record, weights: lesion_sensitivity(record, weights, image_fpr=image_fpr), maps, masks)
+    return _of_maps(partial(sensitivity_at_fp, by="images", allowed=(image_fpr,)), maps, masks)
 
 
 def pointing_game_score(maps: Maps, boxes: Masks) -> float:

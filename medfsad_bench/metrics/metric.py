@@ -152,14 +152,14 @@ FROC = Metric(
     "froc_mean6",
     "FROC, mean of six rates",
     lesion.froc_score,
-    lesion.froc,
+    partial(lesion.sensitivity_at_fp, by="detections", allowed=lesion.FALSE_POSITIVES),
     "rates of Bejnordi et al., JAMA 318 (2017); a detection is a peak of the map",
 )
 LESION_SENSITIVITY = Metric(
     "lesion_sensitivity_image_fpr05",
     "lesion sensitivity at image FPR 5 %",
     lesion.lesion_sensitivity_score,
-    lesion.lesion_sensitivity,
+    partial(lesion.sensitivity_at_fp, by="images", allowed=(lesion.IMAGE_FPR,)),
     "own: one pixel above a threshold that one image in twenty without a lesion reaches",
 )
 BOX_RECALL = replace(LESION_SENSITIVITY, name="box_recall_image_fpr05", title="box recall at image FPR 5 %")

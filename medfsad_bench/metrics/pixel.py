@@ -2,15 +2,13 @@
 
 Maps and masks are one array (n, h, w) each or sequences of 2-D arrays of any sizes. Every function is exact: all
 distinct scores are thresholds, equal scores are one threshold. To have several metrics of the same maps, rank them once
-with `pixel_ranks` and call the functions at the end of this module, which `pixel_metrics` does.
+(`pixel_ranks` of `checked_maps`) and call the functions at the end of this module, which `pixel_metrics` does.
 """
-
-from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-from medfsad_bench.metrics.ranks import Maps, Masks, PixelRanks, pixel_ranks
+from medfsad_bench.metrics.ranks import Maps, Masks, PixelRanks, checked_maps, pixel_ranks
 
 
 def pixel_auroc_score(maps: Maps, masks: Masks) -> float:
@@ -22,7 +20,7 @@ def pixel_auroc_score(maps: Maps, masks: Masks) -> float:
     >>> pixel_auroc_score(np.array([[[0.1, 0.9, 0.9]]]), np.array([[[False, True, False]]]))
     0.75
     """
-    return auroc(pixel_ranks(maps, masks))
+    return auroc(pixel_ranks(*checked_maps(maps, masks)))
 
 
 def pixel_average_precision_score(maps: Maps, masks: Masks) -> float:
@@ -34,7 +32,7 @@ def pixel_average_precision_score(maps: Maps, masks: Masks) -> float:
     >>> pixel_average_precision_score(np.array([[[0.1, 0.9, 0.9]]]), np.array([[[False, True, False]]]))
     0.5
     """
-    return average_precision(pixel_ranks(maps, masks))
+    return average_precision(pixel_ranks(*checked_maps(maps, masks)))
 
 
 def aupro_score(maps: Maps, masks: Masks, *, fpr_limit: float = 0.3) -> float:
@@ -53,7 +51,7 @@ def aupro_score(maps: Maps, masks: Masks, *, fpr_limit: float = 0.3) -> float:
     >>> aupro_score(np.array([[[0.1, 0.9]]]), np.array([[[False, True]]]))
     1.0
     """
-    return aupro(pixel_ranks(maps, masks), fpr_limit=fpr_limit)
+    return aupro(pixel_ranks(*checked_maps(maps, masks)), fpr_limit=fpr_limit)
 
 
 def dice_max_score(maps: Maps, masks: Masks) -> float:
@@ -65,12 +63,11 @@ def dice_max_score(maps: Maps, masks: Masks) -> float:
     >>> dice_max_score(np.array([[[0.1, 0.9, 0.9]]]), np.array([[[False, True, False]]]))
     0.6666666666666666
     """
-    return dice_max(pixel_ranks(maps, masks))
+    return dice_max(pixel_ranks(*checked_maps(maps, masks)))
 
 
-def pixel_metrics(maps: Maps, masks: Masks) -> Mapping[str, float]:
-    """All pixel metrics from one ranking, under the names that rows use; the name says the variant."""
-    ranks = pixel_ranks(maps, masks)
+def pixel_metrics(ranks: PixelRanks) -> dict[str, float]:
+    """All metrics of ranked pixels, under the names that rows use; the name says the variant."""
     return {
         "pixel_auroc": auroc(ranks),
         "pixel_average_precision": average_precision(ranks),

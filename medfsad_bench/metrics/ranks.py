@@ -50,10 +50,13 @@ class PixelRanks:
 def pixel_ranks(maps: Maps, masks: Masks) -> PixelRanks:
     """Rank the anomalous pixels of all images among the normal pixels of all images.
 
+    Args:
+        maps: Floats, as `checked_maps` returns them.
+        masks: Booleans.
+
     Raises:
-        MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
+        MetricError: If all pixels are of one class.
     """
-    maps, masks = checked_maps(maps, masks)
     normal = np.concatenate([image[~mask] for image, mask in zip(maps, masks, strict=True)])
     anomalous = np.concatenate([image[mask] for image, mask in zip(maps, masks, strict=True)])
     if not (len(anomalous) and len(normal)):

@@ -12,7 +12,7 @@ Source: Rubin, Annals of Statistics 9 (1981); Præstgaard and Wellner, Annals of
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,7 +21,6 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
-from medfsad_bench.metrics.inputs import LabelArray, as_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,9 @@ class Precision:
     left_out: float
 
 
+_UNKNOWN = Precision(scarcer=0, freedom=np.nan, stretch=np.nan, left_out=np.nan)
+
+
 @dataclass(frozen=True, slots=True)
 class Resampling:
     """Weighted groups, and what they can tell.
@@ -54,6 +56,7 @@ class Resampling:
         of_anomalous: Of a figure of the anomalous images alone.
         of_normal: Of a figure of the normal images alone.
         seed: Of the weights.
+        lacking: Why these groups allow no interval: then there is no replicate, and no precision. Empty if they do.
     """
 
     weights: Float32[np.ndarray, "n replicates"]
@@ -62,11 +65,12 @@ class Resampling:
     of_anomalous: Precision
     of_normal: Precision
     seed: int
+    lacking: str = ""
 
 
 def resampling(
     groups: Int64[np.ndarray, " n"],
-    anomalous: LabelArray,
+    anomalous: Bool[np.ndarray, " n"],
     *,
     normal: Bool[np.ndarray, " n"] | None = None,
     replicates: int,
@@ -82,10 +86,24 @@ def resampling(
         seed: Of the weights.
 
     Raises:
-        MetricError: If the lengths differ or there are too few groups of a class.
+        MetricError: If the lengths differ.
+
+    >>> resampling(np.arange(3), np.arange(3) == 2, replicates=9, seed=0).lacking[:31]
+    'Of 3 groups 2 hold normal and 1'
     """
-    anomalous = as_labels(anomalous)
-    keys, group, images = _images_by_group(groups, anomalous, ~anomalous if normal is None else normal)
+    if len(groups) != len(anomalous):
+        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
+    keys, group = np.unique(groups, return_inverse=True)
+    classes = (anomalous, ~anomalous if normal is None else normal)
+    images = [np.bincount(group, weights=of_class, minlength=len(keys)) for of_class in classes]
+    with_anomalous, with_normal = (int((of_class > 0).sum()) for of_class in images)
+    if min(with_anomalous, with_normal) < 2 or len(keys) < 4:
+        lacking = (
+            f"Of {len(keys)} groups {with_normal} hold normal and {with_anomalous} anomalous images; an "
+            "interval over groups needs two of each and four in all."
+        )
+        none = np.zeros((len(groups), 0), np.float32)
+        return Resampling(none, none, _UNKNOWN, _UNKNOWN, _UNKNOWN, seed, lacking)
     by_group = np.stack([_weights_of(int(key), replicates=replicates, seed=seed) for key in keys])
     weights, left_out = by_group[group], (1 - np.eye(len(keys), dtype=np.float32))[group]
     for kind in (anomalous, ~anomalous):
@@ -94,16 +112,14 @@ def resampling(
                 columns[kind] *= kind.sum() / columns[kind].sum(axis=0)
     sizes = [GroupSizes.of(of_class) for of_class in images]
     shown = [_variance_shown(by_group, of_class) for of_class in sizes]
-    both, of_anomalous, of_normal = (
-        Precision(
-            scarcer=min(sizes[number].count for number in classes),
-            freedom=freedom_of([sizes[number] for number in classes]),
-            stretch=float(np.sqrt(sum(sizes[n].variance for n in classes) / sum(shown[n] for n in classes))),
-            left_out=sum(sizes[n].variance for n in classes) / sum(sizes[n].left_out for n in classes),
-        )
-        for classes in ((0, 1), (0,), (1,))
+    return Resampling(
+        weights,
+        left_out,
+        precision=_precision(sizes, shown),
+        of_anomalous=_precision(sizes[:1], shown[:1]),
+        of_normal=_precision(sizes[1:], shown[1:]),
+        seed=seed,
     )
-    return Resampling(weights, left_out, both, of_anomalous, of_normal, seed)
 
 
 def group_keys(names: Iterable[str]) -> Int64[np.ndarray, " n"]:
@@ -120,27 +136,6 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
     return np.asarray(rng.multinomial(draws - 1, np.full(draws, 1 / draws), size=replicates) / (draws - 1))
 
 
-def _images_by_group(
-    groups: Int64[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"], normal: Bool[np.ndarray, " n"]
-) -> tuple[Int64[np.ndarray, " groups"], Int64[np.ndarray, " n"], tuple[np.ndarray, np.ndarray]]:
-    """Keys of the groups, the place of each image's among them, and the images of each class that a group holds.
-
-    Raises:
-        MetricError: If the lengths differ or there are too few groups of a class.
-    """
-    if len(groups) != len(anomalous):
-        raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
-    keys, group = np.unique(groups, return_inverse=True)
-    of_anomalous, of_normal = (np.bincount(group, weights=kind, minlength=len(keys)) for kind in (anomalous, normal))
-    with_anomalous, with_normal = int((of_anomalous > 0).sum()), int((of_normal > 0).sum())
-    if min(with_anomalous, with_normal) < 2 or len(keys) < 4:
-        raise MetricError(
-            f"Of {len(keys)} groups {with_normal} hold normal and {with_anomalous} anomalous images; an "
-            "interval over groups needs two of each and four in all."
-        )
-    return keys, group, (of_anomalous, of_normal)
-
-
 def _weights_of(key: int, *, replicates: int, seed: int) -> Float32[np.ndarray, " replicates"]:
     return np.random.default_rng([seed, 0, key]).standard_exponential(replicates, dtype=np.float32)
 
@@ -150,3 +145,14 @@ def _variance_shown(by_group: Float32[np.ndarray, "groups replicates"], sizes: G
     shares = by_group * sizes.shares[:, None].astype(np.float32)
     shares /= shares.sum(axis=0)
     return float(shares.var(axis=1, dtype=np.float64).sum())
+
+
+def _precision(sizes: Sequence[GroupSizes], shown: Sequence[float]) -> Precision:
+    """Of a figure that some classes move, from their groups and the variance that the weights show of each."""
+    variance = sum(of_class.variance for of_class in sizes)
+    return Precision(
+        scarcer=min(of_class.count for of_class in sizes),
+        freedom=freedom_of(sizes),
+        stretch=float(np.sqrt(variance / sum(shown))),
+        left_out=variance / sum(of_class.left_out for of_class in sizes),
+    )

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64, Real
 from medfsad_bench.errors import MetricError
 from medfsad_bench.metrics import curve
 from medfsad_bench.metrics.pixel import overlap_gain
-from medfsad_bench.metrics.ranks import Maps, Masks, checked_maps, count_below, label_regions
+from medfsad_bench.metrics.ranks import Maps, Masks, count_below, label_regions
 
 _SAMPLE_PX = 2**22  # about as many normal pixels are looked at to place the edges
 
@@ -55,10 +55,14 @@ def pixel_histogram(maps: Maps, masks: Masks, *, bins: int = 2048) -> ScoreHisto
 
     Takes 12 bytes × bins per image: 25 KiB at the default, whatever the image's size.
 
+    Args:
+        maps: Floats, as `checked_maps` returns them.
+        masks: Booleans.
+        bins: About how many.
+
     Raises:
-        MetricError: If a pixel isn't finite, shapes differ, or all pixels are of one class.
+        MetricError: If there is no pixel at all.
     """
-    maps, masks = checked_maps(maps, masks)
     step = max(sum(image.size for image in maps) // _SAMPLE_PX, 1)
     return histogram_at(zip(maps, masks, strict=True), edges_of_maps(maps, masks, bins=bins, step=step))
 

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from medfsad_bench.errors import DownloadError
-from medfsad_bench.estimates.estimate import Estimate, resampled_or_why
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate
 from medfsad_bench.estimates.image import image_estimates, score_matrix
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.layouts.columns import columns_of
 from medfsad_bench.layouts.own_table import WORDS, described_files
 from medfsad_bench.layouts.table_file import read_table
 from medfsad_bench.metrics.metric import IMAGE_METRICS
+from medfsad_bench.metrics.resample import resampling
 
 
 def labels_of(path: Path, images: Sequence[RawImage]) -> dict[str, str]:
@@ -78,7 +79,7 @@ def labelled_figures(
     if not anomalous.any() or anomalous.all():
         return [*figures, ("No figures", "they take normal and anomalous files")]
     matrix = score_matrix(scores)
-    resampled, _ = resampled_or_why(matrix.groups, matrix.anomalous, seed=0)
+    resampled = resampling(matrix.groups, matrix.anomalous, replicates=REPLICATES, seed=0)
     primary, _ = image_estimates(matrix, resampled)
     figures += [(IMAGE_METRICS[name].title, _in_words(estimate)) for name, estimate in primary.items()]
     flagged = scores["flagged"].to_numpy(bool)

@@ -24,43 +24,69 @@ from medfsad_bench.store.composition import compositions
 from medfsad_bench.store.proof import benchmark_of
 
 
-def assemble_row(
-    measured: Measurements,
+def assemble_row(measured: Measurements, stated: Mapping[str, Any]) -> Row:
+    """The row of a run: what is stated of it, and every estimate and check that follows from what was measured.
+
+    Args:
+        measured: What the run measured.
+        stated: The row's other fields by name, see `stated_fields`; those that follow from measurements are replaced.
+    """
+    scores, calibration = measured.scores, measured.calibration
+    target, seed = stated["target"], stated["seed"]
+    queries = scores[scores["draw"] == 0]
+    anomalous = int(queries["anomalous"].sum())
+    classes = zip(queries["anomalous"], queries["group"], strict=True)
+    made_of = compositions(("test", label, group) for label, group in classes)
+    groups = calibration.loc[calibration["set"] == target, "group"].tolist()
+    checks = {
+        **check_scores(scores, queries=len(queries), draws=stated["draws"], seed=seed),
+        **(check_reruns(measured.reruns, scores) if stated["protocol"] == "strict" else NOT_STRICT),
+        **check_supports(groups, set(scores["group"])),
+    }
+    computed = {
+        "n_normal": len(queries) - anomalous,
+        "n_anomalous": anomalous,
+        "n_groups": int(queries["group"].nunique()),
+        "effective_groups": {key.removeprefix("test "): of_class.effective_groups for key, of_class in made_of.items()},
+        **estimates_of_run(scores, measured.pixels, calibration, target=target, seed=seed, absent=stated["absent"]),
+        "checks": checks | {check: outcome for check, outcome in stated["checks"].items() if check not in checks},
+    }
+    return Row.model_validate({**stated, **computed})
+
+
+def stated_fields(
     dataset: Dataset,
     *,
     no_pixels: str,
     has_seen: Sequence[str],
     unknown_training: str = "",
     **facts: Any,
-) -> Row:
-    """The row of a run that was just made, or submitted.
+) -> dict[str, Any]:
+    """The fields of a row that don't follow from what was measured, by name.
 
     Args:
-        measured: What the run measured.
         dataset: The target.
         no_pixels: Why there are no pixel estimates; empty if there are.
         has_seen: Public sets behind the method's weights.
         unknown_training: Why it can't be known what the method was trained on; empty if it can.
-        facts: The row's other fields by name: method, protocol, sources, shots, draws, seed, clocks, ….
+        facts: Fields that are taken over: `facts_of_target`, method, protocol, sources, shots, draws, seed, clocks, ….
     """
-    facts = {**facts_of_target(dataset), **facts}
     metrics = BOX_METRICS if dataset.attributes["mask_kind"] == "box" else PIXEL_METRICS
-    computed = _computed(measured, facts, dict.fromkeys(metrics, no_pixels) if no_pixels else {})
-    seen = seen_facts(dataset, has_seen, unknown_training)
     unseen = check_target(
         target=dataset.name,
         method=facts["method"],
         sources=list(facts["sources"]),
         chosen_on=facts.get("settings_chosen_on", ()),
-        **seen,
+        **seen_facts(dataset, has_seen, unknown_training),
     )
-    return Row(
+    return {
         **facts,
-        **{**computed, "checks": {**computed["checks"], **unseen, **check_episodes(dataset)}},
-        has_seen_target="unknown" if unknown_training else unseen["unseen"].startswith("flagged"),
-        package_version=__version__,
-        date=time.strftime("%Y-%m-%d", time.gmtime()),
-    )
+        "absent": dict.fromkeys(metrics, no_pixels) if no_pixels else {},
+        "checks": unseen | check_episodes(dataset),
+        "has_seen_target": "unknown" if unknown_training else unseen["unseen"].startswith("flagged"),
+        "package_version": __version__,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
 
 
 def facts_of_target(dataset: Dataset) -> dict[str, Any]:
@@ -80,31 +106,7 @@ def reassembled(row: Row, measured: Measurements) -> Row:
 
     What can't be recomputed from scores (clocks, digests, what the method was trained on) is taken over.
     """
-    fields = row.model_dump(by_alias=True)
-    computed = _computed(measured, fields, row.absent)
-    if not row.effective_groups:
-        del computed["effective_groups"]  # a row from before they were stated
-    return Row.model_validate({**fields, **computed, "checks": {**row.checks, **computed["checks"]}})
-
-
-def _computed(measured: Measurements, facts: Mapping[str, Any], absent: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a row that follow from what was measured."""
-    scores, calibration = measured.scores, measured.calibration
-    queries = scores[scores["draw"] == 0]
-    classes = zip(queries["anomalous"], queries["group"], strict=True)
-    made_of = compositions(("test", anomalous, group) for anomalous, group in classes)
-    target, seed = facts["target"], facts["seed"]
-    estimates = estimates_of_run(scores, measured.pixels, calibration, target=target, seed=seed, absent=absent)
-    groups = calibration.loc[calibration["set"] == target, "group"].tolist()
-    checks = {
-        **check_scores(scores, queries=len(queries), draws=facts["draws"], seed=seed),
-        **(check_reruns(measured.reruns, scores) if facts["protocol"] == "strict" else NOT_STRICT),
-        **check_supports(groups, set(scores["group"])),
-    }
-    counts = {
-        "n_normal": len(queries) - int(queries["anomalous"].sum()),
-        "n_anomalous": int(queries["anomalous"].sum()),
-        "n_groups": int(queries["group"].nunique()),
-        "effective_groups": {key.removeprefix("test "): of_class.effective_groups for key, of_class in made_of.items()},
-    }
-    return {**counts, **estimates, "checks": checks}
+    again = assemble_row(measured, row.model_dump(by_alias=True))
+    if row.effective_groups:
+        return again
+    return again.model_copy(update={"effective_groups": {}})  # a row from before they were stated

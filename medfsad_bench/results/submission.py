@@ -24,7 +24,7 @@ from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import cell_text
 from medfsad_bench.info import HoldOut
 from medfsad_bench.registry import installed_names
-from medfsad_bench.results.assembly import assemble_row, facts_of_target
+from medfsad_bench.results.assembly import assemble_row, facts_of_target, stated_fields
 from medfsad_bench.results.identity import RUN_ID, SEEN, STATES, submission_id_of
 from medfsad_bench.results.protocol_checks import seen_facts
 from medfsad_bench.results.row import Row
@@ -109,10 +109,7 @@ def submit(path: Path, about: Submission, *, data: Path, runs: Path) -> tuple[Ro
     }
     row = assemble_row(
         measured,
-        dataset,
-        no_pixels="image scores alone were submitted",
-        has_seen=about.has_seen,
-        **stated,
+        stated_fields(dataset, no_pixels="image scores alone were submitted", has_seen=about.has_seen, **stated),
     )
     folder = RunFolder(runs / run_id)
     seen = seen_facts(dataset, about.has_seen, "")

@@ -14,8 +14,11 @@ from medfsad_bench.errors import MedfsadError, MethodError
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
 Answer = TypeVar("Answer")
-_SHAPES = {"image": "one number per image", "pixel": "one map per image", "support": "one row of weights per image"}
-_DIMENSIONS = {"image": 1, "pixel": 3, "support": 2}
+_EXPECTED = {  # dimensions of each part of Scores, and what it holds
+    "image": (1, "one number per image"),
+    "pixel": (3, "one map per image"),
+    "support": (2, "one row of weights per image"),
+}
 
 
 def scorer_of(method: Method, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
@@ -41,8 +44,8 @@ def scores_of(scorer: Scorer, images: Images) -> Scores:
         images: Float (n, 3, h, w) on the run's device.
 
     Raises:
-        MethodError: If it returns no `Scores`, or they aren't one finite number, or map, per image: a floating-point
-            tensor on the images' device, without gradient.
+        MethodError: If it returns no `Scores`, or empty ones, or they aren't one finite number, or map, per image: a
+            floating-point tensor on the images' device, without gradient.
     """
     scores = scorer(images)
     if not isinstance(scores, Scores):
@@ -50,10 +53,43 @@ def scores_of(scorer: Scorer, images: Images) -> Scores:
             f"The scorer returned {_described(scores)}. Expected Scores: return Scores(image=…) with one number per "
             "image, Scores(pixel=…) with one anomaly map per image, or both in one."
         )
-    for name in _DIMENSIONS:
+    if scores.image is None and scores.pixel is None:
+        raise MethodError(
+            "The scorer returned Scores with neither image scores nor anomaly maps. Expected Scores(image=…), "
+            "Scores(pixel=…), or both in one."
+        )
+    for name, (dimensions, content) in _EXPECTED.items():
         values = getattr(scores, name)
-        if values is not None:
-            _check(name, values, images)
+        if values is None:
+            continue
+        if not isinstance(values, Tensor):
+            raise MethodError(
+                f"Scores({name}=…) is {_described(values)}. Expected a torch tensor on the run's device, as "
+                "torch.from_numpy(…).to(context.device) makes of an array."
+            )
+        if values.requires_grad:
+            raise MethodError(
+                f"Scores({name}=…) requires a gradient, which scoring doesn't need and which keeps every batch in "
+                "memory. Compute scores under `with torch.no_grad():`, or return them after `.detach()`."
+            )
+        if values.ndim != dimensions or len(values) != len(images):
+            raise MethodError(
+                f"Scores({name}=…) has the shape {tuple(values.shape)} for {len(images)} images. Expected {content}: "
+                f"{dimensions} dimension(s), the first of {len(images)}; see where the images' axis is summed away."
+            )
+        if values.device.type != images.device.type:
+            raise MethodError(
+                f"Scores({name}=…) is on {values.device}, the images are on {images.device}. Expected scores where the "
+                "images are: make new tensors with device=context.device."
+            )
+        if not values.is_floating_point():
+            raise MethodError(
+                f"Scores({name}=…) is of {values.dtype}. Expected floating point: return it after `.float()`."
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise MethodError(
+                f"Scores({name}=…) holds a value that isn't finite. Look for a division by zero or an overflow."
+            )
     return scores
 
 
@@ -81,37 +117,6 @@ def told(stage: str, method: Method, call: Callable[[], Answer]) -> Answer:
             f"{stage} raised {type(error).__name__} ({' '.join(str(error).split())[:300]}) at {frame.filename}, line "
             f"{frame.lineno}{line}."
         ) from error
-
-
-def _check(name: str, values: object, images: Images) -> None:
-    if not isinstance(values, Tensor):
-        raise MethodError(
-            f"Scores({name}=…) is {_described(values)}. Expected a torch tensor on the run's device, as "
-            "torch.from_numpy(…).to(context.device) makes of an array."
-        )
-    if values.requires_grad:
-        raise MethodError(
-            f"Scores({name}=…) requires a gradient, which scoring doesn't need and which keeps every batch in memory. "
-            "Compute scores under `with torch.no_grad():`, or return them after `.detach()`."
-        )
-    if values.ndim != _DIMENSIONS[name] or len(values) != len(images):
-        raise MethodError(
-            f"Scores({name}=…) has the shape {tuple(values.shape)} for {len(images)} images. Expected {_SHAPES[name]}: "
-            f"{_DIMENSIONS[name]} dimension(s), the first of {len(images)}; see where the images' axis is summed away."
-        )
-    if values.device.type != images.device.type:
-        raise MethodError(
-            f"Scores({name}=…) is on {values.device}, the images are on {images.device}. Expected scores where the "
-            "images are: make new tensors with device=context.device."
-        )
-    if not values.is_floating_point():
-        raise MethodError(
-            f"Scores({name}=…) is of {values.dtype}. Expected floating point: return it after `.float()`."
-        )
-    if not bool(torch.isfinite(values).all()):
-        raise MethodError(
-            f"Scores({name}=…) holds a value that isn't finite. Look for a division by zero or an overflow."
-        )
 
 
 def _described(value: object) -> str:

@@ -6,7 +6,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from medfsad_bench.method import Images
-from medfsad_bench.runner.digests import digests_of, remember, stored_digests
+from medfsad_bench.runner.digests import inherit
 from medfsad_bench.store import Dataset
 
 
@@ -16,10 +16,10 @@ def shown_images(dataset: Dataset, rows: Int64[np.ndarray, " n"], device: torch.
 
 
 def stored_images(dataset: Dataset, rows: Int64[np.ndarray, " n"], device: torch.device) -> UInt8[Tensor, "n 3 h w"]:
-    """Images of a prepared file on the device, as they are stored; their digests are remembered."""
+    """Images of a prepared file on the device, as they are stored; they bring their digests."""
     pixels = np.ascontiguousarray(dataset.images(rows).transpose(0, 3, 1, 2))
     images = torch.from_numpy(pixels).to(device)
-    remember(images, stored_digests(pixels))
+    inherit(images, pixels)
     return images
 
 
@@ -31,6 +31,5 @@ def shown(stored: UInt8[Tensor, "stored 3 h w"], positions: Int64[Tensor, " m"])
         positions: Of those to show, on the CPU.
     """
     images = stored[positions.to(stored.device)].float() / 255
-    digests = digests_of(stored)
-    remember(images, [digests[position] for position in positions.tolist()])
+    inherit(images, stored, positions)
     return images

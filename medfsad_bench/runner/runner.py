@@ -19,7 +19,7 @@ import torch
 from medfsad_bench import __version__
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Backbone
-from medfsad_bench.results.assembly import assemble_row
+from medfsad_bench.results.assembly import assemble_row, stated_fields
 from medfsad_bench.results.identity import RUN_ID
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import Measurements, RunFolder
@@ -91,8 +91,7 @@ class Runner:
             measured = Measurements(scores, calibration_table(run), rerun_table(run), pixels)
             folder.write(measured, scored.draws)
         trained = scored.trained
-        row = assemble_row(
-            measured,
+        stated = stated_fields(
             cell.target,
             no_pixels=scored.absent,
             has_seen=cell.info.has_seen,
@@ -110,6 +109,7 @@ class Runner:
             threads=tuple(sorted({draw.threads for draw in scored.draws})),
             warnings=(f"{trained.unknown}: it may have seen the target",) if trained.unknown else (),
         )
+        row = assemble_row(measured, stated)
         folder.write_row(row)
         folder.log("done", **{name: estimate.value for name, estimate in row.metrics.items()})
         return row

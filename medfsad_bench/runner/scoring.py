@@ -48,27 +48,23 @@ def score_strict(run: OpenCell, folder: RunFolder) -> Scored:
     queries, options = run.cell.episodes.queries, run.cell.options
     truth = PixelTruth(run.cell.target, queries)
     anomalous = run.cell.target.labels[queries]
-    kept = folder.kept("draws")
+    kept = {number: DrawScores.of_arrays(arrays) for number, arrays in folder.kept("draws").items()}
     draws = []
     for number in range(options.draws):
-        draw = DrawScores.of_arrays(kept[number]) if number in kept else DrawScores()
-        maps_lack = options.save_maps and draw.of_maps and not folder.has_maps(number)
-        if number in kept and not maps_lack:
-            draws.append(draw)
-            run.callback.on_draw(run.cell, number, auroc_score(draw.columns["score"], anomalous))
-            continue
+        draw = kept.get(number)
+        if draw is None or (options.save_maps and draw.of_maps and not folder.has_maps(number)):
 
-        def advance(done: int, before: int = number * len(queries)) -> None:
-            run.progress("scoring", before + done, options.draws * len(queries), {})
+            def advance(done: int, before: int = number * len(queries)) -> None:
+                run.progress("scoring", before + done, options.draws * len(queries), {})
 
-        draw = score_draw(run, number, on_batch=advance)
-        if draw.maps is not None and not truth.absent:
-            draw.pixel = truth.measure(draw.maps)
-        if draw.maps is not None and options.save_maps:
-            folder.save_maps(number, draw.maps, queries)
-        draw.maps = None
-        folder.keep("draws", number, draw.arrays())
-        folder.log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
+            draw = score_draw(run, number, on_batch=advance)
+            if draw.maps is not None and not truth.absent:
+                draw.pixel = truth.measure(draw.maps)
+            if draw.maps is not None and options.save_maps:
+                folder.save_maps(number, draw.maps, queries)
+            draw.maps = None
+            folder.keep("draws", number, draw.arrays())
+            folder.log("draw", number=number, adapt_s=draw.adapt_s, score_s=draw.score_s)
         run.callback.on_draw(run.cell, number, auroc_score(draw.columns["score"], anomalous))
         draws.append(draw)
     if not truth.absent:

@@ -18,6 +18,7 @@ import numpy as np
 from medfsad_bench.metrics.interval import interval_of, replicate_all
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.pixel import pixel_metrics
+from medfsad_bench.metrics.ranks import checked_maps, pixel_ranks
 from medfsad_bench.metrics.streaming import TOLERANCE, bounded_metrics, streamed_histogram
 
 
@@ -80,7 +81,7 @@ def exact(rounds: int) -> None:
     maps, masks = scene(200, 256)
     regions = sum(label(mask, structure=np.ones((3, 3)))[1] for mask in masks)
     print(f"exact: {maps.size:,} pixels, {regions} regions, {masks.mean():.1%} anomalous")
-    ours = timed(lambda: pixel_metrics(maps, masks), rounds=rounds)
+    ours = timed(lambda: pixel_metrics(pixel_ranks(*checked_maps(maps, masks))), rounds=rounds)
     flat, truth = maps.ravel(), masks.ravel()
     rows = [
         ("pixel_auroc", "scikit-learn", timed(lambda: roc_auc_score(truth, flat), rounds=1)),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medfsad_bench.metrics.curve import ranking, weigh
+from medfsad_bench.metrics.curve import score_curve
 from medfsad_bench.metrics.interval import interval_of, replicate_all
 from medfsad_bench.metrics.metric import IMAGE_METRICS
 
@@ -67,7 +67,7 @@ def truth_of(detector: Detector) -> dict[str, float]:
     normal, effects = spread * rng.normal(size=100_000), detector.draw_sd * ndtri((np.arange(41) + 0.5) / 41)
     anomalous = spread * rng.normal(size=100_000) + detector.shift
     labels, ones = np.arange(200_000) < 100_000, np.ones(200_000)
-    curves = [weigh(ranking(np.concatenate([anomalous + effect, normal]), labels), ones) for effect in effects]
+    curves = [score_curve(np.concatenate([anomalous + effect, normal]), ones, anomalous=labels) for effect in effects]
     return {name: float(np.mean([metric.statistic(c) for c in curves])) for name, metric in IMAGE_METRICS.items()}
 
 

@@ -2,23 +2,21 @@
 
 import os
 import platform
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from medfsad_bench.errors import MedfsadError, ResultsError
+from medfsad_bench.processes import sigterm_raises
 from medfsad_bench.results.progress import Progress, output_kept
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.engine.jobs import Job, Workplace, unpacked
@@ -62,7 +60,7 @@ def perform(job: Job, located: Callable[[Path], Path] = lambda path: path) -> Ou
         return Outcome(state, time.monotonic() - started, message, platform.node())
 
     try:
-        with _told_to_end():
+        with sigterm_raises(_HandedBackError):
             runner = _settled(job.workplace)
             with output_kept(job.folder) as log:
                 message = _message_of(lambda: _make(job, runner, located), log)
@@ -140,20 +138,3 @@ def _say(line: str) -> None:
 
 class _HandedBackError(BaseException):
     """Passes everything that catches errors, as `KeyboardInterrupt` does."""
-
-
-@contextmanager
-def _told_to_end() -> Iterator[None]:
-    """SIGTERM leaves the block at the next step of Python."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        raise _HandedBackError
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
