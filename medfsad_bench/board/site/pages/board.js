@@ -8,7 +8,7 @@
   const FILTERS = ["benchmark", "shots", "holdout", "track"];
   const KINDS = ["small", "confounded"];
   const CHECKS = [...KINDS, "drawn"];
-  const FIRST = 40; // lines that are shown at once: more take the browser longer than a reader waits
+  const FIRST = 30; // lines that are shown at once: more take the browser longer than a reader waits
   const MOST_BARS = 24; // letters that a line has room for side by side
   let state = {};
 
