@@ -198,7 +198,7 @@
 
   // Lines that can't be told apart share a bar, which runs on from line to line as long as they stand by rank.
   function brackets(line, letters) {
-    if (letters.length > MOST_BARS) return `<td>${safe(abbreviated(split(line.letters)))}</td>`;
+    if (letters.length > MOST_BARS) return `<td class="number">${safe(abbreviated(split(line.letters)))}</td>`;
     const own = new Set(split(line.letters));
     const text = letters.map((each) => (own.has(each) ? each : " ".repeat(each.length))).join(" ");
     let at = 0;
@@ -211,8 +211,8 @@
     return `<td class="letters"${style}>${safe(text)}</td>`;
   }
 
-  // Of very many methods: the first letters and how many there are.
-  const abbreviated = (own) => (own.length > 6 ? `${own.slice(0, 4).join(" ")} … (${own.length})` : own.join(" "));
+  // Of very many methods: the first letter, the last, and how many there are.
+  const abbreviated = (own) => (own.length > 3 ? `${own[0]} … ${own.at(-1)} (${own.length})` : own.join(" "));
 
   // "abz" are three letters, "aabb" two of the second round: the same sign doubled.
   const split = (text) => (text || "").match(/([a-z])\1*/g) || [];
