@@ -148,6 +148,7 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
             support = dataclasses.replace(support, threshold=threshold)
         settings |= _said_of(support, reader, trained, [*support_inputs.left_out, *unusable])
         settings["notes"] += [f"{name} holds supports, so it doesn't help to set the threshold." for name in holding]
+        trained.new_images_follow()
         watcher.start("scoring", len(inputs.images))
         new = Reader(support_inputs.images, options.reading, folder / "staging")
         thumbnail_px = _THUMBNAIL_PX if len(inputs.images) <= _MANY else _SMALL_THUMBNAIL_PX
