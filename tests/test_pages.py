@@ -15,6 +15,7 @@ from medfsad_bench.board.reported import as_markdown, as_tables, reported_source
 from medfsad_bench.board.sections import with_rows
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.resources import resource_dir
+from medfsad_bench.results.rescore import differences
 from medfsad_bench.results.row import Row
 from medfsad_bench.runner.runner import Runner
 
@@ -58,7 +59,8 @@ def test_all_pages_are_written_from_rows_and_checked(results: Path, row: Row, tm
     assert accepted.check(results, [page]) == []
     auroc = row.metrics["image_auroc"]
     cell = f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
-    assert f"K = 2\n\n| method | ward_b |\n|---|---|\n| toy (quick) | {cell} |" in page.read_text("utf-8")
+    heading = "own: ward_b, 2 shots, 64 px, preset quick"
+    assert f"{heading}\n\n| method | ward_b |\n|---|---|\n| toy | {cell} |" in page.read_text("utf-8")
     page.write_text(page.read_text("utf-8").replace(cell, "1.000"), "utf-8")
     assert len(accepted.check(results, [page])) == 1
 
@@ -67,7 +69,7 @@ def test_parts_choose_their_rows(results: Path, row: Row, tmp_path: Path) -> Non
     page = tmp_path / "page.md"
     for conditions, there in (("", True), (" preset=paper,quick", True), (" preset=paper", False), (" shots=4", False)):
         page.write_text(f"<!-- generated: rows{conditions} -->\n<!-- end -->\n", "utf-8")
-        assert ("| toy (quick) |" in with_rows(page, [row])) == there
+        assert ("| toy |" in with_rows(page, [row])) == there
     page.write_text("<!-- generated: curve x -->\n\nkept\n\n<!-- end -->\n", "utf-8")
     assert with_rows(page, [row]) == page.read_text("utf-8"), "another command's part"
     page.write_text("<!-- generated: rows colour=red -->\n<!-- end -->\n", "utf-8")
@@ -140,3 +142,22 @@ def test_the_page_says_who_leads_and_from_whom_that_can_be_told() -> None:
     assert verdict(replace(board, lines=tuple(replace(line, letters="") for line in lines))) == ""
     alone = replace(lines[0], letters="aa")
     assert "Can't be told from it" not in verdict(replace(board, lines=(alone, replace(lines[1], letters="a"))))
+
+
+def test_settings_of_one_method_have_lines_of_their_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: rows -->\n<!-- end -->\n", "utf-8")
+    facts = {"preset": "quick", "config": {"stages": [1], "epochs": None}}
+    plain = row_of("toy", "lgg", 0.6, **facts)
+    other = row_of("toy", "lgg", 0.7, run_id="other", **facts | {"config": {"stages": [1], "epochs": 0}})
+    written = with_rows(page, [plain, other])
+    assert "| toy, epochs 0 | 0.700 [0.650, 0.750] |\n| toy | 0.600 [0.550, 0.650] |" in written
+
+
+def test_rows_are_the_same_up_to_rounding() -> None:
+    row = row_of("toy", "lgg", 0.6)
+    assert differences(row, row_of("toy", "lgg", 0.6 * (1 + 1e-9))) == []
+    assert differences(row, row_of("toy", "lgg", 0.6 * (1 + 1e-5))) == ["image_auroc"]
+    assert differences(row, row_of("toy", "lgg", 0.6, shots=2, effective_groups={"normal": 99.0})) == [
+        *("shots", "effective_groups")
+    ]

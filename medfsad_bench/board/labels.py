@@ -66,6 +66,7 @@ def _name(line: Line, shared: str) -> str:
 
 def _facts(line: Line) -> Mapping[str, str]:
     row: Row = next(iter(line.rows.values()))
-    settings = {name: json.dumps(value).strip('"') for name, value in row.config.items() if name != "shots"}
+    given = {name: value for name, value in row.config.items() if name != "shots" and value is not None}
+    settings = {name: json.dumps(value).strip('"') for name, value in given.items()}
     facts = {"version": row.method_version, "seed": str(row.seed), "draws": str(row.draws)}
     return facts | settings

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.board.groups import Group, Line, groups
 from medfsad_bench.board.labels import labels_of, shared_preset, verdict
 from medfsad_bench.display import markdown_table, markdown_text, visible
 from medfsad_bench.metrics.metric import RANKING, Metric
@@ -21,7 +21,7 @@ SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no o
 _GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "tuned", "edition")
 
 
-def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
+def as_markdown(board: Sequence[Group], *, metric: Metric = RANKING) -> str:
     """Groups, all of one metric, as a Markdown page."""
     title = metric.title[:1].upper() + metric.title[1:]
     parts = [
@@ -32,31 +32,28 @@ def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
         ACCEPTED,
     ]
     parts += ["[What acceptance shows and what it can't](THREATS.md).", ""]
-    for group in groups:
+    for group in board:
         header = ("rank", "method", *_headings(group), "mean")
-        preset = shared_preset(group)
-        heading = group.title + (f", preset {preset}" if preset not in ("", "paper") else "")
         rows = (_cells(name, line, group) for name, line in zip(labels_of(group), group.lines, strict=True))
-        parts += [f"## {markdown_text(heading)}", "", markdown_table(header, rows)]
+        parts += [f"## {_heading(group)}", "", markdown_table(header, rows)]
         parts += [SMALL_SETS, ""] if group.small else []
         parts += [markdown_text(summary), ""] if (summary := verdict(group)) else []
     return "\n".join(parts)
 
 
 def auroc_tables(rows: Sequence[Row]) -> str:
-    """Rows as Markdown, in no order of rank: a table of image AUROCs per K, methods by targets."""
+    """Rows as Markdown: a table of image AUROCs per track, methods by targets, the best mean first."""
     parts = []
-    for shots in sorted({row.shots for row in rows}):
-        of_shots = [row for row in rows if row.shots == shots]
-        targets = sorted({row.target for row in of_shots})
-        cells = {(_name(row), row.target): _cell(row, RANKING) for row in of_shots}
-        names = dict.fromkeys(name for name, _ in cells)
-        lines = ((name, *(cells.get((name, target), "–") for target in targets)) for name in names)
-        parts += [f"K = {shots}", "", markdown_table(["method", *targets], lines)]
+    for group in groups(rows):
+        lines = (
+            (name, *(_cell(line.rows.get(target), RANKING) for target in group.targets))
+            for name, line in zip(labels_of(group), group.lines, strict=True)
+        )
+        parts += [_heading(group), "", markdown_table(["method", *group.targets], lines)]
     return "\n".join(parts) or "No such row is accepted yet.\n"
 
 
-def as_json(rows: Sequence[Row], groups: Sequence[Group], reported: Sequence[dict[str, Any]] = ()) -> str:
+def as_json(rows: Sequence[Row], board: Sequence[Group], reported: Sequence[dict[str, Any]] = ()) -> str:
     """All rows whole, the groups by run id, and what others report."""
     content: dict[str, Any] = {
         "rows": [row.dump() for row in rows],
@@ -86,21 +83,16 @@ def as_json(rows: Sequence[Row], groups: Sequence[Group], reported: Sequence[dic
                     for name, line in zip(labels_of(group), group.lines, strict=True)
                 ],
             }
-            for group in groups
+            for group in board
         ],
         **({"reported": list(reported)} if reported else {}),
     }
     return visible(json.dumps(content, indent=1, ensure_ascii=False)) + "\n"
 
 
-def _name(row: Row) -> str:
-    """What tells a row from the others of its target: all that isn't the method's default."""
-    marks = [] if row.preset == "paper" else [row.preset]
-    marks += ["trained on the support"] if row.config.get("trained_on") == "support" else []
-    marks += ["settings chosen on other sets"] if row.settings_chosen_on else []
-    marks += [f"{row.contaminated_supports} contaminated"] if row.contaminated_supports else []
-    marks += [f"seed {row.seed}"] if row.seed else []
-    return row.method + (f" ({', '.join(marks)})" if marks else "")
+def _heading(group: Group) -> str:
+    preset = shared_preset(group)
+    return markdown_text(group.title + (f", preset {preset}" if preset not in ("", "paper") else ""))
 
 
 def _headings(group: Group) -> list[str]:

@@ -1,6 +1,8 @@
 """A run's row once more, from what it stored: no method, no image and no torch."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,6 +12,8 @@ from medfsad_bench.estimates.image import estimates_by, score_matrix
 from medfsad_bench.results.assembly import reassembled
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
+
+_ROUNDING = 1e-6
 
 
 def rescored(folder: RunFolder) -> Row:
@@ -34,16 +38,28 @@ def broken_down(folder: RunFolder, column: str, table: Path | None = None) -> di
 
 
 def differences(stored: Row, again: Row) -> list[str]:
-    """Names of the estimates, checks and other fields in which two rows differ."""
+    """Names of the estimates, checks and other fields in which two rows differ.
+
+    Numbers are the same if they agree to six digits: another kind of processor, or another number of threads, adds up
+    in another order.
+    """
     before, after = stored.dump(), again.dump()
     names = []
     for field in before:
         if isinstance(before[field], dict) and field in ("metrics", "secondary", "absent", "thresholds", "checks"):
             keys = sorted({*before[field], *after[field]})
-            names += [key for key in keys if before[field].get(key) != after[field].get(key)]
-        elif before[field] != after[field]:
+            names += [key for key in keys if not _same(before[field].get(key), after[field].get(key))]
+        elif not _same(before[field], after[field]):
             names.append(field)
     return names
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING**2)
+    return bool(one == other)
 
 
 def _joined(scores: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
