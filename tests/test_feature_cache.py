@@ -115,3 +115,17 @@ def test_a_method_that_computes_too_few_rows_is_told() -> None:
         cache.cached("mean", images, lambda batch: [batch.mean(0, keepdim=True)])
     with pytest.raises(MethodError, match="3 rows for 6 images"):
         cache.paired("mean", images, images[:2], lambda some: images.mean((2, 3))[:, None])
+
+
+def test_a_lower_budget_lets_go_what_is_held() -> None:
+    cache, images, computed = FeatureCache(CPU), phantom_images(9, size_px=16), []
+
+    def sums(batch: torch.Tensor) -> list[torch.Tensor]:
+        computed.append(len(batch))
+        return [batch.sum((1, 2, 3))]
+
+    before = cache.cached("sums", images, sums)[0]
+    cache.keep_at_most(0)
+    assert not cache._placed
+    assert torch.equal(cache.cached("sums", images, sums)[0], before)
+    assert len(computed) == 4, "two chunks of eight, and once more"

@@ -20,7 +20,7 @@ from medfsad_bench.board.accepted import rows_in_runs
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.site.build import write_site
 from medfsad_bench.board.site.cells import command_of
-from medfsad_bench.board.site.payload import payload
+from medfsad_bench.board.site.payload import boards_of, payload
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.row import Row
@@ -124,7 +124,7 @@ def test_a_cells_page_holds_its_draws_command_and_downloads(site: Path, runs: Pa
 
 def test_leaving_out_confounded_sets_ranks_as_the_command_line_does_without_them() -> None:
     rows = benchmark_rows()
-    (track,) = payload(rows, {}, ())["tracks"]
+    (track,) = payload(rows, boards_of(rows, {}, ()), {}, ())["tracks"]
     assert [target["name"] for target in track["targets"] if target["confounded"]] == ["brain_tumor"]
     boards = track["boards"]["image_auroc"]
     assert set(boards) == {"", "confounded"}

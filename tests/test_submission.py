@@ -12,7 +12,7 @@ import pytest
 from test_runner import TOY, cell_of
 
 from medfsad_bench.board.accepted import accept, rows_in_runs
-from medfsad_bench.board.comparison import as_json, compare, find_runs
+from medfsad_bench.board.comparison import as_json, compare, find_runs, pairing_runs
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
 from medfsad_bench.board.significance import letters_of
@@ -175,6 +175,22 @@ def test_methods_are_compared_over_their_targets(own_data: Path, tmp_path: Path)
     assert [(line.method, line.letters) for line in board.lines] == [("toy", "a"), ("chance", "b")]
     assert "share a letter" in as_markdown([board])
     assert letters_of([board.lines[0].rows] * 2, {}) == ["a", "a"], "without scores, by the intervals"
+
+
+def test_of_several_runs_of_a_target_those_that_pair_with_most_draws_are_taken(own_data: Path, tmp_path: Path) -> None:
+    rows = {}
+    for info, draws in ((TOY, 2), (TOY, 3), (TOY, 4), (method_info("chance"), 2), (method_info("chance"), 3)):
+        cell = cell_of(info, own_data, tmp_path, target="ward_b", draws=draws)
+        rows[info.name, draws] = Runner("cpu").run(cell)[0].run_id
+    toys, others = (find_runs(tmp_path, name, shots=2) for name in ("toy", "chance"))
+    first, second, (note,) = pairing_runs(toys, others)
+    assert [path.name for path in (*first, *second)] == [rows["toy", 3], rows["chance", 3]]
+    assert "which pair on 3 draws" in note
+    assert compare(first, second).targets[0].target == "ward_b"
+    alone = [tmp_path / rows["toy", 4]]
+    assert pairing_runs(alone, [tmp_path / rows["chance", 3]]) == (alone, [tmp_path / rows["chance", 3]], [])
+    with pytest.raises(ResultsError, match="No two are of the same images, draws and seed"):
+        pairing_runs(alone, others)
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"shots": 3}, "differ in shots"), ({"draws": 2}, "differ in draws")])

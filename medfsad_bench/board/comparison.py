@@ -29,6 +29,8 @@ from medfsad_bench.metrics.paired import (
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder, finished_runs
 
+_SHARED = ("membership_digest", "size_px", "shots", "draws", "seed", "contaminated_supports")
+
 
 @dataclass(frozen=True, slots=True)
 class TargetComparison:
@@ -100,7 +102,7 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> Comparison:
 def find_runs(
     runs: Path, method: str, *, shots: int, preset: str | None = None, seed: int = 0, tuned: bool = False
 ) -> list[Path]:
-    """Folders of a method's runs at K clean shots, one per target.
+    """Folders of a method's runs at K clean shots; of a target there may be several, see `pairing_runs`.
 
     Args:
         runs: Where they lie.
@@ -111,27 +113,53 @@ def find_runs(
         tuned: Whether those whose settings were chosen on other sets, or those of settings by hand.
 
     Raises:
-        ResultsError: If there is none, or two of one target (another preset, config or version).
+        ResultsError: If there is none.
     """
     rows = [(folder.path, folder.row()) for folder in finished_runs(runs)]
-    by_target: dict[str, list[Path]] = defaultdict(list)
+    paths = []
     for path, row in rows:
         wanted = row.method == method and row.shots == shots and row.seed == seed and row.protocol == "strict"
         same_choice = bool(row.settings_chosen_on) == tuned
         if wanted and same_choice and preset in (None, row.preset) and not row.contaminated_supports:
-            by_target[row.target].append(path)
-    if not by_target:
+            paths.append(path)
+    if not paths:
         cells = sorted({(row.method, row.shots, bool(row.settings_chosen_on)) for _, row in rows})
         present = ", ".join(f"{name} at {k} shots{', tuned' * chosen}" for name, k, chosen in cells) or "none"
         kind = "no tuned run" if tuned else "no run"
         raise ResultsError(f"{runs} holds {kind} of {method!r} at {shots} shots; there are {present}.")
-    for target, folders in by_target.items():
-        if len(folders) > 1:
-            names = ", ".join(folder.name for folder in folders)
-            raise ResultsError(
-                f"{runs} holds several runs of {method!r} on {target}: {names}. Name the folders instead."
-            )
-    return [folders[0] for folders in by_target.values()]
+    return paths
+
+
+def pairing_runs(first: Sequence[Path], second: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """Of several runs of one target on a side, the two that pair: on the same images, with the most draws.
+
+    Args:
+        first: Folders of runs of one method.
+        second: Folders of runs of another.
+
+    Returns:
+        One run per target of each, and what was chosen, in words. A target of one side alone stays.
+
+    Raises:
+        ResultsError: If several runs of a target pair, or none does.
+    """
+    sides = [_all_by_target(paths) for paths in (first, second)]
+    chosen: tuple[list[Path], list[Path]] = ([], [])
+    notes = []
+    for target in sorted({*sides[0], *sides[1]}):
+        runs = [side[target] for side in sides]
+        if all(len(of_side) == 1 for of_side in runs) or not all(runs):
+            for of_side, kept in zip(runs, chosen, strict=True):
+                kept.extend(path for path, _ in of_side[:1])
+            continue
+        (path, row), (other_path, _) = _the_pair(target, *runs)
+        chosen[0].append(path)
+        chosen[1].append(other_path)
+        notes.append(
+            f"{target}: of {len(runs[0])} and {len(runs[1])} runs, {path.name} and {other_path.name} were compared, "
+            f"which pair on {row.draws} draws."
+        )
+    return *chosen, notes
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -202,6 +230,14 @@ def _replicates(matrix: ScoreMatrix, stored_groups: Int64[np.ndarray, " n"], fol
     return tables | (replicates_of_draws(pixels, stored_groups) if pixels else {})
 
 
+def _all_by_target(folders: Sequence[Path]) -> dict[str, list[tuple[Path, Row]]]:
+    by_target: dict[str, list[tuple[Path, Row]]] = defaultdict(list)
+    for folder in folders:
+        row = RunFolder(folder).row()
+        by_target[row.target].append((folder, row))
+    return by_target
+
+
 def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
     by_target: dict[str, tuple[Path, Row]] = {}
     for folder in folders:
@@ -215,8 +251,26 @@ def _by_target(folders: Sequence[Path]) -> dict[str, tuple[Path, Row]]:
     return by_target
 
 
+def _the_pair(
+    target: str, firsts: Sequence[tuple[Path, Row]], seconds: Sequence[tuple[Path, Row]]
+) -> tuple[tuple[Path, Row], tuple[Path, Row]]:
+    pairs = [
+        (first, second)
+        for first in firsts
+        for second in seconds
+        if all(getattr(first[1], field) == getattr(second[1], field) for field in _SHARED)
+    ]
+    most = max((first[1].draws for first, _ in pairs), default=0)
+    best = [pair for pair in pairs if pair[0][1].draws == most]
+    if len(best) != 1:
+        names = "; ".join(", ".join(path.name for path, _ in side) for side in (firsts, seconds))
+        which = "Several of them pair" if best else "No two are of the same images, draws and seed"
+        raise ResultsError(f"There are several runs on {target}: {names}. {which}; name the folders instead.")
+    return best[0]
+
+
 def _check(row: Row, other: Row) -> None:
-    for field in ("membership_digest", "size_px", "shots", "draws", "seed", "contaminated_supports"):
+    for field in _SHARED:
         if getattr(row, field) != getattr(other, field):
             raise ResultsError(
                 f"{row.run_id} and {other.run_id} differ in {field.replace('_', ' ')} ({getattr(row, field)} and "

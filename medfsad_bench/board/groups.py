@@ -175,21 +175,26 @@ def _group(
     by_line: dict[tuple[Any, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_line[_line_key(row, current)][row.target] = row
-    may_rank = [of_line for of_line in by_line.values() if not any(_note(row, current) for row in of_line.values())]
+    notes = [
+        ", ".join(sorted({_note(row, current) for row in of_line.values()} - {""})) for of_line in by_line.values()
+    ]
+    may_rank = [of_line for of_line, note in zip(by_line.values(), notes, strict=True) if not note]
     asked_for = tuple(sorted({target for line_rows in may_rank for target in line_rows})) or targets
     in_mean = tuple(target for target in asked_for if target not in small) or asked_for
-    lines = _ranked([_line(of_line, in_mean, metric, current) for of_line in by_line.values()], metric)
+    noted = zip(by_line.values(), notes, strict=True)
+    lines = _ranked([_line(of_line, in_mean, metric, note) for of_line, note in noted], metric)
     lines = _with_letters(_with_seeds(lines, current), in_mean, evidence, metric)
     return Group(*key, metric, targets, small, in_mean, tuple(lines))
 
 
-def _line_key(row: Row, current: Callable[[Row], bool]) -> tuple[Any, ...]:
-    """What makes two rows the same entry: everything the user chose but the target."""
+def _line_key(row: Row, current: Callable[[Row], bool], *, seed: int | None = None) -> tuple[Any, ...]:
+    """What makes two rows the same entry: everything the user chose but the target; `seed` stands for the row's own."""
     free = {"shots", *row.settings_grid}  # a tuned method is one entry, whatever was chosen for which target
     settings = {name: value for name, value in row.config.items() if name not in free}
     config = json.dumps([settings, row.settings_grid], sort_keys=True)
     older = "" if current(row) else row.target_version
-    return row.method, row.method_version, row.preset, config, row.protocol, row.seed, row.draws, older
+    seed = row.seed if seed is None else seed
+    return row.method, row.method_version, row.preset, config, row.protocol, seed, row.draws, older
 
 
 def _is_current(row: Row, versions: Mapping[str, str]) -> bool:
@@ -198,10 +203,9 @@ def _is_current(row: Row, versions: Mapping[str, str]) -> bool:
     return row.benchmark == OWN or is_current(row.target, row.target_version)
 
 
-def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric, current: Callable[[Row], bool]) -> Line:
+def _line(rows: Mapping[str, Row], in_mean: Sequence[str], metric: Metric, note: str) -> Line:
     first = next(iter(rows.values()))
     lacks = tuple(target for target in in_mean if target not in rows)
-    note = ", ".join(sorted({_note(row, current) for row in rows.values()} - {""}))
     if lacks:
         return Line(first.method, first.preset, rows, None, None, note, lacks=lacks)
     averaged = [rows[target] for target in in_mean]
@@ -235,12 +239,13 @@ def _ranked(lines: Sequence[Line], metric: Metric) -> list[Line]:
 def _with_seeds(lines: Sequence[Line], current: Callable[[Row], bool]) -> list[Line]:
     """Spread over training seeds, beside the intervals, which are conditional on one training."""
     means: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
-    keys = []
-    for line in lines:
-        first = next(iter(line.rows.values()))
-        keys.append(_line_key(first.model_copy(update={"seed": 0}), current))
+    firsts = [next(iter(line.rows.values())) for line in lines]
+    if len({row.seed for row in firsts}) < 2:
+        return list(lines)
+    keys = [_line_key(row, current, seed=0) for row in firsts]
+    for line, row, key in zip(lines, firsts, keys, strict=True):
         if line.mean is not None:
-            means[keys[-1]][first.seed] = line.mean
+            means[key][row.seed] = line.mean
     return [
         replace(line, seeds_sd=float(np.std(list(means[key].values()), ddof=1))) if len(means[key]) > 1 else line
         for line, key in zip(lines, keys, strict=True)

@@ -32,7 +32,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Compare two runs, or two methods over all targets, on the same images and draws; first minus second."""
-    from medfsad_bench.board.comparison import as_json, find_runs
+    from medfsad_bench.board.comparison import as_json, find_runs, pairing_runs
     from medfsad_bench.board.comparison import compare as compared
     from medfsad_bench.results.run_folder import RunFolder
 
@@ -42,11 +42,14 @@ def compare(
         else find_runs(runs, name, shots=shots, preset=preset, seed=seed, tuned=tuned in (side, "both"))
         for side, name in (("first", first), ("second", second))
     ]
-    comparison = compared(*sides)
+    *pairing, notes = pairing_runs(*sides)
+    for note in notes:
+        err.print(f"Note: {note}", markup=False)
+    comparison = compared(*pairing)
     if page is not None:
         from medfsad_bench.board.report.pair import write_pair_report
 
-        write_pair_report(sides[0], sides[1], comparison, page)
+        write_pair_report(*pairing, comparison, page)
         err.print(f"wrote {page}", markup=False)
     if json_:
         print_json(as_json(comparison))

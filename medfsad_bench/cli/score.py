@@ -39,6 +39,12 @@ def score(
         Path | None, typer.Option(help="Folder of prepared sets whose normal images help to set the threshold.")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Write each anomaly map as 16-bit PNG, too.")] = False,
+    dicom_map: Annotated[
+        Literal["capture", "parametric"] | None,
+        typer.Option(
+            help="Maps of DICOM images: capture (the usual) in colour, parametric as values.", show_default=False
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV with file and label, if there are labels: adds figures.")
     ] = None,
@@ -100,6 +106,7 @@ def score(
             level=level,
             sources=sources,
             plain_maps=maps,
+            dicom_map=dicom_map,
             labels=labels,
             with_ids=with_ids,
             command=shlex.join(["medfsad", *sys.argv[1:]]),

@@ -7,7 +7,7 @@ is the box's. What the square holds beyond the picture is black.
 """
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 _DARK = 15  # of 255
 _SHARE = 0.01
@@ -43,6 +43,24 @@ def cut_square(pixels: np.ndarray, square: Square) -> np.ndarray:
     y0, x0 = max(0, top), max(0, left)
     part = pixels[y0 : top + edge, x0 : left + edge]
     out[y0 - top : y0 - top + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
+    return out
+
+
+def put_back(
+    part: Float32[np.ndarray, "edge edge"], square: Square, shape: tuple[int, int]
+) -> Float32[np.ndarray, "h w"]:
+    """Values of the square where they lie in a picture of that shape, NaN around it.
+
+    >>> put_back(np.full((2, 2), 7, np.float32), (1, -1, 2), (3, 2))
+    array([[nan, nan],
+           [ 7., nan],
+           [ 7., nan]], dtype=float32)
+    """
+    top, left, edge = square
+    out = np.full(shape, np.nan, np.float32)
+    y0, x0 = max(0, top), max(0, left)
+    y1, x1 = min(shape[0], top + edge), min(shape[1], left + edge)
+    out[y0:y1, x0:x1] = part[y0 - top : y1 - top, x0 - left : x1 - left]
     return out
 
 

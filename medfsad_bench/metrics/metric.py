@@ -175,3 +175,12 @@ PIXEL_METRICS = _by_name(*PIXEL_CURVE_METRICS.values(), AUPIMO, FROC, LESION_SEN
 BOX_METRICS = _by_name(POINTING_GAME, BOX_RECALL, FROC)  # what boxes support
 METRICS: Mapping[str, Metric] = MappingProxyType({**IMAGE_METRICS, **PIXEL_METRICS, **BOX_METRICS})
 RANKING = IMAGE_AUROC  # what the board ranks by
+
+
+def title_of(name: str) -> str:
+    """A metric's name as headings say it, also of one that isn't listed here.
+
+    >>> title_of("image_auroc"), title_of("image_auroc_pooled_top1")
+    ('image AUROC', 'image auroc pooled top1')
+    """
+    return METRICS[name].title if name in METRICS else name.replace("_", " ")

@@ -187,7 +187,7 @@ def difference_of(
         level: Confidence.
         smallest_p: What p can't be below.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit
 
     reach = metric.high - metric.low
     share, error = measured.value / reach, measured.error / reach
@@ -195,9 +195,9 @@ def difference_of(
     if share == 0 and error == 0:
         return Difference(measured.value, measured.value, measured.value, 1.0, *facts, measured=measured)
     size = float(effective_size(share, error, measured.size_limit))
-    ends = score_interval((1 + share) / 2, size, float(t.isf((1 - level) / 2, measured.freedom)))
+    ends = score_interval((1 + share) / 2, size, -float(stdtrit(measured.freedom, (1 - level) / 2)))
     low, high = reach * (2 * ends.low - 1), reach * (2 * ends.high - 1)
-    p = max(float(2 * t.sf(abs(share) * np.sqrt(size), measured.freedom)), smallest_p)
+    p = max(float(2 * stdtr(measured.freedom, -abs(share) * np.sqrt(size))), smallest_p)
     return Difference(measured.value, low, high, p, *facts, measured=measured)
 
 
@@ -231,12 +231,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p_values, kind="stable")
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for step, index in enumerate(order):
-        highest = max(highest, min(p_values[index] * (len(p_values) - step), 1.0))
-        adjusted[int(index)] = highest
-    return adjusted
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(np.minimum(values[order] * np.arange(len(values), 0, -1), 1.0))
+    return adjusted.tolist()
 
 
 def letters(names: Sequence[str], apart: Mapping[tuple[str, str], bool]) -> dict[str, str]:
@@ -263,9 +262,11 @@ def letters(names: Sequence[str], apart: Mapping[tuple[str, str], bool]) -> dict
     rank = {name: number for number, name in enumerate(names)}
     columns.sort(key=lambda column: sorted(rank[name] for name in column))
     signs = [chr(ord("a") + number % 26) * (number // 26 + 1) for number in range(len(columns))]
-    return {
-        name: "".join(sign for sign, column in zip(signs, columns, strict=True) if name in column) for name in names
-    }
+    shown = dict.fromkeys(names, "")
+    for sign, column in zip(signs, columns, strict=True):
+        for name in column:
+            shown[name] += sign
+    return shown
 
 
 def _mean_of(differences: Sequence[Difference], families: Sequence[str]) -> Measurement:

@@ -24,7 +24,7 @@ from medfsad_bench.estimates.thresholds import LEVEL
 from medfsad_bench.files import whole_folder, write_advice, write_json
 from medfsad_bench.layouts import RawImage
 from medfsad_bench.own_images.blocks import BlockOptions, Row, scored_rows
-from medfsad_bench.own_images.dicom_maps import NEEDED, DicomMaps, can_write
+from medfsad_bench.own_images.dicom_maps import DicomForm, check_form, dicom_maps
 from medfsad_bench.own_images.inputs import Inputs, LeftOut, SliceChoice, images_in, together
 from medfsad_bench.own_images.labels import labelled_figures, labels_of
 from medfsad_bench.own_images.reading import Reader, ReadingOptions
@@ -39,7 +39,6 @@ from medfsad_bench.own_images.trained import (
     trained_method,
     without_supports,
 )
-from medfsad_bench.readers import is_dicom
 from medfsad_bench.results.identity import digest_of
 from medfsad_bench.runner.context import denormals_flushed
 from medfsad_bench.store import Dataset
@@ -63,6 +62,7 @@ class ScoreOptions:
         level: False-positive rate that is asked for.
         sources: Folder of prepared sets whose normals help to set the threshold.
         plain_maps: Whether to write maps as 16-bit PNG too.
+        dicom_map: In which form the maps of DICOM images are handed over; None takes the usual one if it can be had.
         labels: CSV with the labels of images, where there are any.
         with_ids: Whether the patients of DICOM headers stand in table and report.
         command: As it was typed, for the report.
@@ -77,6 +77,7 @@ class ScoreOptions:
     level: float = LEVEL
     sources: Path | None = None
     plain_maps: bool = False
+    dicom_map: DicomForm | None = None
     labels: Path | None = None
     with_ids: bool = False
     command: str = ""
@@ -120,6 +121,7 @@ def score_folder(options: ScoreOptions, watcher: Watcher) -> Outcome:
 
 
 def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
+    check_form(options.dicom_map)
     support_inputs = _inputs(options.support, "--support", options, watcher, work / "unpacked-support")
     inputs = _inputs(options.images, "--images", options, watcher, work / "unpacked-images")
     labels = labels_of(options.labels, inputs.images) if options.labels else {}
@@ -146,14 +148,16 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
             support = dataclasses.replace(support, threshold=threshold)
         settings |= _said_of(support, reader, trained, [*support_inputs.left_out, *unusable])
         settings["notes"] += [f"{name} holds supports, so it doesn't help to set the threshold." for name in holding]
+        trained.new_images_follow()
         watcher.start("scoring", len(inputs.images))
         new = Reader(support_inputs.images, options.reading, folder / "staging")
         thumbnail_px = _THUMBNAIL_PX if len(inputs.images) <= _MANY else _SMALL_THUMBNAIL_PX
-        handover = DicomMaps(new, support.scale, settings["key"]) if support.scale and can_write() else None
-        if handover is None and support.scale and any(_is_dicom(image) for image in inputs.images):
-            settings["notes"].append(f"{NEEDED}.")
+        handover, said = dicom_maps(options.dicom_map, inputs.images, new, support.scale, settings["key"])
+        settings["notes"] += said
         block_options = BlockOptions(options.plain_maps, thumbnail_px, handover)
         rows = list(scored_rows(inputs.images, support, new, folder, block_options, watcher.advance))
+    if handover and (missing := sum("dicom" not in row for row in rows if not row["left_out"])):
+        settings["notes"].append(f"{missing} maps couldn't be written as DICOM: the table's warnings say why.")
     outcome = _outcome(rows, support, inputs, settings, with_ids=options.with_ids)
     scored = [row for row in rows if not row["left_out"]]
     ids = [row["id"] for row in scored]
@@ -178,10 +182,6 @@ def _scored(options: ScoreOptions, watcher: Watcher, work: Path) -> Outcome:
                 shutil.move(folder / "result" / part, finished / part)
     shutil.rmtree(work, ignore_errors=True)
     return outcome
-
-
-def _is_dicom(image: RawImage) -> bool:
-    return image.slice_index is None and is_dicom(image.path)
 
 
 def _inputs(named: Sequence[Path], option: str, options: ScoreOptions, watcher: Watcher, unpack_to: Path) -> Inputs:
@@ -218,6 +218,7 @@ def _settings(
         "level": options.level,
         **({"sources": {source.name: source.attributes["content_digest"] for source in sources}} if sources else {}),
         "maps": options.plain_maps,
+        **({"dicom_map": options.dicom_map} if options.dicom_map else {}),
         "with_ids": options.with_ids,
         "labels": labels,
     }

@@ -50,11 +50,11 @@ class Picture:
 
 
 @contextmanager
-def decoding(name: str, fault: str) -> Iterator[None]:
+def decoding(name: str, fault: str, *, advice: str = "Download it again.") -> Iterator[None]:
     """Hush a decoder's warnings; decoders and parsers raise whatever they like, and all of it is the file's fault.
 
     Raises:
-        DownloadError: `name`: `fault` (what the decoder says).
+        DownloadError: `name`: `fault` (what the decoder says). `advice`
     """
     try:
         with warnings.catch_warnings():
@@ -63,7 +63,7 @@ def decoding(name: str, fault: str) -> Iterator[None]:
     except MedfsadError:
         raise
     except Exception as error:
-        raise DownloadError(f"{name}: {fault} ({one_line(error)}). Download it again.") from error
+        raise DownloadError(f"{name}: {fault} ({one_line(error)}). {advice}") from error
 
 
 def one_line(error: BaseException) -> str:

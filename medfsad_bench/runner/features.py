@@ -24,9 +24,7 @@ from medfsad_bench.runner.stored_features import FileImages, StoredFeatures
 
 CACHE_BYTES = 8 << 30
 _CHUNK = 8  # images per pass, always padded to it: a convolution's last bits depend on the batch's size
-_CHUNK_PX = (
-    8 * 128**2
-)  # of larger images so few that layers stay in a CPU's cache, and at least two, which vectorise alike
+_CHUNK_PX = 8 * 128**2  # of larger images so few that layers stay in a CPU's cache; at least two, to vectorise alike
 _CUDA_CHUNK = 64
 
 
@@ -57,6 +55,11 @@ class FeatureCache:
         self._networks: dict[Backbone, Features] = {}
         self._serving: dict[Backbone, list[Backbone]] = {}  # by network, that is by backbone without stages
         self.images_computed = 0
+
+    def keep_at_most(self, budget_bytes: int) -> None:
+        """Keep no more than that from now on."""
+        self._budget = budget_bytes
+        self._shrink()
 
     def announce(self, backbones: Iterable[Backbone]) -> None:
         """Say which stages a sweep will ask for, so that one pass serves all of one network."""

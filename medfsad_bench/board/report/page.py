@@ -12,7 +12,7 @@ from medfsad_bench.display import visible
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.files import write_advice, write_text
-from medfsad_bench.metrics.metric import METRICS
+from medfsad_bench.metrics.metric import title_of
 from medfsad_bench.metrics.paired import Difference
 
 
@@ -50,13 +50,8 @@ def _environment() -> Environment:
     style = (files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")
     own_style = (files("medfsad_bench.board.report") / "pages" / "report.css").read_text("utf-8")
     environment.globals |= {"style": Markup(style + own_style)}  # noqa: S704 - our own files
-    environment.filters |= {"figure": _figure, "difference": _difference, "title": _title, "p": _p}
+    environment.filters |= {"figure": _figure, "difference": _difference, "title": title_of, "p": _p}
     return environment
-
-
-def _title(name: str) -> str:
-    """A metric's name as headings say it."""
-    return METRICS[name].title if name in METRICS else name.replace("_", " ")
 
 
 def _figure(estimate: Estimate) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medfsad_bench.board.groups import Group, groups
+from medfsad_bench.board.groups import Group
 from medfsad_bench.board.labels import labels_of
 from medfsad_bench.board.reported import WARNING, Source, grid_of
 from medfsad_bench.board.significance import Evidence
@@ -17,10 +17,11 @@ from medfsad_bench.board.site.curves import contamination_of, overlays
 from medfsad_bench.board.site.downloads import write_rows
 from medfsad_bench.board.site.environment import asset, digest, environment, method_file, set_file
 from medfsad_bench.board.site.history import BenchmarkVersion, benchmark_versions, changes, superseded
-from medfsad_bench.board.site.payload import address_of, confounded_of, payload, solved_by_shortcut
+from medfsad_bench.board.site.payload import address_of, boards_of, confounded_of, payload, solved_by_shortcut
 from medfsad_bench.board.site.pictures import Example, Pictures, may_be_shown
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.files import whole_folder, write_text
+from medfsad_bench.files import whole_folder
+from medfsad_bench.metrics.metric import RANKING
 from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
@@ -77,9 +78,11 @@ def write_site(
         pages: list[_Page] = [("index.html", "empty", {})]
         if rows:
             solved = solved_by_shortcut(rows)
-            board = groups(rows, evidence, reproduced=reproduced)
-            versions = benchmark_versions(rows, evidence, reproduced)
-            content, script = payload(rows, evidence, reproduced, command=_terminal_command(runs)), asset("board.js")
+            boards = boards_of(rows, evidence, reproduced)
+            board = boards.get(RANKING, [])
+            versions = benchmark_versions(rows, evidence, reproduced, today=board)
+            content = payload(rows, boards, evidence, reproduced, command=_terminal_command(runs))
+            script = asset("board.js")
             shared |= {
                 "addresses": _addresses(content),
                 "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
@@ -102,7 +105,7 @@ def write_site(
         for path, name, facts in pages:
             template = environment().get_template(f"{name}.{path.rpartition('.')[2]}.jinja")
             text = template.render(**shared, **facts, up="../" * path.count("/"))
-            write_text(temporary / path, text)
+            (temporary / path).write_text(text, "utf-8", newline="")  # the folder appears as a whole
         count = len(pages) + (documentation(temporary) if documentation else 0)
         (temporary / _MARK).touch()
         if folder.is_dir():

@@ -52,5 +52,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         path: Without a suffix.
     """
     table.to_parquet(path.with_name(f"{path.name}.parquet"), index=False)
-    texts = {name: table[name].map(shown_cell) for name in table.columns if pd.api.types.is_string_dtype(table[name])}
+    texts = {name: _shown(table[name]) for name in table.columns if pd.api.types.is_string_dtype(table[name])}
     table.assign(**texts).to_csv(path.with_name(f"{path.name}.csv"), index=False)
+
+
+def _shown(column: "pd.Series[str]") -> "pd.Series[str]":
+    """Each text once: most stand in many lines."""
+    return column.map({text: shown_cell(text) for text in column.unique()})

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from medfsad_bench.board.site.payload import CONFOUNDED
 from medfsad_bench.display import visible
-from medfsad_bench.metrics.metric import METRICS
+from medfsad_bench.metrics.metric import title_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import SMALL
 
@@ -27,11 +27,12 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    templates.filters |= {"figure": _figure, "file": method_file, "set_file": set_file}
+    templates.filters |= {"figure": _figure, "file": method_file, "set_file": set_file, "title": title_of}
     templates.filters |= {"json_text": _json_text, "log10": math.log10}
-    templates.globals |= {"METRICS": METRICS, "SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css")}
+    templates.globals |= {"SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css")}
     return templates
 
 

@@ -56,11 +56,19 @@ class Change:
     key: str
 
 
-def benchmark_versions(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]) -> list[BenchmarkVersion]:
+def benchmark_versions(
+    rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str], *, today: Sequence[Group] | None = None
+) -> list[BenchmarkVersion]:
     """Every version of every benchmark that there are rows of, the newest first; own sets have none.
 
     The first version takes of each set the oldest one that has rows, the next one the next oldest, and of a set that
     has no further one the last.
+
+    Args:
+        rows: Of the board.
+        evidence: Scores by run id.
+        reproduced: Run ids of rows that a maintainer has re-run.
+        today: The tracks of these rows where they are ranked already; a version that is today's takes them.
     """
     versions = []
     for benchmark in sorted({row.benchmark for row in rows} - {OWN}):
@@ -72,9 +80,12 @@ def benchmark_versions(rows: Sequence[Row], evidence: Evidence, reproduced: Coll
         for number in range(max(map(len, ordered.values())), 0, -1):
             sets = {name: of_set[min(number, len(of_set)) - 1] for name, of_set in ordered.items()}
             chosen = tuple(row for row in of_benchmark if row.target_version == sets[row.target])
-            board = groups(chosen, evidence, reproduced=reproduced, versions=sets)
-            digest = hashlib.sha256("\n".join(sorted(row.run_id for row in chosen)).encode()).hexdigest()
             current = all(is_current(name, version) for name, version in sets.items())
+            if today is not None and current and len(chosen) == len(of_benchmark):
+                board = [group for group in today if group.benchmark.partition(" ")[0] == benchmark]
+            else:
+                board = groups(chosen, evidence, reproduced=reproduced, versions=sets)
+            digest = hashlib.sha256("\n".join(sorted(row.run_id for row in chosen)).encode()).hexdigest()
             versions.append(BenchmarkVersion(benchmark, number, sets, current, chosen, tuple(board), digest))
     return versions
 

@@ -26,13 +26,31 @@ CONFOUNDED = (
 _KINDS = ("small", "confounded")
 
 
+def boards_of(rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str]) -> dict[Metric, list[Group]]:
+    """The tracks, ranked by each metric that some row has.
+
+    Args:
+        rows: Of the board.
+        evidence: Scores by run id.
+        reproduced: Run ids of rows that a maintainer has re-run.
+    """
+    metrics = [metric for metric in METRICS.values() if any(metric.name in row.metrics for row in rows)]
+    return {metric: groups(rows, evidence, metric=metric, reproduced=reproduced) for metric in metrics}
+
+
 def payload(
-    rows: Sequence[Row], evidence: Evidence, reproduced: Collection[str], *, command: str = "medfsad leaderboard"
+    rows: Sequence[Row],
+    boards: Mapping[Metric, Sequence[Group]],
+    evidence: Evidence,
+    reproduced: Collection[str],
+    *,
+    command: str = "medfsad leaderboard",
 ) -> dict[str, Any]:
     """Everything that the board's page shows, as JSON has it.
 
     Args:
         rows: Of the board.
+        boards: Of these rows, see `boards_of`.
         evidence: Scores by run id.
         reproduced: Run ids of rows that a maintainer has re-run.
         command: That shows these rows in a terminal, without what chooses among them.
@@ -42,11 +60,10 @@ def payload(
         what is left out of the targets, its lines.
     """
     number = {row.run_id: position for position, row in enumerate(rows)}
-    metrics = [metric for metric in METRICS.values() if any(metric.name in row.metrics for row in rows)]
     solved = solved_by_shortcut(rows)
     tracks: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        for group in groups(rows, evidence, metric=metric, reproduced=reproduced):
+    for metric, board in boards.items():
+        for group in board:
             track = tracks.setdefault(group.title, _track(group))
             confounded = confounded_of(group, solved)
             known = {target["name"] for target in track["targets"]}
@@ -62,7 +79,7 @@ def payload(
     content = {
         "command": command,
         "rows": [{"run": row.run_id, "m": {name: _figures(row, name) for name in row.metrics}} for row in rows],
-        "metrics": [_facts(metric) for metric in metrics],
+        "metrics": [_facts(metric) for metric in boards],
         "tracks": list(tracks.values()),
     }
     printed = json.dumps(content, ensure_ascii=False).isprintable()

@@ -8,7 +8,8 @@
   const FILTERS = ["benchmark", "shots", "holdout", "track"];
   const KINDS = ["small", "confounded"];
   const CHECKS = [...KINDS, "drawn"];
-  const FIRST = 60; // lines that are shown at once: more take the browser longer than a reader waits
+  const FIRST = 30; // lines that are shown at once: more take the browser longer than a reader waits
+  const MOST_BARS = 24; // letters that a line has room for side by side
   let state = {};
 
   const element = (name, attributes = {}, ...children) => {
@@ -81,7 +82,10 @@
     const title = `${track.title}: ${metric.title}, mean over draws, 95 % interval`;
     const heading = element("h2", { id: "title" }, title);
     const mean = element("p", { class: "quiet" }, `The mean is over ${board.in_mean.join(", ")}.`);
-    const table = element("table", { "aria-labelledby": "title" }, head(targets), body(board, targets, metric));
+    const axis = axisOf(board.lines, metric);
+    const table = element(
+      "table", { "aria-labelledby": "title" }, head(targets, axis), body(board, targets, metric, axis),
+    );
     const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
     const inTerminal = element("p", { class: "quiet" }, "In a terminal: ", command(track, board, leftOut));
     place.replaceChildren(heading, mean, scroll, ...more(board.lines.length), inTerminal);
@@ -107,12 +111,25 @@
 
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-  function head(targets) {
-    const columns = [["rank", "#"], ["label", "method"], ["mean", "mean"], ["", "letters"], ["", ""]];
+  // From the least to the greatest end of the lines' intervals, with chance, in steps of a tenth of the metric's range.
+  function axisOf(lines, metric) {
+    const ends = lines.filter((line) => line.mean !== undefined).flatMap((line) => [line.mean, ...(line.interval || [])]);
+    if (metric.has_effect_size) ends.push(0.5);
+    const step = (metric.high - metric.low) / 10;
+    const low = metric.low + step * Math.floor((Math.min(...ends) - metric.low) / step);
+    const high = metric.low + step * Math.ceil((Math.max(...ends) - metric.low) / step);
+    const known = ends.length > 0 && high > low;
+    return { ...metric, low: known ? low : metric.low, high: known ? high : metric.high };
+  }
+
+  function head(targets, axis) {
+    const ends = element("span", { class: "ends" });
+    ends.append(...[axis.low, axis.high].map((end) => element("span", {}, String(Number(end.toFixed(2))))));
+    const columns = [["rank", "#"], ["label", "method"], ["mean", "mean"], ["", "letters"], ["", ends]];
     for (const target of targets) columns.push([`target:${target.name}`, target.name, target]);
     const cells = columns.map(([key, text, target]) => {
       const cell = element("th", { scope: "col" });
-      if (!key) cell.append(text || element("span", { class: "tag" }, "on the axis"));
+      if (!key) cell.append(text);
       else cell.append(sorter(key, text));
       if (key && state.sort === key) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
       const marks = target ? KINDS.filter((kind) => target[kind]) : [];
@@ -136,11 +153,11 @@
 
   // Rows are written as text and parsed at once, which takes a third of the time of making their elements one by one;
   // so every text of the payload goes through `safe`.
-  function body(board, targets, metric) {
+  function body(board, targets, metric, axis) {
     const letters = unique(board.lines.flatMap((line) => split(line.letters)));
     const lines = sorted(board.lines, metric).slice(0, state.all === "1" ? undefined : FIRST);
     const made = document.createElement("tbody");
-    made.innerHTML = lines.map((line) => row(line, targets, metric, letters)).join("");
+    made.innerHTML = lines.map((line) => row(line, targets, metric, letters, axis)).join("");
     return made;
   }
 
@@ -164,23 +181,24 @@
     return number === undefined ? undefined : data.rows[number].m[metric.name][0];
   }
 
-  function row(line, targets, metric, letters) {
+  function row(line, targets, metric, letters, axis) {
     const mark = line.reproduced ? " ✓" : "";
     const note = line.note ? `<span class="note">${safe(line.note)}</span>` : "";
-    const name = `<a href="methods/${safe(encodeURIComponent(fileOf(line.method)))}.html">${safe(line.label)}</a>${mark}${note}`;
+    const name = `<a href="methods/${safe(encodeURIComponent(fileOf(line.method)))}.html">${safe(line.label).replaceAll("_", "_<wbr>")}</a>${mark}${note}`;
     const known = line.mean !== undefined;
     const spread = known && line.sd !== undefined ? `<br><small>sd over seeds ${shown(line.sd)}</small>` : "";
     const mean = known ? figure(line.mean, ...(line.interval || [])) + spread : "–";
-    const axis = known ? interval(line.mean, line.interval || [], metric, 180) : "";
+    const plot = known ? interval(line.mean, line.interval || [], axis, 180) : "";
     const cells = targets.map((target) => cell(line.rows[target.name], metric)).join("");
     const rank = line.rank === undefined ? "–" : line.rank;
     const kind = line.rank === undefined ? ' class="unranked"' : "";
     return `<tr${kind}><td>${rank}</td><th scope="row">${name}</th><td class="number">${mean}</td>${
-      brackets(line, letters)}<td aria-hidden="true">${axis}</td>${cells}</tr>`;
+      brackets(line, letters)}<td aria-hidden="true">${plot}</td>${cells}</tr>`;
   }
 
   // Lines that can't be told apart share a bar, which runs on from line to line as long as they stand by rank.
   function brackets(line, letters) {
+    if (letters.length > MOST_BARS) return `<td class="number">${safe(abbreviated(split(line.letters)))}</td>`;
     const own = new Set(split(line.letters));
     const text = letters.map((each) => (own.has(each) ? each : " ".repeat(each.length))).join(" ");
     let at = 0;
@@ -192,6 +210,9 @@
     const style = bars.length ? ` style="background:${bars.join(",")}"` : "";
     return `<td class="letters"${style}>${safe(text)}</td>`;
   }
+
+  // Of very many methods: the first letter, the last, and how many there are.
+  const abbreviated = (own) => (own.length > 3 ? `${own[0]} … ${own.at(-1)} (${own.length})` : own.join(" "));
 
   // "abz" are three letters, "aabb" two of the second round: the same sign doubled.
   const split = (text) => (text || "").match(/([a-z])\1*/g) || [];
