@@ -42,14 +42,14 @@ def compare(
         else find_runs(runs, name, shots=shots, preset=preset, seed=seed, tuned=tuned in (side, "both"))
         for side, name in (("first", first), ("second", second))
     ]
-    *pairing, notes = pairing_runs(*sides)
+    firsts, seconds, notes = pairing_runs(*sides)
     for note in notes:
         err.print(f"Note: {note}", markup=False)
-    comparison = compared(*pairing)
+    comparison = compared(firsts, seconds)
     if page is not None:
         from medfsad_bench.board.report.pair import write_pair_report
 
-        write_pair_report(*pairing, comparison, page)
+        write_pair_report(firsts, seconds, comparison, page)
         err.print(f"wrote {page}", markup=False)
     if json_:
         print_json(as_json(comparison))
