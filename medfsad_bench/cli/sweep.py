@@ -9,8 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import typer
-
 from medfsad_bench.cli.cells import said_of
 from medfsad_bench.cli.console import Bars, err, progress_bars
 from medfsad_bench.cli.options import EngineName
@@ -221,13 +219,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def stop_if_any_failed(failures: Sequence[str]) -> None:
-    """Exit 1 with the list of what failed, if anything did."""
-    if not failures:
-        return
-    err.print(f"[bold red]{len(failures)} task{'s' if len(failures) > 1 else ''} failed:[/]")
-    for failure in failures:
-        err.print(f"- {failure}", markup=False)
-    raise typer.Exit(1)
