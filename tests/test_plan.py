@@ -1,5 +1,6 @@
 """`medfsad plan` and `status`: what a sweep consists of, what it will take, and the scripts that a cluster starts."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from typer.testing import CliRunner, Result
 from medfsad_bench.cli import app
 from medfsad_bench.cluster import joined
 from medfsad_bench.errors import MedfsadError
+from medfsad_bench.info import MethodInfo
 from medfsad_bench.processes import usable_cpus
+from medfsad_bench.registry import all_methods, configure, method_info
 from medfsad_bench.results.progress import Progress
 from medfsad_bench.results.storage import locked
 from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
+from medfsad_bench.runner.plan import Cell, RunOptions
+from medfsad_bench.store.prepared import prepared_sets
 
 SWEEP = ("mean_distance", "d24fad", "--preset", "quick", "--shots", "2", "--shots", "4", "--seed", "0", "--seed", "1")
 
@@ -43,6 +49,45 @@ def test_a_plan_lists_trainings_before_the_cells_that_need_them(own_data: Path, 
     positions = {task["id"]: number for number, task in enumerate(tasks)}
     assert all(positions[id_] < positions[task["id"]] for task in tasks for id_ in task["needs"])
     assert plan["tasks_of_unknown_time"] == len(tasks)
+
+
+def test_ids_are_hashes_of_plain_json_whatever_is_shared_between_cells(own_data: Path, tmp_path: Path) -> None:
+    """Every installed method's, against the identity spelt out with `dataclasses.asdict` and hashed on its own."""
+    sets = prepared_sets(own_data)
+    infos = [info for info in all_methods().values() if isinstance(info, MethodInfo) and info.member is None]
+    cells = [
+        Cell(info, info.config(), "weights", sets[0], tuple(sets[1:]), shots, RunOptions(tmp_path, seed=seed))
+        for info in infos
+        for shots in (1, 2, 4, 8)
+        for seed in range(4)
+    ]
+    assert len(cells) > 300
+    for cell in cells:
+        config = asdict(cell.config)
+        canonical = cell.config.training() if hasattr(cell.config, "training") else config
+        training = {
+            "method": cell.info.name,
+            "method_version": cell.info.version,
+            "config": json.loads(json.dumps(canonical)),
+            "weights": "weights",
+            "sources": {cell.sources[0].name: cell.sources[0].attributes["content_digest"]},
+            "seed": cell.options.seed,
+        }
+        assert cell.training_id == hashed(training)
+        seen = {} if not cell.trains else training["sources"]
+        identity = {**cell.identity, "config": config, "training": {**training, "sources": seen}}
+        assert cell.run_id.endswith(f"-{cell.shots}shot-{hashed(identity)[:12]}")
+
+
+def hashed(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def test_d24fad_states_its_training_as_before_by_field() -> None:
+    config = configure(method_info("d24fad"), settings={"depths": "1,2,3", "shots": 2, "residual": "true"})
+    expected = asdict(config) | {"train_shots": 2}
+    del expected["shots"], expected["residual"], expected["compared"]
+    assert config.training() == expected
 
 
 def test_earlier_rows_tell_the_time_of_a_plan(own_data: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def run_on_processes(
     failures: list[str] = []
     if open_tasks:
         with pool_of(jobs, workplace) as (engine, words):
-            failures = done_on(engine, words, open_tasks, _Unwatched())
+            failures = done_on(engine, words, open_tasks, Unwatched())
     return rows_of(plan), failures
 
 
@@ -98,7 +98,7 @@ def pool_of(jobs: int, workplace: Workplace) -> Iterator[tuple[Engine, str]]:
         pool.close()
 
 
-class _Unwatched:
+class Unwatched:
     """Hears nothing."""
 
     def ended(self, task: Task, outcome: Outcome) -> None:
