@@ -28,6 +28,16 @@ from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
 from medfsad_bench.runner.plan import Cell, RunOptions
 from medfsad_bench.store.prepared import prepared_sets
 
+FAKES = {
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"',
+    "ray": r"""
+        printf "%s\n" "$@"
+        [ "${FAILS:-}" ] && exit 0  # as the real one does where its Ray can't be started
+        while [ "$1" != -- ]; do shift; done
+        exec "${@:2}"
+        """,
+    "medfsad": r'printf "%s\n" sweep: medfsad "$@"',
+}
 SWEEP = ("mean_distance", "d24fad", "--preset", "quick", "--shots", "2", "--shots", "4", "--seed", "0", "--seed", "1")
 
 
@@ -148,18 +158,20 @@ def test_the_batch_script_runs_the_planned_sweep(
     assert "#SBATCH --time=01:30:00\n" in script
     fakes = tmp_path / "bin"
     fakes.mkdir()
-    for name in ("srun", "ray"):
+    for name, then in FAKES.items():
         fake = fakes / name
-        then = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"' if name == "srun" else 'printf "%s\\n" "$@"'
         fake.write_text(f"#!/bin/bash\n{then}\n")
         fake.chmod(0o755)
     environment = os.environ | {"PATH": f"{fakes}:{os.environ['PATH']}", "SLURM_JOB_NUM_NODES": "3"}
+    fails = subprocess.run(["bash", "sweep.sbatch"], env=environment | {"FAILS": "1"}, capture_output=True, text=True)
+    assert fails.returncode == 1
+    assert "Nothing was run." in fails.stderr
     ran = subprocess.run(["bash", "sweep.sbatch"], env=environment, capture_output=True, text=True, check=True)
     words = ran.stdout.splitlines()
     assert words[:2] == ["symmetric-run", "--address"]
     assert re.fullmatch(r".+:6379", words[2])
     assert words[words.index("--min-nodes") + 1] == "3"
-    command = words[words.index("--") + 1 :]
+    command = words[words.index("sweep:") + 1 :]
     assert command[:4] == ["medfsad", "run", "mean_distance", "d24fad"]
     assert command[-4:] == ["--engine", "ray", "--address", "auto"]
     given = dict(itertools.pairwise(command))
