@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfsad_bench.curation import comparing, duplicates
@@ -42,6 +42,7 @@ def tasks_one_by_one(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Ite
     return map(function, jobs)
 
 
+@settings(max_examples=15)
 @given(count=st.integers(0, 23), other_count=st.integers(0, 9), block=st.integers(1, 30), seed=st.integers(0, 5))
 def test_blocks_find_what_comparing_everything_finds(
     count: int, other_count: int, block: int, seed: int, tmp_path: Path

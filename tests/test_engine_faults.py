@@ -42,10 +42,17 @@ def with_network(data: Path, runs: Path) -> list[Cell]:
     return [cell for cell in sweep_of(data, runs) if cell.info.name == "mean_distance"]
 
 
-def assert_made_as_alone(data: Path, runs: Path, alone: Path) -> None:
-    (row,) = rows_of_local_run(with_network(data, alone)).values()
-    folder, before = RunFolder(runs / row.run_id), RunFolder(alone / row.run_id)
-    assert without_clocks(folder.row()) == without_clocks(row)
+@pytest.fixture(scope="module")
+def alone(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run as one process makes it, with all room that it wants."""
+    runs = tmp_path_factory.mktemp("alone")
+    (row,) = rows_of_local_run(with_network(own_data, runs)).values()
+    return RunFolder(runs / row.run_id)
+
+
+def assert_made_as_alone(runs: Path, before: RunFolder) -> None:
+    folder = RunFolder(runs / before.path.name)
+    assert without_clocks(folder.row()) == without_clocks(before.row())
     pd.testing.assert_frame_equal(folder.scores(), before.scores(), check_exact=True)
 
 
@@ -65,17 +72,20 @@ def test_memory_that_the_system_does_not_give_is_one_paragraph_and_the_rest_goes
     assert len(greedy.message.splitlines()) == 1
 
 
-def test_features_that_no_file_holds_are_computed_and_the_row_is_the_same(own_data: Path, tmp_path: Path) -> None:
+def test_features_that_no_file_holds_are_computed_and_the_row_is_the_same(
+    own_data: Path, tmp_path: Path, alone: RunFolder
+) -> None:
     """The kernel itself refuses to write: the process may have no file as large as the features."""
     cells = [troubled(own_data, tmp_path / "runs", "little room"), *with_network(own_data, tmp_path / "runs")]
     outcomes = swept(cells, tmp_path / "store")
     assert {outcome.state for outcome in outcomes.values()} == {"done"}, outcomes
     assert "takes no features (File too large)" in said_of_features(tmp_path / "runs")
     assert not list((tmp_path / "store").rglob("*.arrow"))
-    assert_made_as_alone(own_data, tmp_path / "runs", tmp_path / "alone")
+    assert_made_as_alone(tmp_path / "runs", alone)
 
 
-def test_a_store_on_a_full_disk_costs_time_and_nothing_else(own_data: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_store_on_a_full_disk_costs_time_and_nothing_else(own_data: Path, tmp_path: Path, alone: RunFolder) -> None:
     """A file system of its own that has no room for one more file."""
     unshare, disk, runs = shutil.which("unshare"), tmp_path / "disk", tmp_path / "runs"
     disk.mkdir()
@@ -87,4 +97,4 @@ def test_a_store_on_a_full_disk_costs_time_and_nothing_else(own_data: Path, tmp_
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["['done',", "'done']"]
     assert "takes no features (No space left on device)" in said_of_features(runs)
-    assert_made_as_alone(own_data, runs, tmp_path / "alone")
+    assert_made_as_alone(runs, alone)

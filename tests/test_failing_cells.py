@@ -23,7 +23,7 @@ class PickyConfig:
     """Settings.
 
     Attributes:
-        fewest: Supports that it takes.
+        fewest: Supports that it takes; thresholds leave one of them out.
     """
 
     fewest: int = 3
@@ -64,12 +64,12 @@ def failures_listed(result: Result) -> list[str]:
 
 
 def test_one_cell_fails_and_the_others_have_their_rows(own_data: Path) -> None:
-    result = asked("run", own_data, "--draws", 2, "--shots", 2, "--shots", 3, "--json")
+    result = asked("run", own_data, "--draws", 2, "--shots", 2, "--shots", 4, "--json")
     assert result.exit_code == 1
-    assert [(row["method"], row["shots"]) for row in json.loads(result.stdout)] == [("picky", 3)]
+    assert [(row["method"], row["shots"]) for row in json.loads(result.stdout)] == [("picky", 4)]
     assert failures_listed(result) == [FAILED]
     assert "picky · ward_b · 2 shots: failed: Found 2 supports" in result.stderr
-    assert "[2/2] picky · ward_b · 3 shots: AUROC" in result.stderr
+    assert "[2/2] picky · ward_b · 4 shots: AUROC" in result.stderr
 
 
 def test_the_only_cell_fails_as_the_command_does(own_data: Path) -> None:
@@ -79,14 +79,14 @@ def test_the_only_cell_fails_as_the_command_does(own_data: Path) -> None:
 
 
 def test_settings_are_chosen_and_cells_paired_for_what_did_not_fail(own_data: Path) -> None:
-    shots = ("--draws", 2, "--shots", 2, "--shots", 3)
+    shots = ("--draws", 2, "--shots", 2, "--shots", 4)
     tuned = asked("tune", own_data, *shots, "--grid", "fewest=3|1", "--json")
     assert (tuned.exit_code, failures_listed(tuned)) == (1, [FAILED])
-    assert [row["shots"] for row in json.loads(tuned.stdout)["rows"]] == [3]
+    assert [row["shots"] for row in json.loads(tuned.stdout)["rows"]] == [4]
     paired = asked("robustness", own_data, *shots, "--json")
     assert paired.exit_code == 1
     assert "2 tasks failed:" in paired.stderr
-    assert [point["case"] for point in json.loads(paired.stdout)] == ["1 of 3"]
+    assert [point["case"] for point in json.loads(paired.stdout)] == ["1 of 4"]
 
 
 @pytest.mark.parametrize("command", ["curve", "protocols"])
@@ -127,6 +127,6 @@ def test_a_disk_that_takes_nothing_is_told_once(own_data: Path) -> None:
 def test_the_python_interface_says_at_the_end_what_failed(own_data: Path) -> None:
     where = {"data": own_data, "runs": "runs", "target": "ward_b", "draws": 2, "preset": "quick"}
     with pytest.raises(ResultsError, match=r"Of 2 cells .* 1 failed; .* picky · ward_b · 2 shots: Found 2 supports"):
-        medfsad.run("picky", shots=(2, 3), **where)  # type: ignore[arg-type]
+        medfsad.run("picky", shots=(2, 4), **where)  # type: ignore[arg-type]
     (run,) = medfsad.leaderboard("runs")["path"]
-    assert RunFolder(Path(run)).row().shots == 3
+    assert RunFolder(Path(run)).row().shots == 4

@@ -9,6 +9,7 @@ from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_runner import TOY, cell_of
 
 from medfsad_bench.errors import MethodError
+from medfsad_bench.method import Method
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
@@ -120,8 +121,11 @@ def test_a_listener_hears_when_a_cell_is_left_though_it_fails(own_data: Path, tm
         def on_left(self, cell: Cell) -> None:
             left.append(cell.info.name)
 
-    cell = cell_of(replace(TOY, build=lambda _: None), own_data, tmp_path)  # type: ignore[arg-type,return-value]
-    with pytest.raises(AttributeError):
+    def refuses(_: object) -> Method:
+        raise MethodError("Found nothing.")
+
+    cell = cell_of(replace(TOY, build=refuses), own_data, tmp_path)
+    with pytest.raises(MethodError, match="Found nothing"):
         Runner("cpu", callback=Together([Leaving()])).run(cell)
     assert left == ["toy"]
 

@@ -26,8 +26,8 @@ _TURNS = [np.rot90(flipped, turn).ravel() for flipped in (_PIXELS, _PIXELS[:, ::
 
 
 Fingerprint = Float32[np.ndarray, "32 32"]  # a picture's detail, of norm 1; all zero where it has none
-Details = Float32[np.ndarray, "n 1024"]  # fingerprints, one per row
-Pairs = Int64[np.ndarray, "m 2"]
+Details = Float32[np.ndarray, "_ 1024"]  # fingerprints, one per row
+Pairs = Int64[np.ndarray, "_ 2"]
 Block = tuple[int, int]  # where a part of the rows begins, and one of the columns
 Compare = Callable[[Details, Details, Sequence[Block], float], Iterable[Pairs]]  # `correlated` for each block
 
