@@ -86,7 +86,7 @@ def test_settings_are_chosen_and_cells_paired_for_what_did_not_fail(own_data: Pa
     paired = asked("robustness", own_data, *shots, "--json")
     assert paired.exit_code == 1
     assert "2 tasks failed:" in paired.stderr
-    assert [point["case"] for point in json.loads(paired.stdout)] == ["1 of 4"]
+    assert [(point["shots"], point["contaminated"]) for point in json.loads(paired.stdout)] == [(4, 1)]
 
 
 @pytest.mark.parametrize("command", ["curve", "protocols"])
