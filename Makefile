@@ -8,6 +8,8 @@ SITE   ?= build/site
 
 .PHONY: demo test test-long lint format bench gpu site clean
 .DELETE_ON_ERROR:
+# Tests start hundreds of processes, each of which would compile whatever it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Pinned versions are taken from .ci/constraints.txt, so that a fresh machine gets what the tests were run with.
 $(READY): pyproject.toml .ci/constraints.txt

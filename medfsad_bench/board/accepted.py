@@ -7,6 +7,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,25 +131,41 @@ def write_pages(results: Path, pages: Sequence[Path] = ()) -> list[Path]:
 def check(results: Path, pages: Sequence[Path] = ()) -> list[str]:
     """What's wrong with the accepted rows: damaged, twice, not what their scores give, or a page stale.
 
-    Every figure and interval is recomputed but those of pixels, whose record stays with the run.
-
     Args:
         results: Folder of accepted rows; LEADERBOARD.md lies beside it.
         pages: Others with parts that are made of rows.
     """
-    rows = rows_in_results(results)
-    seen: set[str] = set()
-    faults = []
-    for row in rows:
-        if row.run_id in seen:
-            faults.append(f"{row.run_id} stands twice")
-        seen.add(row.run_id)
-        faults += _row_faults(row, RunFolder(_kept(results) / row.run_id))
+    faults = [fault for row in rows_in_results(results) for fault in row_faults(row, results)]
+    return faults + board_faults(results, pages)
+
+
+def row_faults(row: Row, results: Path) -> list[str]:
+    """In what an accepted row differs from what was kept of its run.
+
+    Every figure and interval is recomputed but those of pixels, whose record stays with the run.
+    """
+    folder = RunFolder(_kept(results) / row.run_id)
+    try:
+        measured = folder.measurements()
+        faults = identity_faults(row, folder.config(), measured.scores)
+        again = reassembled(row, measured)
+    except MedfsadError as error:
+        return [f"{row.run_id}: {error}"]
+    of_pixels = () if row.pixel_mode is None else ("pixel_mode", *PIXEL_METRICS, *BOX_METRICS)
+    differ = [name for name in differences(row, again) if not name.startswith(of_pixels)]
+    faults += [f"{name}, which its scores don't give" for name in differ]
+    return [f"{row.run_id} differs from its run in {fault}" for fault in faults]
+
+
+def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
+    """What's wrong with the accepted rows as a whole: one stands twice, a mark is of none, or a page is stale."""
+    times = Counter(row.run_id for row in rows_in_results(results))
+    faults = [f"{run_id} stands twice" for run_id, number in times.items() if number > 1]
     for run_id, mark in read_marks(results).items():
-        faults += _mark_faults(mark, results) if run_id in seen else [f"{run_id} bears a mark and isn't accepted"]
+        faults += _mark_faults(mark, results) if run_id in times else [f"{run_id} bears a mark and isn't accepted"]
     advice = "is stale; write it anew with `medfsad leaderboard --write"
     page = _page(results)
-    if rows and (not page.is_file() or page.read_text("utf-8") != _page_text(results)):
+    if times and (not page.is_file() or page.read_text("utf-8") != _page_text(results)):
         faults.append(f"{page.name} {advice}`")
     stale = [other for other in pages if sections.page_text(other) != _with_rows(other, results)]
     return faults + [f"{other} {advice} --page {other}`" for other in stale]
@@ -171,20 +188,6 @@ def _with_rows(page: Path, results: Path) -> str:
 def _kept(results: Path) -> Path:
     """Where lies what accepted rows are recomputed from, and paired with others by."""
     return results / "runs"
-
-
-def _row_faults(row: Row, folder: RunFolder) -> list[str]:
-    """In what an accepted row differs from what was kept of its run."""
-    try:
-        measured = folder.measurements()
-        faults = identity_faults(row, folder.config(), measured.scores)
-        again = reassembled(row, measured)
-    except MedfsadError as error:
-        return [f"{row.run_id}: {error}"]
-    of_pixels = () if row.pixel_mode is None else ("pixel_mode", *PIXEL_METRICS, *BOX_METRICS)
-    differ = [name for name in differences(row, again) if not name.startswith(of_pixels)]
-    faults += [f"{name}, which its scores don't give" for name in differ]
-    return [f"{row.run_id} differs from its run in {fault}" for fault in faults]
 
 
 def _mark_faults(mark: Reproduction, results: Path) -> list[str]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.runner.features import FeatureCache
 
+_LONE = 2  # rows of a pass for one image: itself and a copy, which compute as a batch does
+
 
 class LocalContext:
     """A `RunContext` in this process.
@@ -30,6 +32,7 @@ class LocalContext:
         self.cache = cache or FeatureCache(self.device)
         self.values = self.cache
         self.one_by_one = False
+        self._backbones: set[Backbone] = set()  # that were asked for
         self.figures: dict[str, float] = {}  # that were shown last
         self.on_epoch: Callable[[int], None] | None = None
         self.on_progress: Callable[[int, int, dict[str, float]], None] | None = None
@@ -49,8 +52,14 @@ class LocalContext:
         """Begin with none of the method's values again, for the scorers that this context was lent to as well."""
         self.values = FeatureCache(self.device)
 
+    def pass_ahead(self, images: Images) -> None:
+        """Show images to the frozen networks that were asked for so far: together, before they are scored apart."""
+        for backbone in tuple(self._backbones):
+            self.features(backbone, images)
+
     def features(self, backbone: Backbone, images: Images) -> tuple[Float[Tensor, "n c fh fw"], ...]:
         """Feature maps of a frozen backbone, cached by the pixels' digest."""
+        self._backbones.add(backbone)
         return self.cache.features(backbone, images)
 
     def source_features(
@@ -63,8 +72,8 @@ class LocalContext:
         self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]]
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest."""
-        parts = images.split(1) if self.one_by_one else [images]
-        values = [self.values.cached(_of_method(key), part, compute) for part in parts]
+        parts, chunk = (images.split(1), _LONE) if self.one_by_one else ([images], None)
+        values = [self.values.cached(_of_method(key), part, compute, chunk=chunk) for part in parts]
         return values[0] if len(values) == 1 else tuple(map(torch.cat, zip(*values, strict=True)))
 
     def paired(

@@ -80,8 +80,9 @@ def rerun_table(run: OpenCell) -> pd.DataFrame:
             tables.append(_table(rerun, 0, rows, image_scores(scorer, _shown(run, rows))))
     images = _shown(run, sample)
     tables.append(_table("alone", 0, sample, _each_alone(lone_scorer, images)))
-    for seed in range(_PERTURBATIONS):
-        tables.append(_table("perturbed", 0, sample, _each_alone(lone_scorer, perturbed(images, seed=seed))))
+    moved = [perturbed(images, seed=seed) for seed in range(_PERTURBATIONS)]
+    one_by_one.pass_ahead(torch.cat(moved))
+    tables += [_table("perturbed", 0, sample, _each_alone(lone_scorer, images_moved)) for images_moved in moved]
     anew = replace(run, method=_built_anew(run))
     last = options.draws - 1
     tables.append(_table("memory", last, sample, image_scores(_scorer(anew, last, run.context.apart()), images)))

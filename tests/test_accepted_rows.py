@@ -1,0 +1,29 @@
+"""The rows in leaderboard/results: each is what its scores give, and every page is made of them."""
+
+from pathlib import Path
+
+import pytest
+
+from medfsad_bench.board.accepted import board_faults, row_faults, rows_in_results
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "leaderboard" / "results"
+PAGES = [ROOT / "baselines" / "RESULTS.md", ROOT / "methods" / "d24fad" / "RESULTS.md"]
+LIMIT_BYTES = 20 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_every_figure_is_recomputed_from_its_scores(path: Path) -> None:
+    rows = [row for row in rows_in_results(RESULTS) if row.method.replace(":", "-") == path.stem]
+    assert rows
+    assert [fault for row in rows for fault in row_faults(row, RESULTS)] == []
+
+
+@pytest.mark.slow
+def test_pages_are_made_of_the_rows() -> None:
+    assert board_faults(RESULTS, PAGES) == []
+
+
+def test_what_is_kept_of_their_runs_stays_small() -> None:
+    assert sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()) < LIMIT_BYTES
