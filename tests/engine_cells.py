@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def one_of_each_class(data: Path, runs: Path) -> list[Cell]:
     """A method of every class: how it comes by its numbers, and what of them it keeps for others."""
     program = shlex.join([sys.executable, str(Path(__file__).with_name("brightness_model.py"))])
     elsewhere = {"command": program, "model_version": "1"}
-    methods = (
+    methods: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("d24fad", TRAINING),  # trained on the other set
         ("stfpm", {"trained_on": "support", "support_steps": 2, "batch_size": 2, "size_px": 64}),  # on the supports
         ("mean_distance", {}),  # a frozen network
