@@ -1,12 +1,16 @@
 """Pages that commands write: parts made of accepted rows, LEADERBOARD.md, and figures from papers that never rank."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from board_rows import row_of
 from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_runner import TOY, cell_of
 
-from medfsad_bench.board import accepted
+from medfsad_bench.board import accepted, pages
+from medfsad_bench.board.groups import Line, groups
+from medfsad_bench.board.labels import verdict
 from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
 from medfsad_bench.board.sections import with_rows
 from medfsad_bench.errors import ResultsError
@@ -119,3 +123,20 @@ def test_a_damaged_file_of_reported_figures_is_told(tmp_path: Path, text: str) -
     path.write_text(text, "utf-8")
     with pytest.raises(ResultsError, match=r"reported\.toml: .*Expected tables \[\[source\]\]"):
         reported_sources(path)
+
+
+def test_the_page_says_who_leads_and_from_whom_that_can_be_told() -> None:
+    means = {"first": (0.9, "a"), "second": (0.85, "ab"), "third": (0.8, "b"), "unranked": (None, "")}
+    lines = [
+        Line(name, "quick", {"lgg": row_of(name, "lgg", mean or 0.99)}, mean, number if mean else None, "", letters)
+        for number, (name, (mean, letters)) in enumerate(means.items(), start=1)
+    ]
+    (group,) = groups([row_of("first", "lgg", 0.9)])
+    board = replace(group, lines=tuple(lines))
+    assert verdict(board) == (
+        "first leads with a mean of 0.900. Can't be told from it: second. The best that can: third, 0.100 behind."
+    )
+    assert verdict(board) in pages.as_markdown([board])
+    assert verdict(replace(board, lines=tuple(replace(line, letters="") for line in lines))) == ""
+    alone = replace(lines[0], letters="aa")
+    assert "Can't be told from it" not in verdict(replace(board, lines=(alone, replace(lines[1], letters="a"))))

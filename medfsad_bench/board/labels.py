@@ -1,6 +1,7 @@
 """What the lines of a group are called: the method, and of the facts that differ between its lines those that do."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -34,6 +35,26 @@ def labels_of(group: Group) -> list[str]:
             told = [f"{key} {of_line[key]}" for key in differing if key in of_line]
             names[number] += f", {', '.join(told)}" if told else ""
     return names
+
+
+def verdict(group: Group) -> str:
+    """Who leads, who can't be told from the leader, and the best of those that can; empty where nobody is compared."""
+    labels = dict(zip(labels_of(group), group.lines, strict=True))
+    ranked = [(name, line.mean, _signs(line.letters)) for name, line in labels.items() if line.mean is not None]
+    ranked = [line for line in ranked if labels[line[0]].rank]
+    if len(ranked) < 2 or not ranked[0][2]:
+        return ""
+    (leader, mean, letters), *others = ranked
+    alike = [name for name, _, of_line in others if of_line & letters]
+    apart = [f"{name}, {abs(mean - lower):.3f} behind" for name, lower, of_line in others if not of_line & letters]
+    text = f"{leader} leads with a mean of {mean:.3f}."
+    text += f" Can't be told from it: {', '.join(alike)}." if alike else ""
+    return text + (f" The best that can: {apart[0]}." if apart else "")
+
+
+def _signs(letters: str) -> set[str]:
+    """The letters apart: the 27th is aa."""
+    return {sign.group() for sign in re.finditer(r"(.)\1*", letters)}
 
 
 def _name(line: Line, shared: str) -> str:

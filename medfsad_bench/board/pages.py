@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medfsad_bench.board.groups import Group, Line
-from medfsad_bench.board.labels import labels_of, shared_preset
+from medfsad_bench.board.labels import labels_of, shared_preset, verdict
 from medfsad_bench.display import markdown_table, markdown_text, visible
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
@@ -39,6 +39,7 @@ def as_markdown(groups: Sequence[Group], *, metric: Metric = RANKING) -> str:
         rows = (_cells(name, line, group) for name, line in zip(labels_of(group), group.lines, strict=True))
         parts += [f"## {markdown_text(heading)}", "", markdown_table(header, rows)]
         parts += [SMALL_SETS, ""] if group.small else []
+        parts += [markdown_text(summary), ""] if (summary := verdict(group)) else []
     return "\n".join(parts)
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.board.groups import Group, Line
-from medfsad_bench.board.labels import labels_of, shared_preset
+from medfsad_bench.board.labels import labels_of, shared_preset, verdict
 from medfsad_bench.board.pages import LETTERS, REPRODUCED, SMALL_SETS
 from medfsad_bench.display import visible
 from medfsad_bench.estimates.estimate import Estimate
@@ -158,7 +158,8 @@ def _captions(group: Group, layout: _Layout) -> list[str]:
         REPRODUCED: any(line.reproduced for line in group.lines),
         SMALL_SETS: bool(group.small),
     }
-    return [*captions, *notes, *(caption for caption, applies in applying.items() if applies)]
+    summary = [said] if (said := verdict(group)) else []
+    return [*summary, *captions, *notes, *(caption for caption, applies in applying.items() if applies)]
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:

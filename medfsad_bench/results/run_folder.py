@@ -33,7 +33,7 @@ from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.pixel import PixelDraw
-from medfsad_bench.files import whole, whole_folder, write_json
+from medfsad_bench.files import whole_folder, write_json
 from medfsad_bench.results import storage
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.tables import DrawScores
@@ -170,8 +170,7 @@ class RunFolder:
         with storage.writing(self.path):
             tables = {_SCORES: measured.scores, _CALIBRATION: measured.calibration, _RERUNS: measured.reruns}
             for name, table in tables.items():
-                with whole(self.path / name) as temporary:
-                    table.to_parquet(temporary, index=False)
+                storage.write_table(self.path / name, table)
             weights = [draw.support for draw in draws if draw.support is not None]
             if weights:
                 rows = measured.scores.loc[measured.scores["draw"] == 0, "index"].to_numpy(np.int64)

@@ -87,6 +87,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet file, whole or not at all; bytes of scores are kept by their place, which packs them best."""
+    scores = [str(name) for name in table if pd.api.types.is_float_dtype(table[name])]
+    with whole(path) as temporary:
+        table.to_parquet(
+            temporary,
+            index=False,
+            compression="zstd",
+            compression_level=12,
+            use_dictionary=[str(name) for name in table if name not in scores],
+            column_encoding=dict.fromkeys(scores, "BYTE_STREAM_SPLIT"),
+            write_statistics=False,
+        )
+
+
 def read_table(path: Path, needed: set[str]) -> pd.DataFrame:
     """A Parquet file that has at least the columns `needed`.
 
