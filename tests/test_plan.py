@@ -31,7 +31,7 @@ from medfsad_bench.store.prepared import prepared_sets
 FAKES = {
     "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"',
     "ray": r"""
-        printf "%s\n" "$@"
+        printf "%s\n" "$@" "$RAY_AUTH_MODE ${#RAY_AUTH_TOKEN}"
         [ "${FAILS:-}" ] && exit 0  # as the real one does where its Ray can't be started
         while [ "$1" != -- ]; do shift; done
         exec "${@:2}"
@@ -171,6 +171,7 @@ def test_the_batch_script_runs_the_planned_sweep(
     assert words[:2] == ["symmetric-run", "--address"]
     assert re.fullmatch(r".+:6379", words[2])
     assert words[words.index("--min-nodes") + 1] == "3"
+    assert "token 64" in words, "or nodes beside the first are kept out"
     command = words[words.index("sweep:") + 1 :]
     assert command[:4] == ["medfsad", "run", "mean_distance", "d24fad"]
     assert command[-4:] == ["--engine", "ray", "--address", "auto"]
