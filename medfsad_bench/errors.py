@@ -31,6 +31,10 @@ class MethodError(MedfsadError):
     """A method is unknown, wrongly configured, or broke the contract of the interface."""
 
 
+class UnfitMethodError(MethodError):
+    """A method can't do what a command asks of it, on whatever target."""
+
+
 class WeightsError(MedfsadError):
     """Pretrained weights or a checkpoint can't be had or don't fit."""
 
@@ -41,6 +45,10 @@ class MetricError(MedfsadError):
 
 class ResultsError(MedfsadError):
     """A run, a row or a file of results is damaged, unfinished or contradicts another."""
+
+
+class DiskError(ResultsError):
+    """A folder of results takes no files, so nothing else can be kept there either."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

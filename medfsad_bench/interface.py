@@ -1,5 +1,6 @@
 """The Python interface: what the command line does, as functions that return tables; `medfsad_bench` offers them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from medfsad_bench.curation.report import SetReport
     from medfsad_bench.results.row import Row
     from medfsad_bench.runner.callbacks import RunCallback
+    from medfsad_bench.runner.feature_store import FeatureStore
+    from medfsad_bench.runner.plan import Cell
 
 
 def load(path: str | Path) -> Dataset:
@@ -88,6 +91,9 @@ def run(
     device: str = "auto",
     seed: int = 0,
     save_maps: bool = False,
+    features: str | Path | None = None,
+    features_gb: float | None = None,
+    jobs: int | None = None,
     callbacks: "Sequence[RunCallback]" = (),
 ) -> pd.DataFrame:
     """Run methods on prepared sets under the strict protocol, as `medfsad run` does.
@@ -105,23 +111,35 @@ def run(
         device: auto, cpu, cuda or cuda:N.
         seed: Of training.
         save_maps: Whether to keep the anomaly maps.
-        callbacks: Told of stages, epochs, draws and rows; see `medfsad_bench.runner.callbacks.RunCallback`.
+        features: Folder where features of frozen networks lie, or `none`; on a CPU that is `.features` in `runs`
+            unless given.
+        features_gb: How much it may hold, in GB; 20 unless given.
+        jobs: Processes that share the cells and the CPUs; None does one cell after the other in this process. They
+            import the script that calls, so the call has to stand below `if __name__ == "__main__":`.
+        callbacks: Told of stages, epochs, draws and rows; see `medfsad_bench.runner.callbacks.RunCallback`. They are
+            told in this process, so they don't go with `jobs`.
 
     Returns:
         One line per row, see `leaderboard`.
 
     Raises:
-        MethodError: If a method is unknown or wrongly set.
+        MethodError: If a method is unknown or wrongly set, or callbacks are given beside `jobs`.
         StoreError: If a set isn't prepared, or no such episodes exist.
+        ResultsError: At the end, if some of several cells failed, with the reason of each.
     """
-    from medfsad_bench.errors import StoreError
+    from medfsad_bench.errors import MethodError, StoreError
     from medfsad_bench.registry import method_info
-    from medfsad_bench.runner.callbacks import Together
     from medfsad_bench.runner.plan import RunOptions, cells
-    from medfsad_bench.runner.runner import Runner
+    from medfsad_bench.runner.store_choice import chosen_store
     from medfsad_bench.runner.targets import chosen_targets
     from medfsad_bench.store.prepared import own_sets, prepared_sets
 
+    if jobs is not None and (jobs < 1 or callbacks):
+        raise MethodError(
+            f"jobs is {jobs}{' and callbacks are given' if callbacks else ''}. Expected at least one process, and no "
+            "callbacks beside it: these are told in the process that calls, and cells are made in others. Leave one "
+            "of them out."
+        )
     sets = prepared_sets(Path(data), benchmark)
     targets = chosen_targets(_several(target), sets, own_sets(Path(data)), Path(data))
     options = RunOptions(
@@ -138,9 +156,10 @@ def run(
         raise StoreError(
             f"{absent[0].info.name} on {absent[0].target.name}: {absent[0].absent}. Choose other arguments."
         )
-    runner = Runner(device, callback=Together(callbacks))
-    runner.announce(plan)
-    return _table([runner.run(cell)[0] for cell in plan], Path(runs))
+    folder = None if features is None else str(features)
+    store = chosen_store(folder, features_gb, Path(runs), device, tell=lambda line: warnings.warn(line, stacklevel=2))
+    rows = _run_here(plan, device, store, callbacks) if jobs is None else _run_in_others(plan, jobs, device, store)
+    return _table(rows, Path(runs))
 
 
 def leaderboard(runs: str | Path) -> pd.DataFrame:
@@ -176,6 +195,40 @@ def compare(first: str | Path | Sequence[str | Path], second: str | Path | Seque
     from medfsad_bench.board.comparison import compare as compare_runs
 
     return compare_runs([Path(path) for path in _several(first)], [Path(path) for path in _several(second)])
+
+
+def _run_here(
+    plan: "Sequence[Cell]", device: str, store: "FeatureStore | None", callbacks: "Sequence[RunCallback]"
+) -> "list[Row]":
+    from medfsad_bench.runner.callbacks import Together
+    from medfsad_bench.runner.failures import Failures
+    from medfsad_bench.runner.runner import Runner
+
+    runner, failures, rows = Runner(device, store=store, callback=Together(callbacks)), Failures(len(plan)), []
+    runner.announce(plan)
+    for cell in plan:
+        with failures.alone(cell.title):
+            rows.append(runner.run(cell)[0])
+    _stop_if_any(failures.paragraphs, len(plan))
+    return rows
+
+
+def _run_in_others(plan: "Sequence[Cell]", jobs: int, device: str, store: "FeatureStore | None") -> "list[Row]":
+    from medfsad_bench.runner.engine.cells import run_on_processes
+
+    rows, failures = run_on_processes(plan, jobs, device=device, store=store)
+    _stop_if_any(failures, len(plan))
+    return rows
+
+
+def _stop_if_any(failures: Sequence[str], cells: int) -> None:
+    from medfsad_bench.errors import ResultsError
+
+    if failures:
+        raise ResultsError(
+            f"Of {cells} cells or what they need, {len(failures)} failed; the rows of the others are kept, and the "
+            f"same call goes on from there. {' '.join(failures)}"
+        )
 
 
 def _several(given: Any) -> list[Any]:

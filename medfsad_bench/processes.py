@@ -15,6 +15,11 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpus_each(jobs: int) -> int:
+    """How many of them each of several jobs has that share them out evenly."""
+    return max(1, usable_cpus() // jobs)
+
+
 def process_number() -> int:
     """That by which the system knows this process."""
     return current_process().pid or 0

@@ -1,8 +1,12 @@
 """Cells, and methods that misbehave, for the tests of engines: importable by workers, as installed methods are."""
 
 import os
+import resource
+import shlex
 import signal
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store.prepared import prepared_sets
 
 TRAINING = {"steps": 6, "size_px": 64, "batch_size": 4, "train_shots": 2}  # of d24fad
+SMALL_FILE = 60_000  # bytes: more than a file of a run, less than features
 CLOCKS = ("pretrain_s", "adapt_s", "score_ms_per_image", "peak_memory_mb", "date")
 
 
@@ -26,7 +31,8 @@ class TroubleConfig:
     """What happens at the first support.
 
     Attributes:
-        kind: `none`, `refuses`, `raises`, `dies` (once), `told to end` (once) or `slow`.
+        kind: `none`, `refuses`, `raises`, `dies` (once), `told to end` (once), `slow`, `allocates` (more than the
+            system gives it), or `little room` (from then on no file of the process grows beyond `SMALL_FILE`).
         mark: File that says that it has happened.
     """
 
@@ -54,10 +60,25 @@ class Trouble(Method):
         if kind == "slow":
             mark.touch()
             time.sleep(0.5)
+        if kind == "little room":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        if kind == "allocates":
+            _allocate_too_much()
         if kind in ("dies", "told to end") and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL if kind == "dies" else signal.SIGTERM)
             time.sleep(5)
+
+
+def _allocate_too_much() -> None:
+    """Ask the system for 2 GiB when it gives this process no more than half of one."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29), before[1]))
+    try:
+        torch.empty(1 << 31, dtype=torch.uint8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 TROUBLE = MethodInfo("trouble", "1", TroubleConfig, Trouble, "", "", "Apache-2.0", presets={"quick": {}})
@@ -78,6 +99,29 @@ def sweep_of(
     for name, settings in (("d24fad", TRAINING), ("mean_distance", {}), ("pixel_distance", {})):
         variants = [RunOptions(runs, draws=2, preset="quick", settings=settings, seed=seed) for seed in seeds]
         cells += sweep_cells([method_info(name)], wanted, sets, shots, variants)
+    return cells
+
+
+def one_of_each_class(data: Path, runs: Path) -> list[Cell]:
+    """A method of every class: how it comes by its numbers, and what of them it keeps for others."""
+    program = shlex.join([sys.executable, str(Path(__file__).with_name("brightness_model.py"))])
+    elsewhere = {"command": program, "model_version": "1"}
+    methods: tuple[tuple[str, Mapping[str, object]], ...] = (
+        ("d24fad", TRAINING),  # trained on the other set
+        ("stfpm", {"trained_on": "support", "support_steps": 2, "batch_size": 2, "size_px": 64}),  # on the supports
+        ("mean_distance", {}),  # a frozen network
+        ("mean_distance", {"backbone": "random:resnet18"}),  # one without weights of its own
+        ("patchcore", {"size_px": 64}),  # distances that a cache keeps, and maps
+        ("pixel_distance", {}),  # no network
+        ("external:brightness", elsewhere),  # a process of its own
+    )
+    sets = prepared_sets(data)
+    cells = []
+    for name, settings in methods:
+        target = "ward_a" if name == "patchcore" else "ward_b"  # `ward_a` has masks, which make figures cost more
+        wanted = [dataset for dataset in sets if dataset.name == target]
+        options = RunOptions(runs, draws=2, preset="quick", settings=settings)
+        cells += sweep_cells([method_info(name)], wanted, sets, (2,), [options])
     return cells
 
 

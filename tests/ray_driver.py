@@ -1,14 +1,14 @@
 """A command that sweeps on a Ray cluster, for tests that kill it: `python ray_driver.py ADDRESS DATA RUNS`.
 
-With `--ship` the data are sent to the nodes, and then taken away. Prints one line per task that ended and per task that
-was begun again.
+With `--ship` the data are sent to the nodes, and then taken away; with `--classes` a method of every class is swept.
+Prints one line per task that ended and per task that was begun again.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine_cells import sweep_of, troubled
+from engine_cells import one_of_each_class, sweep_of, troubled
 
 from medfsad_bench.cluster import joined
 from medfsad_bench.runner.engine.graph import Task, tasks_of, unfinished
@@ -50,7 +50,7 @@ def say(*words: str) -> None:
 def main() -> None:
     """Sweep, and say how each task ended."""
     address, data, runs = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    cells = wanted(data, runs)
+    cells = one_of_each_class(data, runs) if "--classes" in sys.argv else wanted(data, runs)
     sets = {set_.path: set_ for cell in cells for set_ in (cell.target, *cell.sources, *cell.references)}
     files = FilesOfSweep({path: str(set_.attributes["content_digest"]) for path, set_ in sets.items()}, runs)
     runs.mkdir(exist_ok=True)

@@ -5,14 +5,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 import medfsad_bench as medfsad
 from medfsad_bench.episodes import Episodes
-from medfsad_bench.errors import DownloadError, StoreError
+from medfsad_bench.errors import DownloadError, MethodError, StoreError
 from medfsad_bench.metrics.metric import METRICS
+from medfsad_bench.runner.callbacks import RunCallback
 
 NAMES = {
     *("Dataset", "Method", "MethodInfo", "Scores", "check_method"),
@@ -66,6 +68,27 @@ def test_an_episode_is_what_a_run_shows(own_data: Path) -> None:
             dataset.episode(draw, shots)
     with pytest.raises(StoreError, match="Expected train or test"):
         dataset.images("val")
+
+
+@pytest.mark.slow
+def test_run_keeps_features_and_shares_cells_out_as_the_command_line_does(own_data: Path, tmp_path: Path) -> None:
+    def rows(folder: str, **options: object) -> pd.DataFrame:
+        words = {"data": own_data, "runs": tmp_path / folder, "shots": 2, "target": "ward_b", "draws": 2}
+        table = medfsad.run("mean_distance", preset="quick", device="cpu", **words, **options)  # type: ignore[arg-type]
+        return table.drop(columns="path")
+
+    alone = rows("alone", features="none")
+    assert not list(tmp_path.rglob("*.arrow"))
+    pd.testing.assert_frame_equal(rows("shared", features=tmp_path / "store", jobs=2), alone)
+    assert list((tmp_path / "store").rglob("*.arrow"))
+    assert len(list(tmp_path.glob("shared/.sweeps/*.json"))) == 1, "`medfsad status` tells of it"
+    pd.testing.assert_frame_equal(rows("third", features=tmp_path / "store"), alone)
+
+
+@pytest.mark.parametrize(("jobs", "callbacks"), [(0, []), (2, [RunCallback()])])
+def test_jobs_that_cannot_be_are_told(jobs: int, callbacks: list[RunCallback], own_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match=rf"jobs is {jobs}.*Expected at least one process, and no callbacks"):
+        medfsad.run("chance", data=own_data, runs=tmp_path, jobs=jobs, callbacks=callbacks)
 
 
 @pytest.mark.timeout(60)

@@ -1,5 +1,6 @@
 """`medfsad plan` and `status`: what a sweep consists of, what it will take, and the scripts that a cluster starts."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,25 @@ from typer.testing import CliRunner, Result
 from medfsad_bench.cli import app
 from medfsad_bench.cluster import joined
 from medfsad_bench.errors import MedfsadError
+from medfsad_bench.info import MethodInfo
 from medfsad_bench.processes import usable_cpus
+from medfsad_bench.registry import all_methods, configure, method_info
 from medfsad_bench.results.progress import Progress
 from medfsad_bench.results.storage import locked
 from medfsad_bench.runner.engine.batch import Allocation, ray_job, slurm_script
+from medfsad_bench.runner.plan import Cell, RunOptions
+from medfsad_bench.store.prepared import prepared_sets
 
+FAKES = {
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"',
+    "ray": r"""
+        printf "%s\n" "$@" "$RAY_AUTH_MODE ${#RAY_AUTH_TOKEN}"
+        [ "${FAILS:-}" ] && exit 0  # as the real one does where its Ray can't be started
+        while [ "$1" != -- ]; do shift; done
+        exec "${@:2}"
+        """,
+    "medfsad": r'printf "%s\n" sweep: medfsad "$@"',
+}
 SWEEP = ("mean_distance", "d24fad", "--preset", "quick", "--shots", "2", "--shots", "4", "--seed", "0", "--seed", "1")
 
 
@@ -43,6 +59,45 @@ def test_a_plan_lists_trainings_before_the_cells_that_need_them(own_data: Path, 
     positions = {task["id"]: number for number, task in enumerate(tasks)}
     assert all(positions[id_] < positions[task["id"]] for task in tasks for id_ in task["needs"])
     assert plan["tasks_of_unknown_time"] == len(tasks)
+
+
+def test_ids_are_hashes_of_plain_json_whatever_is_shared_between_cells(own_data: Path, tmp_path: Path) -> None:
+    """Every installed method's, against the identity spelt out with `dataclasses.asdict` and hashed on its own."""
+    sets = prepared_sets(own_data)
+    infos = [info for info in all_methods().values() if isinstance(info, MethodInfo) and info.member is None]
+    cells = [
+        Cell(info, info.config(), "weights", sets[0], tuple(sets[1:]), shots, RunOptions(tmp_path, seed=seed))
+        for info in infos
+        for shots in (1, 2, 4, 8)
+        for seed in range(4)
+    ]
+    assert len(cells) > 300
+    for cell in cells:
+        config = asdict(cell.config)
+        canonical = cell.config.training() if hasattr(cell.config, "training") else config
+        training = {
+            "method": cell.info.name,
+            "method_version": cell.info.version,
+            "config": json.loads(json.dumps(canonical)),
+            "weights": "weights",
+            "sources": {cell.sources[0].name: cell.sources[0].attributes["content_digest"]},
+            "seed": cell.options.seed,
+        }
+        assert cell.training_id == hashed(training)
+        seen = {} if not cell.trains else training["sources"]
+        identity = {**cell.identity, "config": config, "training": {**training, "sources": seen}}
+        assert cell.run_id.endswith(f"-{cell.shots}shot-{hashed(identity)[:12]}")
+
+
+def hashed(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def test_d24fad_states_its_training_as_before_by_field() -> None:
+    config = configure(method_info("d24fad"), settings={"depths": "1,2,3", "shots": 2, "residual": "true"})
+    expected = asdict(config) | {"train_shots": 2}
+    del expected["shots"], expected["residual"], expected["compared"]
+    assert config.training() == expected
 
 
 def test_earlier_rows_tell_the_time_of_a_plan(own_data: Path, tmp_path: Path) -> None:
@@ -103,18 +158,21 @@ def test_the_batch_script_runs_the_planned_sweep(
     assert "#SBATCH --time=01:30:00\n" in script
     fakes = tmp_path / "bin"
     fakes.mkdir()
-    for name in ("srun", "ray"):
+    for name, then in FAKES.items():
         fake = fakes / name
-        then = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"' if name == "srun" else 'printf "%s\\n" "$@"'
         fake.write_text(f"#!/bin/bash\n{then}\n")
         fake.chmod(0o755)
     environment = os.environ | {"PATH": f"{fakes}:{os.environ['PATH']}", "SLURM_JOB_NUM_NODES": "3"}
+    fails = subprocess.run(["bash", "sweep.sbatch"], env=environment | {"FAILS": "1"}, capture_output=True, text=True)
+    assert fails.returncode == 1
+    assert "Nothing was run." in fails.stderr
     ran = subprocess.run(["bash", "sweep.sbatch"], env=environment, capture_output=True, text=True, check=True)
     words = ran.stdout.splitlines()
     assert words[:2] == ["symmetric-run", "--address"]
     assert re.fullmatch(r".+:6379", words[2])
     assert words[words.index("--min-nodes") + 1] == "3"
-    command = words[words.index("--") + 1 :]
+    assert "token 64" in words, "or nodes beside the first are kept out"
+    command = words[words.index("sweep:") + 1 :]
     assert command[:4] == ["medfsad", "run", "mean_distance", "d24fad"]
     assert command[-4:] == ["--engine", "ray", "--address", "auto"]
     given = dict(itertools.pairwise(command))

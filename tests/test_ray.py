@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from engine_cells import rows_of_local_run, without_clocks
+from engine_cells import one_of_each_class, rows_of_local_run, without_clocks
 from ray_driver import wanted
 
 from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.runner.plan import Cell
 from medfsad_bench.store import Dataset
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
@@ -90,12 +91,29 @@ def test_every_row_is_there_once_whatever_is_killed(cluster: Any, own_data: Path
     alone = rows_of_local_run([cell for cell in wanted(own_data, tmp_path / "alone") if cell.info.name != "trouble"])
     assert len(good) == len(alone) == 3
     for cell in good:
-        folder = RunFolder(runs / cell.run_id)
-        assert without_clocks(folder.row()) == without_clocks(alone[cell.run_id])
-        before = RunFolder(tmp_path / "alone" / cell.run_id)
-        pd.testing.assert_frame_equal(folder.scores(), before.scores(), check_exact=True)
-        log = (folder.path / "log.jsonl").read_text()
+        assert_made_as_alone(cell, runs, tmp_path / "alone")
+        log = (runs / cell.run_id / "log.jsonl").read_text()
         assert log.count('"event": "done"') == 1
+
+
+def test_a_method_of_every_class_has_the_rows_of_one_process(cluster: Any, own_data: Path, tmp_path: Path) -> None:
+    process = driver(cluster, own_data, tmp_path / "runs", "--classes")
+    said = process.communicate(timeout=240)[0].splitlines()
+    cells = one_of_each_class(own_data, tmp_path / "runs")
+    assert {line.split()[0] for line in said} == {"done"}, said
+    alone = rows_of_local_run(one_of_each_class(own_data, tmp_path / "alone"))
+    assert len(alone) == len(cells) == 7
+    for cell in cells:
+        assert_made_as_alone(cell, tmp_path / "runs", tmp_path / "alone")
+
+
+def assert_made_as_alone(cell: Cell, runs: Path, alone: Path) -> None:
+    """Row, scores and what pixel figures come from, bit for bit."""
+    folder, before = RunFolder(runs / cell.run_id), RunFolder(alone / cell.run_id)
+    assert without_clocks(folder.row()) == without_clocks(before.row())
+    pd.testing.assert_frame_equal(folder.scores(), before.scores(), check_exact=True)
+    pixels = [folder_.path / "pixels.npz" for folder_ in (folder, before)]
+    assert len({path.read_bytes() if path.exists() else b"" for path in pixels}) == 1
 
 
 def test_small_sets_are_shipped_and_needed_no_more_where_they_came_from(

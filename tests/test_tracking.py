@@ -1,6 +1,7 @@
 """Listeners of a run, and what TensorBoard, MLflow and Weights & Biases are given: read back from their own files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_runner import TOY, cell_of
 
 from medfsad_bench.errors import MethodError
+from medfsad_bench.method import Method
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
@@ -83,6 +85,49 @@ def test_tensorboard_shows_draws_and_metrics(own_data: Path, tmp_path: Path) -> 
     events = EventAccumulator(str(folder / row.run_id)).Reload()
     assert [event.step for event in events.Scalars("draws/image_auroc")] == [0, 1, 2]
     assert events.Scalars("image_auroc")[0].value == pytest.approx(row.metrics["image_auroc"].value)
+
+
+def test_a_training_that_another_process_does_is_told_as_one_of_this_process_is(
+    medfsad: Medfsad,  # noqa: F811
+    own_data: Path,
+) -> None:
+    """TensorBoard and MLflow, whose files two processes write one after the other."""
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny")
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    settings = ("--set", "steps=2", "--set", "batch_size=4", "--set", "size_px=64", "--set", "train_shots=2")
+    words = ("run", "d24fad", "--preset", "quick", "--data", own_data, "--shots", 2, "--draws", 2, *settings)
+    code, _, err = medfsad(*words, "--jobs", 2, "--track", "tensorboard", "--track", "mlflow")
+    assert code == 0, err
+    tracking = Path("medfsad-runs/tracking").resolve()
+    client = mlflow.MlflowClient(tracking_uri=(tracking / "mlflow").as_uri())
+    (experiment,) = (each for each in client.search_experiments() if each.name == "medfsad/own")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 2
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert len(client.get_metric_history(run.info.run_id, "training/loss")) == 1
+        folder = tracking / "tensorboard" / run.data.tags["run_id"]
+        events = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload().GetAccumulator(".")
+        assert [event.step for event in events.Scalars("training/loss")] == [1]
+        assert [event.step for event in events.Scalars("draws/image_auroc")] == [0, 1]
+
+
+def test_a_listener_hears_when_a_cell_is_left_though_it_fails(own_data: Path, tmp_path: Path) -> None:
+    left = []
+
+    class Leaving(RunCallback):
+        def on_left(self, cell: Cell) -> None:
+            left.append(cell.info.name)
+
+    def refuses(_: object) -> Method:
+        raise MethodError("Found nothing.")
+
+    cell = cell_of(replace(TOY, build=refuses), own_data, tmp_path)
+    with pytest.raises(MethodError, match="Found nothing"):
+        Runner("cpu", callback=Together([Leaving()])).run(cell)
+    assert left == ["toy"]
 
 
 def test_mlflow_has_each_run_once_with_settings_and_metrics(own_data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from sklearn.covariance import oas
 from torch import Tensor
 
 from medfsad_baselines.parts.maps import check_fraction, top_mean
@@ -58,6 +57,8 @@ class WhitenedPatch(Method):
 
 def whitener(patches: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:
     """Σ^(−1/2) of the patches' shrunk covariance; where they don't vary at all, the identity."""
+    from sklearn.covariance import oas  # takes seconds to import, which every command would wait for
+
     rows = patches[torch.argsort(patches[:, 0], stable=True)]  # sums in an order that the support's doesn't change
     covariance = torch.from_numpy(oas(rows.cpu().numpy())[0]).to(patches)
     variances, vectors = torch.linalg.eigh(covariance)

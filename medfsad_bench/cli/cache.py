@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from medfsad_bench.runner.feature_file import About
     from medfsad_bench.runner.feature_store import FeatureStore
 
-_NONE = "none"
-
 
 def cache(
     features: opt.Features = None,
@@ -29,10 +27,11 @@ def cache(
 ) -> None:
     """List the features of networks that runs keep on disk, verify or clear them; rows don't depend on them."""
     from medfsad_bench.files import sweep
+    from medfsad_bench.runner.store_choice import NONE, features_folder
 
-    if features == _NONE:
+    if features == NONE:
         raise StoreError("--features none is no folder. Expected the folder of features to look at.")
-    folder = _folder(features, runs)
+    folder = features_folder(features, runs)
     entries = _chosen(_entries(folder), of)
     faults = _verified(entries) if verify else {}
     kept = _cleared(entries) if clear else entries
@@ -54,25 +53,13 @@ def cache(
 
 
 def feature_store(features: str | None, features_gb: float | None, runs: Path, device: str) -> "FeatureStore | None":
-    """The store that --features means; None if none is to be used.
+    """The store that --features means, see `runner.store_choice`; what it can't read or write is told on stderr."""
+    from medfsad_bench.runner.store_choice import chosen_store
 
-    Raises:
-        StoreError: If it's a file, or a budget is given for none.
-    """
-    from medfsad_bench.runner.feature_store import BUDGET_GB, FeatureStore
-    from medfsad_bench.runner.runner import choose_device
+    def tell(line: str) -> None:
+        err.print(line, markup=False, soft_wrap=True)
 
-    if features == _NONE and features_gb is not None:
-        raise StoreError(f"--features-gb {features_gb:g} is given beside --features none. Leave one of them out.")
-    if features == _NONE:
-        return None
-    if features is None and features_gb is None and choose_device(device).type != "cpu":
-        return None
-    folder = _folder(features, runs)
-    budget_gb = BUDGET_GB if features_gb is None else features_gb
-    return FeatureStore(
-        folder, budget_bytes=round(budget_gb * 1e9), tell=lambda line: err.print(line, markup=False, soft_wrap=True)
-    )
+    return chosen_store(features, features_gb, runs, device, tell=tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +82,6 @@ class _Entry:
         used = datetime.datetime.fromtimestamp(self.used, datetime.UTC).isoformat(timespec="seconds")
         fault = {"fault": faults[self.path]} if self.path in faults else {}
         return {"path": printable(self.path), "size_bytes": self.size_bytes, "used": used, **about, **fault}
-
-
-def _folder(features: str | None, runs: Path) -> Path:
-    from medfsad_bench.runner.feature_store import FOLDER
-
-    folder = runs / FOLDER if features is None else Path(features)
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"--features {folder} is a file. Expected a folder, there or to be made, or `none`.")
-    return folder
 
 
 def _entries(folder: Path) -> list[_Entry]:

@@ -17,6 +17,7 @@ from medfsad_bench.errors import StoreError
 if TYPE_CHECKING:
     from medfsad_bench.info import MethodInfo
     from medfsad_bench.results.row import Row
+    from medfsad_bench.runner.failures import Failures
     from medfsad_bench.runner.plan import Cell, RunOptions
     from medfsad_bench.runner.runner import Runner
     from medfsad_bench.store import Dataset
@@ -110,19 +111,27 @@ def existing(plan: "Sequence[Cell]") -> "list[Cell]":
     return [cell for cell in plan if cell.title not in reasons]
 
 
-def run_cells(plan: "Sequence[Cell]", runner: "Runner") -> "list[Row]":
-    """Run cells one after the other, with one line for each on stderr; returns their rows."""
+def failures_of(plan: "Sequence[Cell]") -> "Failures":
+    """Takes note of those of a plan's cells that fail, each of which is told on stderr at once."""
+    from medfsad_bench.runner.failures import Failures
+
+    return Failures(len(plan), lambda line: err.print(line, style="red", markup=False))
+
+
+def run_cells(plan: "Sequence[Cell]", runner: "Runner", failures: "Failures") -> "list[Row]":
+    """Run cells one after the other, with one line for each on stderr; returns the rows of those that didn't fail."""
     runner.announce(plan)
     rows = []
     with progress_bars() as bars:
         for number, cell in enumerate(plan, start=1):
             title = f"[{number}/{len(plan)}] {cell.title}"
             runner.progress = bars.following(title)
-            row, done_before = runner.run(cell)
-            bars.finish()
-            for line in said_of(cell, title, row, done_before=done_before):
-                err.print(line, markup=False)
-            rows.append(row)
+            with failures.alone(cell.title):
+                row, done_before = runner.run(cell)
+                bars.finish()
+                for line in said_of(cell, title, row, done_before=done_before):
+                    err.print(line, markup=False)
+                rows.append(row)
     return rows
 
 
@@ -138,9 +147,18 @@ def said_of(cell: "Cell", title: str, row: "Row", *, done_before: bool) -> Itera
         yield Text(f"{title}: fails the check {check}, so it never ranks: {visible(fault)}", style="bold red")
 
 
-def stop_if_failed(rows: "Sequence[Row]") -> None:
-    """Exit 1 if a row fails a protocol check; `run_cells` has said which and why."""
-    if any(row.failed_checks for row in rows):
+def stop_if_failed(rows: "Sequence[Row]", failures: Sequence[str] = ()) -> None:
+    """Exit 1 with the list of what failed, if anything did, or if a row fails a protocol check.
+
+    Args:
+        rows: Of which `run_cells` has said which checks they fail, and why.
+        failures: A paragraph for each cell, or task of an engine, that failed.
+    """
+    if failures:
+        err.print(f"[bold red]{len(failures)} task{'s' if len(failures) > 1 else ''} failed:[/]")
+    for failure in failures:
+        err.print(f"- {failure}", markup=False)
+    if failures or any(row.failed_checks for row in rows):
         raise typer.Exit(1)
 
 

@@ -10,7 +10,7 @@ from rich import box
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cache import feature_store
-from medfsad_bench.cli.cells import planned
+from medfsad_bench.cli.cells import failures_of, planned, stop_if_failed
 from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
 
 if TYPE_CHECKING:
@@ -58,18 +58,25 @@ def curve(
     options = RunOptions(runs, opt.draws_of(draws), seed, hold_out=hold_out, preset=preset, settings=fixed)
     plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
     runner, curves = Runner(device, store=feature_store(features, features_gb, runs, device)), []
+    failures = failures_of(plan)
     with progress_bars() as bars:
         for number, cell in enumerate(plan, start=1):
             title = f"[{number}/{len(plan)}] {cell.title}"
-            made = training_curve(cell, runner, every=every, progress=bars.following(title))
-            bars.finish()
-            first, last = made.auroc[min(made.auroc)].value, made.auroc[max(made.auroc)].value
-            err.print(f"{title}: AUROC {first:.3f} untrained, {last:.3f} after epoch {max(made.auroc)}", markup=False)
-            curves.append(made)
+            with failures.alone(cell.title):
+                made = training_curve(cell, runner, every=every, progress=bars.following(title))
+                bars.finish()
+                first, last = made.auroc[min(made.auroc)].value, made.auroc[max(made.auroc)].value
+                note = f"{title}: AUROC {first:.3f} untrained, {last:.3f} after epoch {max(made.auroc)}"
+                err.print(note, markup=False)
+                curves.append(made)
+    if not curves:
+        stop_if_failed([], failures.paragraphs)
     title = f"{method}, preset {preset}, {shots} shots" + "".join(f", {name}={value}" for name, value in fixed.items())
     write_picture(f"{title}, seed {seed}", curves, out_png)
     err.print(f"wrote {out_png}", markup=False)
-    if into is not None:
+    if into is not None and failures.paragraphs:
+        err.print(f"{into} is left as it was: it would lack what failed.", markup=False)
+    elif into is not None:
         picture = Path(os.path.relpath(out_png.resolve(), into.resolve().parent)).as_posix()
         fill(into, f"curve {method} {preset} {shots} {seed}", as_markdown(title, curves, picture))
         err.print(f"wrote {into}", markup=False)
@@ -83,6 +90,7 @@ def curve(
             out.print(table_of(folded(*columns), lines, title=f"{title}: strict AUROC [95 %]", box=box.SIMPLE_HEAD))
             columns, lines = loss_lines([made])
             out.print(table_of(folded(*columns), lines, title="losses, mean over an epoch", box=box.SIMPLE_HEAD))
+    stop_if_failed([], failures.paragraphs)
 
 
 def _as_json(made: "Curve") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medfsad_bench.cli.cells import run_cells
+from medfsad_bench.cli.cells import failures_of, run_cells, stop_if_failed
 from medfsad_bench.cli.console import err, out, progress_bars
 from medfsad_bench.cli.options import Workers
 from medfsad_bench.errors import MedfsadError
@@ -50,7 +50,8 @@ def demo(
     for name in _METHODS:
         options = RunOptions(runs, draws=5, preset="quick", seed=seed, settings=_SETTINGS.get(name, {}))
         plan += cells(method_info(name), sets, sets, [4], options)
-    run_cells(plan, Runner("cpu"))
+    failures = failures_of(plan)
+    stop_if_failed(run_cells(plan, Runner("cpu"), failures), failures.paragraphs)
     for table in as_tables(groups(rows_in_runs(runs), scores_by_run(runs)), width=out.width):
         out.print(table)
     page = _score_own_images(raw / "brain-tumor-mri-dataset", out_dir / "scores")

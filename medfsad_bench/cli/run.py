@@ -7,9 +7,9 @@ import typer
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cache import feature_store
-from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
+from medfsad_bench.cli.cells import failures_of, planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
-from medfsad_bench.cli.sweep import EngineOptions, run_sweep, stop_if_any_failed
+from medfsad_bench.cli.sweep import EngineOptions, run_sweep
 
 
 def run(
@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Train (where a method trains), adapt to ten support draws, score every test image, write rows.
 
-    Exit 1 if a row fails a protocol check, or a task of a sweep on several processes (--jobs, --engine) fails.
+    Exit 1 if a row fails a protocol check, or one of several cells fails: the others go on.
     """
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
@@ -71,17 +71,19 @@ def run(
     )
     plan = planned(method, target, shots, options, data=data, benchmark=benchmark, seeds=seed or [0])
     store = feature_store(features, features_gb, runs, device)
-    failures: list[str] = []
     if by.in_this_process:
-        rows = run_cells(plan, Runner(device, store=store, callback=callback))
+        failures = failures_of(plan)
+        rows, paragraphs = (
+            run_cells(plan, Runner(device, store=store, callback=callback), failures),
+            failures.paragraphs,
+        )
     else:
-        rows, failures = run_sweep(plan, by, device, store, track or [])
+        rows, paragraphs = run_sweep(plan, by, device, store, track or [])
     if json_:
         print_json([row.dump() for row in rows])
     elif rows:
         out.print(rows_table(rows))
-    stop_if_any_failed(failures)
-    stop_if_failed(rows)
+    stop_if_failed(rows, paragraphs)
 
 
 def rescore(

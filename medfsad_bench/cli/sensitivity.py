@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cache import feature_store
-from medfsad_bench.cli.cells import existing, planned, run_cells, stop_if_failed
+from medfsad_bench.cli.cells import existing, failures_of, planned, run_cells, stop_if_failed
 from medfsad_bench.cli.console import (
     difference_text,
     folded,
@@ -69,9 +69,15 @@ def robustness(
     )
     pairs = [(replace(cell, options=options), cell) for cell in with_anomalies]
     by_id = {cell.run_id: cell for pair in pairs for cell in pair}
-    made = run_cells(list(by_id.values()), Runner(device, store=feature_store(features, features_gb, runs, device)))
-    points = [measure(*(runs / cell.run_id for cell in pair)) for pair in pairs]
-    points += means(points)
+    failures = failures_of(list(by_id.values()))
+    runner = Runner(device, store=feature_store(features, features_gb, runs, device))
+    made = run_cells(list(by_id.values()), runner, failures)
+    finished = {row.run_id for row in made}
+    whole_pairs = [pair for pair in pairs if finished.issuperset(cell.run_id for cell in pair)]
+    if not whole_pairs:
+        stop_if_failed(made, failures.paragraphs)
+    points = [measure(*(runs / cell.run_id for cell in pair)) for pair in whole_pairs]
+    points += [] if failures.paragraphs else means(points)  # of fewer targets it would be another figure
     write_picture(points, out_png)
     columns = ("method", "target", "M of K", "clean", "with M", "difference [95 %]")
     rows = [
@@ -93,7 +99,7 @@ def robustness(
         )
         out.print(table)
         out.print(f"wrote {out_png}")
-    stop_if_failed(made)
+    stop_if_failed(made, failures.paragraphs)
 
 
 def influence(
@@ -176,10 +182,14 @@ def protocols(
     )
     plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
     runner = Runner(device, store=feature_store(features, features_gb, runs, device))
+    failures, results = failures_of(plan), []
     with progress_bars() as bars:
-        results = [
-            compare_protocols(cell, runner.device, runner.cache, progress=bars.following(cell.title)) for cell in plan
-        ]
+        for cell in plan:
+            with failures.alone(cell.title):
+                shown = bars.following(cell.title)
+                results.append(compare_protocols(cell, runner.device, runner.cache, progress=shown))
+    if not results:
+        stop_if_failed([], failures.paragraphs)
     columns = ["protocol", *(result.target for result in results)]
     rows = [[name, *(interval_text(result.figures[name]) for result in results)] for name in results[0].figures]
     if json_ or format_ == "json":
@@ -193,6 +203,7 @@ def protocols(
         out.file.write(markdown_table(columns, rows))
     else:
         out.print(table_of(columns, rows, title="image AUROC [95 % interval]"))
+    stop_if_failed([], failures.paragraphs)
 
 
 def _influences_table(influences: "Sequence[Influence]", title: str) -> Table:

@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from medfsad_bench.cli.cells import said_of
 from medfsad_bench.cli.console import Bars, err, progress_bars
 from medfsad_bench.cli.options import EngineName
 from medfsad_bench.errors import MethodError
-from medfsad_bench.processes import sigterm_raises, usable_cpus
+from medfsad_bench.processes import cpus_each, sigterm_raises
 
 if TYPE_CHECKING:
     from medfsad_bench.results.row import Row
@@ -78,7 +75,7 @@ class EngineOptions:
         """CPU threads of each task."""
         if self.cpus_per_task is not None:
             return self.cpus_per_task
-        return 1 if self.engine == "ray" else max(1, usable_cpus() // (self.jobs or 1))
+        return 1 if self.engine == "ray" else cpus_each(self.jobs or 1)
 
 
 def run_sweep(
@@ -92,59 +89,33 @@ def run_sweep(
 
     Each worker writes for the programs that `track` names, see `runner.tracking`.
     """
-    from medfsad_bench.results.run_folder import RunFolder
+    from medfsad_bench.runner.engine.cells import done_on, rows_of
     from medfsad_bench.runner.engine.graph import tasks_of, unfinished
-    from medfsad_bench.runner.engine.status import recorded
-    from medfsad_bench.runner.engine.sweep import sweep
 
     tasks = tasks_of(plan, features=store is not None)
     open_tasks = unfinished(tasks)
     if before := sum(task.kind == "scoring" and task.done for task in tasks):
         err.print(f"{before} of {len(plan)} cells were done before")
-    failures = []
+    failures: list[str] = []
     if open_tasks:
-        runs = plan[0].options.runs
-        with (
-            _engine(plan, options, device, store, track) as (engine, words),
-            recorded(runs, open_tasks, words),
-            sigterm_raises(KeyboardInterrupt),  # ends the sweep as Ctrl-C does: workers are told
-        ):
+        with _engine(plan, options, device, store, track) as (engine, words), sigterm_raises(KeyboardInterrupt):
+            words += f", {options.threads} thread{'s' if options.threads > 1 else ''} each"
             err.print(f"{len(open_tasks)} tasks on {words}")
             with progress_bars() as bars:
                 watcher = _Watcher(bars, len(open_tasks))
-                outcomes = sweep(open_tasks, engine, watcher, retries=options.retries)
-        titles = {task.id: task.title for task in open_tasks}
-        failures = [f"{titles[id_]}: {end.message}" for id_, end in outcomes.items() if end.state != "done"]
-    folders = [RunFolder(cell.options.runs / cell.run_id) for cell in plan]
-    return [folder.row() for folder in folders if folder.finished], failures
+                failures = done_on(engine, words, open_tasks, watcher, retries=options.retries)
+    return rows_of(plan), failures
 
 
-@contextmanager
 def _engine(
     plan: "Sequence[Cell]", options: EngineOptions, device: str, store: "FeatureStore | None", track: Sequence[str]
-) -> "Iterator[tuple[Engine, str]]":
+) -> "AbstractContextManager[tuple[Engine, str]]":
     """An engine for the time of the block, and what it is in words."""
-    from medfsad_bench.runner.engine.jobs import Workplace
-    from medfsad_bench.runner.features import CACHE_BYTES
-    from medfsad_bench.runner.runner import announced
+    from medfsad_bench.runner.engine.cells import pool_of, workplace_of
 
-    room = CACHE_BYTES // (options.jobs or 1)
-    folder, store_bytes = (store.folder, store.budget_bytes) if store else (None, 0)
-    networks = tuple(dict.fromkeys(announced(plan)))
-    place = Path.cwd(), device, options.threads, room, folder, store_bytes, networks
-    workplace = Workplace(*place, tuple(track), plan[0].options.runs)
-    each = f"{options.threads} thread{'s' if options.threads > 1 else ''} each"
-    if options.engine == "ray":
-        with _ray_engine(plan, options, workplace) as (engine, where):
-            yield engine, f"{where}, {each}"
-        return
-    from medfsad_bench.runner.engine.pool import PoolEngine
-
-    pool = PoolEngine(options.jobs or 1, workplace)
-    try:
-        yield pool, f"{options.jobs} process{'es' if options.jobs != 1 else ''} of this machine, {each}"
-    finally:
-        pool.close()
+    jobs = options.jobs or 1
+    workplace = workplace_of(plan, device=device, threads=options.threads, jobs=jobs, store=store, track=track)
+    return _ray_engine(plan, options, workplace) if options.engine == "ray" else pool_of(jobs, workplace)
 
 
 @contextmanager
@@ -205,13 +176,3 @@ class _Watcher:
         first = next((f"; {title}: {note}" for title, note in notes if note), "")
         failed = f", {self._failed} failed" if self._failed else ""
         self._bars.at(f"{len(running)} with workers, {waiting} waiting{failed}{first}", self._done, self._total)
-
-
-def stop_if_any_failed(failures: Sequence[str]) -> None:
-    """Exit 1 with the list of what failed, if anything did."""
-    if not failures:
-        return
-    err.print(f"[bold red]{len(failures)} task{'s' if len(failures) > 1 else ''} failed:[/]")
-    for failure in failures:
-        err.print(f"- {failure}", markup=False)
-    raise typer.Exit(1)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cache import feature_store
-from medfsad_bench.cli.cells import planned, rows_table, run_cells, stop_if_failed
+from medfsad_bench.cli.cells import failures_of, planned, rows_table, run_cells, stop_if_failed
 from medfsad_bench.cli.console import err, folded, out, print_json, progress_bars, table_of
 from medfsad_bench.errors import MethodError
 
@@ -44,7 +44,7 @@ def tune(
 ) -> None:
     """Choose settings for each target on the other sets, never by its labels, and run it: rows on a track of their own.
 
-    Exit 1 if a row fails a protocol check.
+    Exit 1 if a row fails a protocol check, or one of several targets fails: the others go on.
     """
     from medfsad_bench.registry import method_info
     from medfsad_bench.runner.plan import RunOptions
@@ -58,24 +58,31 @@ def tune(
     plan = planned([method], target, shots, options, data=data, benchmark=benchmark)
     sets = prepared_sets(data, benchmark)
     runner = Runner(device, store=feature_store(features, features_gb, runs, device))
-    choices = []
+    failures = failures_of(plan)
+    chosen: dict[str, Choice] = {}
+    cells = []
     with progress_bars() as bars:
         for cell in plan:
-            choices.append(choose(cell, points, sets, runner, bars.following(cell.title)))
-            bars.finish()
-    pairs = zip(plan, choices, strict=True)
-    rows = run_cells([chosen_cell(cell, choice, sets) for cell, choice in pairs], runner)
+            with failures.alone(cell.title):
+                choice = choose(cell, points, sets, runner, bars.following(cell.title))
+                cells.append(chosen_cell(cell, choice, sets))
+                chosen[cells[-1].run_id] = choice
+                bars.finish()
+    rows = run_cells(cells, runner, failures)
+    choices = [chosen[row.run_id] for row in rows]
     if json_:
         print_json({"choices": [_as_json(choice) for choice in choices], "rows": [row.dump() for row in rows]})
     else:
         for k in sorted({choice.shots for choice in choices}):
             out.print(_grid_table([choice for choice in choices if choice.shots == k]))
-        out.print(_choices_table(choices, rows))
+        if rows:
+            out.print(_choices_table(choices, rows))
         for choice in choices:
             for name, reason in choice.left_out.items():
                 err.print(f"{choice.target}, {choice.shots} shots: not chosen on {name} ({reason})", markup=False)
-        out.print(rows_table(rows))
-    stop_if_failed(rows)
+        if rows:
+            out.print(rows_table(rows))
+    stop_if_failed(rows, failures.paragraphs)
 
 
 def grid_of(pairs: list[str] | None) -> dict[str, list[str]]:

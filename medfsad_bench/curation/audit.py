@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Int64
 
-from medfsad_bench.curation.duplicates import Fingerprint, near_duplicates_across
+from medfsad_bench.curation.duplicates import Compare, Fingerprint, compared_here, near_duplicates_across
 from medfsad_bench.curation.split import Candidate
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.layouts import Finding, RawImage
@@ -98,7 +98,12 @@ def label_findings(
 
 
 def shared_findings(
-    prints: Mapping[str, Fingerprint], other: str, other_prints: Mapping[str, Fingerprint], *, stops: bool
+    prints: Mapping[str, Fingerprint],
+    other: str,
+    other_prints: Mapping[str, Fingerprint],
+    *,
+    stops: bool,
+    compare: Compare = compared_here,
 ) -> list[Finding]:
     """One finding for all images of a set that are near-duplicates of another set's.
 
@@ -107,10 +112,12 @@ def shared_findings(
         other: Name of the other set.
         other_prints: Its fingerprints.
         stops: Whether the set can't be written unless the user allows it.
+        compare: Who compares the fingerprints.
     """
     ids, other_ids = list(prints), list(other_prints)
     shared: dict[str, str] = {}
-    for i, j in near_duplicates_across(list(prints.values()), list(other_prints.values())):
+    pairs = near_duplicates_across(list(prints.values()), list(other_prints.values()), compare=compare)
+    for i, j in pairs:
         shared.setdefault(ids[i], other_ids[j])
     if not shared:
         return []

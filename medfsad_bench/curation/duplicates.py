@@ -8,7 +8,7 @@ pictures are near-duplicates if their details correlate in any of the eight flip
 was found: decision record 0030.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -20,12 +20,16 @@ _SIGMA = 2.0  # of the smooth version, in pixels of the small picture
 _MARGIN = 2  # pixels of the foreground's rim that are left out
 _DARK = 12  # of 255: background of MRI, X-ray collimation, the black around a fundus
 _BRIGHT, _DIM, _SHARE = 0.99, 0.25, 0.05  # quantile, fraction of it, and share of a row or column, for the crop
-_BLOCK = 1024
+_BLOCK = 1024  # pictures; pairs of blocks are compared one by one, on whatever machine, so sums are always the same
 _PIXELS = np.arange(_EDGE * _EDGE).reshape(_EDGE, _EDGE)
 _TURNS = [np.rot90(flipped, turn).ravel() for flipped in (_PIXELS, _PIXELS[:, ::-1]) for turn in range(4)]
 
 
 Fingerprint = Float32[np.ndarray, "32 32"]  # a picture's detail, of norm 1; all zero where it has none
+Details = Float32[np.ndarray, "_ 1024"]  # fingerprints, one per row
+Pairs = Int64[np.ndarray, "_ 2"]
+Block = tuple[int, int]  # where a part of the rows begins, and one of the columns
+Compare = Callable[[Details, Details, Sequence[Block], float], Iterable[Pairs]]  # `correlated` for each block
 
 
 def fingerprint(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Fingerprint:
@@ -42,48 +46,57 @@ def fingerprint(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -
     return (detail / norm).astype(np.float32) if norm > 1e-3 else np.zeros_like(ranks)
 
 
+def compared_here(details: Details, others: Details, blocks: Sequence[Block], min_correlation: float) -> list[Pairs]:
+    """A `Compare` in this process."""
+    return [correlated(block, details, others, min_correlation) for block in blocks]
+
+
 def near_duplicates(
-    prints: Sequence[Fingerprint], *, min_correlation: float = MIN_CORRELATION
-) -> Int64[np.ndarray, "m 2"]:
+    prints: Sequence[Fingerprint], *, min_correlation: float = MIN_CORRELATION, compare: Compare = compared_here
+) -> Pairs:
     """Pairs (i < j) of near-duplicates, sorted.
 
-    Memory is bounded by blocks of rows; time grows with n², a minute for 20,000 pictures on two cores.
+    Memory is bounded by blocks; time grows with n², a minute for 20,000 pictures on two cores.
 
     Args:
         prints: Fingerprints of n pictures.
         min_correlation: Of the details, in the best of the eight positions.
+        compare: Who does it.
     """
-    pairs = [np.empty((0, 2), np.int64)]
-    if len(prints) < 2:
-        return pairs[0]
-    details = np.array(prints, np.float32).reshape(len(prints), -1)
-    for start in range(0, len(prints), _BLOCK):
-        for turn in _TURNS:
-            flat = details[start : start + _BLOCK, turn]
-            rows, columns = np.nonzero(flat @ details[: start + _BLOCK].T >= min_correlation)
-            rows += start
-            earlier = columns < rows
-            pairs.append(np.stack([columns[earlier], rows[earlier]], axis=1))
-    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
+    details = _details_of(prints)
+    starts = range(0, len(details), _BLOCK)
+    blocks = [(start, other) for start in starts for other in starts if other <= start]
+    rows, columns = _joined(compare(details, details, blocks, min_correlation)).T
+    earlier = columns < rows
+    return np.unique(np.stack([columns[earlier], rows[earlier]], axis=1), axis=0)
 
 
 def near_duplicates_across(
-    prints: Sequence[Fingerprint], others: Sequence[Fingerprint], *, min_correlation: float = MIN_CORRELATION
-) -> Int64[np.ndarray, "m 2"]:
+    prints: Sequence[Fingerprint],
+    others: Sequence[Fingerprint],
+    *,
+    min_correlation: float = MIN_CORRELATION,
+    compare: Compare = compared_here,
+) -> Pairs:
     """Pairs (i, j) of a picture and another set's near-duplicate of it, sorted; pairs within a set aren't looked for.
 
     Args:
         prints: Fingerprints of the pictures.
         others: Those of the other set.
         min_correlation: Of the details, in the best of the eight positions.
+        compare: Who does it.
     """
-    pairs = [np.empty((0, 2), np.int64)]
-    details, other_details = (np.array(part, np.float32).reshape(len(part), _EDGE * _EDGE) for part in (prints, others))
-    for start in range(0, len(prints), _BLOCK):
-        for turn in _TURNS:
-            rows, columns = np.nonzero(details[start : start + _BLOCK, turn] @ other_details.T >= min_correlation)
-            pairs.append(np.stack([rows + start, columns], axis=1))
-    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
+    starts, other_starts = range(0, len(prints), _BLOCK), range(0, len(others), _BLOCK)
+    blocks = [(start, other) for start in starts for other in other_starts]
+    return np.unique(_joined(compare(_details_of(prints), _details_of(others), blocks, min_correlation)), axis=0)
+
+
+def correlated(block: Block, details: Details, others: Details, min_correlation: float) -> Pairs:
+    """Rows and columns of one pair of blocks that are near-duplicates in any of the eight positions."""
+    start, other_start = block
+    rows, columns = details[start : start + _BLOCK], others[other_start : other_start + _BLOCK].T
+    pairs = [np.argwhere(rows[:, turn] @ columns >= min_correlation) for turn in _TURNS]
+    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64) + np.array(block)
 
 
 def joined_groups(groups: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> list[str]:
@@ -110,6 +123,14 @@ def joined_groups(groups: Sequence[str], pairs: Int64[np.ndarray, "m 2"]) -> lis
     for name, part in zip(names, component, strict=True):  # names are sorted, so the first is the smallest
         first.setdefault(int(part), str(name))
     return [first[int(component[index])] for index in number]
+
+
+def _details_of(prints: Sequence[Fingerprint]) -> Details:
+    return np.array(prints, np.float32).reshape(len(prints), _EDGE * _EDGE)
+
+
+def _joined(parts: Iterable[Pairs]) -> Pairs:
+    return np.concatenate([np.empty((0, 2), np.int64), *parts])
 
 
 def _cropped(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "32 32"]:

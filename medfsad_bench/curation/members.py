@@ -14,7 +14,8 @@ from medfsad_bench.curation.audit import (
     patient_findings,
     quarantine,
 )
-from medfsad_bench.curation.duplicates import Fingerprint, joined_groups, near_duplicates
+from medfsad_bench.curation.comparing import OnCluster
+from medfsad_bench.curation.duplicates import Compare, Fingerprint, compared_here, joined_groups, near_duplicates
 from medfsad_bench.curation.load import LoadPlan, load_images
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.own_manifest import own_split
@@ -93,6 +94,11 @@ class Members:
     def prints(self) -> dict[str, Fingerprint]:
         """Fingerprints of the chosen images, by id."""
         return {image_id: self.loaded[image_id].prints for image_id in self.chosen}
+
+    @property
+    def compare(self) -> Compare:
+        """Who compares fingerprints."""
+        return OnCluster(self.plan.staging) if self.options.on_cluster else compared_here
 
     def leave_out(self, problems: dict[str, str]) -> None:
         """Quarantine images, by the reason."""
@@ -174,7 +180,7 @@ class Members:
 
     def _near_duplicates(self, ids: list[str]) -> Int64[np.ndarray, "m 2"]:
         if self._compared is None or self._compared[0] != ids:
-            self._compared = ids, near_duplicates([self.loaded[i].prints for i in ids])
+            self._compared = ids, near_duplicates([self.loaded[i].prints for i in ids], compare=self.compare)
         return self._compared[1]
 
     def _chosen_by_list(self, listed: list[Listed]) -> dict[str, str]:

@@ -39,10 +39,9 @@ def map_in_workers(
         return
     context = get_context("forkserver")
     context.set_forkserver_preload([preload])
-    chunk = max(1, min(_LARGEST_CHUNK, len(jobs) // (4 * workers)))
     try:
         with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as executor:
-            yield from executor.map(function, jobs, chunksize=chunk)
+            yield from executor.map(function, jobs, chunksize=_chunk(len(jobs), workers))
     except BrokenProcessPool as error:
         raise CurationError(
             f"One of the {workers} processes that read images was ended from outside; the usual reason is that memory "
@@ -65,9 +64,10 @@ def map_on_cluster(function: Callable[[_Job], _Result], jobs: Sequence[_Job]) ->
     import ray
 
     task: Any = ray.remote(_chunk_of).options(num_cpus=1, max_retries=_RETRIES)
-    chunks = (jobs[start : start + _LARGEST_CHUNK] for start in range(0, len(jobs), _LARGEST_CHUNK))
-    begun = (task.remote(Path.cwd(), function, chunk) for chunk in chunks)
-    under_way = deque(islice(begun, 2 * int(cluster_facts().cpus)))
+    workers = max(1, int(cluster_facts().cpus))
+    chunk = _chunk(len(jobs), workers)
+    begun = (task.remote(Path.cwd(), function, jobs[start : start + chunk]) for start in range(0, len(jobs), chunk))
+    under_way = deque(islice(begun, 2 * workers))
     try:
         while under_way:
             yield from ray.get(under_way.popleft())
@@ -79,6 +79,11 @@ def map_on_cluster(function: Callable[[_Job], _Result], jobs: Sequence[_Job]) ->
             f"The cluster lost a worker that read images, {_RETRIES + 1} times ({first_line(error)}). The usual reason "
             "is that memory ran out. What was read is kept: run the same command again."
         ) from error
+
+
+def _chunk(jobs: int, workers: int) -> int:
+    """How many jobs are handed over at once: few enough that all workers have some until the end."""
+    return max(1, min(_LARGEST_CHUNK, jobs // (4 * workers)))
 
 
 def _chunk_of(cwd: Path, function: Callable[[_Job], _Result], chunk: Sequence[_Job]) -> list[_Result]:

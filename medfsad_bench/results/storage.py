@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from jaxtyping import Float32, Int64
 
-from medfsad_bench.errors import ResultsError, StoreError
+from medfsad_bench.errors import DiskError, ResultsError, StoreError
 from medfsad_bench.files import whole
 from medfsad_bench.store.format import open_hdf5
 
@@ -32,13 +32,13 @@ def writing(folder: Path) -> Iterator[None]:
         folder: What is written to in the block.
 
     Raises:
-        ResultsError: For any `OSError` in the block, and any `RuntimeError`, HDF5's other word for a full disk.
+        DiskError: For any `OSError` in the block, and any `RuntimeError`, HDF5's other word for a full disk.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ResultsError(
+        raise DiskError(
             f"{folder}: can't be written ({reason}). Expected a folder that takes files, on a disk with room: make "
             "room, or name another --runs. What was finished is kept; the same command goes on from there."
         ) from error
@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Make a folder and keep other processes out of it; those that ask for it wait.
 
     Raises:
-        ResultsError: If it can't be made or written to.
+        DiskError: If it can't be made or written to.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

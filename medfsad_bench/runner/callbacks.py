@@ -28,6 +28,9 @@ class RunCallback:
     def on_row(self, cell: Cell, row: Row) -> None:
         """The cell's row is there."""
 
+    def on_left(self, cell: Cell) -> None:
+        """This process is done with the cell for now: another one may go on with it, so nothing should stay open."""
+
 
 SILENT = RunCallback()
 
@@ -57,3 +60,8 @@ class Together(RunCallback):
         """Tell each."""
         for callback in self._callbacks:
             callback.on_row(cell, row)
+
+    def on_left(self, cell: Cell) -> None:
+        """Tell each."""
+        for callback in self._callbacks:
+            callback.on_left(cell)

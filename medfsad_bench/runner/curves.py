@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medfsad_bench.errors import MethodError
+from medfsad_bench.errors import UnfitMethodError
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.image import image_auroc
 from medfsad_bench.metrics.image import auroc_score
@@ -76,10 +76,10 @@ def training_curve(cell: Cell, runner: Runner, *, every: int, progress: Progress
         progress: Told of training and scoring.
 
     Raises:
-        MethodError: If the method trains nothing here, or never tells the end of an epoch.
+        UnfitMethodError: If the method trains nothing here, or never tells the end of an epoch.
     """
     if not cell.trains or cell.options.checkpoint is not None:
-        raise MethodError(
+        raise UnfitMethodError(
             f"{cell.info.name} trains nothing on other sets here, so its curve has no epochs. Name a method that does; "
             "`medfsad methods` says which."
         )
@@ -98,7 +98,7 @@ def training_curve(cell: Cell, runner: Runner, *, every: int, progress: Progress
 
         train(run, folder=weights, on_epoch=look)
         if not (of_epochs := folder.kept("losses")):
-            raise MethodError(
+            raise UnfitMethodError(
                 f"{cell.info.name} never told the end of an epoch (context.epoch_end), so it has no curve."
             )
         if max(of_epochs) not in folder.kept("epochs"):

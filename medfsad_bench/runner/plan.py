@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from medfsad_bench.runner.weights import weights_digest
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.proof import benchmark_of, prove
 
-_PLAIN = (str, int, float, bool)
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 SCORING = "2"  # rises when the runner's own part of a score (smoothing, pooling, order) changes
 
 
@@ -269,8 +270,8 @@ def _benchmark_of_rows(target: Dataset, sources: Sequence[Dataset]) -> str:
 def _plain(config: Any) -> dict[str, Any]:
     """A config as `dataclasses.asdict` gives it; most hold plain values alone, and copying those takes long."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    parts = (part for value in values.values() for part in (value if isinstance(value, tuple) else (value,)))
-    return values if all(part is None or type(part) in _PLAIN for part in parts) else dataclasses.asdict(config)
+    parts = chain.from_iterable(value if isinstance(value, tuple) else (value,) for value in values.values())
+    return values if _PLAIN.issuperset(map(type, parts)) else dataclasses.asdict(config)
 
 
 def _config_of(info: MethodInfo, options: RunOptions, shots: int) -> Any:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 
 from medfsad_bench.episodes import Episodes
-from medfsad_bench.errors import MethodError
+from medfsad_bench.errors import MethodError, UnfitMethodError
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
@@ -53,7 +53,7 @@ def score_published(run: OpenCell, folder: RunFolder) -> Scored:
         evaluate(0)
     epochs = {number: DrawScores.of_arrays(arrays) for number, arrays in folder.kept("epochs").items()}
     if not epochs:
-        raise MethodError(
+        raise UnfitMethodError(
             f"Protocol published picks an epoch, and {cell.info.name} never told the end of one (context.epoch_end). "
             "Run it under --protocol strict."
         )
@@ -88,12 +88,12 @@ def raw_maps(run: OpenCell, draw: int) -> tuple[Float32[torch.Tensor, "n mh mw"]
     """The method's maps of all queries in class order, as it gave them, and how long they took.
 
     Raises:
-        MethodError: If it gives no maps.
+        UnfitMethodError: If it gives no maps.
     """
     timing, parts = score_batches(run, draw, torch.from_numpy(class_order(run.cell.episodes)).split(BATCH))
     maps = [part.pixel.float().cpu() for part in parts if part.pixel is not None]
     if len(maps) < len(parts):
-        raise MethodError(
+        raise UnfitMethodError(
             "Protocol published smooths and pools anomaly maps, and this method gives none. Run it under "
             "--protocol strict."
         )

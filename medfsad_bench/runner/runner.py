@@ -68,17 +68,21 @@ class Runner:
 
     def run(self, cell: Cell) -> tuple[Row, bool]:
         """The cell's row, and whether it was there already."""
+        try:
+            row, done_before = self._row_of(cell)
+            self.callback.on_row(cell, row)
+        finally:
+            self.callback.on_left(cell)
+        return row, done_before
+
+    def _row_of(self, cell: Cell) -> tuple[Row, bool]:
         folder = RunFolder(cell.options.runs / cell.run_id)
         if not folder.finished:
             with folder.lock():
                 if not folder.finished:
-                    row = self._make(cell, folder)
-                    self.callback.on_row(cell, row)
-                    return row, False
+                    return self._make(cell, folder), False
         folder.tidy()
-        row = folder.row()
-        self.callback.on_row(cell, row)
-        return row, True
+        return folder.row(), True
 
     def _make(self, cell: Cell, folder: RunFolder) -> Row:
         folder.begin({RUN_ID: cell.run_id, **cell.identity, **cell.statements}, environment(self.device))

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from medfsad_bench.errors import MethodError, nearest
 from medfsad_bench.files import write_advice
 from medfsad_bench.results.row import Row
@@ -74,13 +76,18 @@ class TensorBoard(RunCallback):
         """AUROC is a curve over draws."""
         self._writer(cell.run_id).add_scalar(_DRAW, auroc, draw)
 
-    def on_row(self, cell: Cell, row: Row) -> None:  # noqa: ARG002
+    def on_row(self, cell: Cell, row: Row) -> None:
         """Metrics are scalars, settings a text; the run's files are closed."""
-        writer = self._writer(row.run_id)
+        writer = self._writer(cell.run_id)
         for name, value in _metrics(row).items():
             writer.add_scalar(name, value)
         writer.add_text("settings", "\n".join(f"    {name} = {value}" for name, value in _settings(row).items()))
-        self._writers.pop(row.run_id).close()
+        self.on_left(cell)
+
+    def on_left(self, cell: Cell) -> None:
+        """What was told of the cell so far is written out."""
+        if writer := self._writers.pop(cell.run_id, None):
+            writer.close()
 
     def _writer(self, run_id: str) -> Any:
         if run_id not in self._writers:
@@ -99,6 +106,7 @@ class MLflow(RunCallback):
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=folder.as_uri())
+        self._lock = folder.with_suffix(".lock")
         self._runs: dict[str, str] = {}
 
     def on_epoch(self, cell: Cell, epoch: int, figures: Mapping[str, float]) -> None:
@@ -127,8 +135,9 @@ class MLflow(RunCallback):
         """MLflow's id of a cell's run, begun or taken up."""
         if cell.run_id not in self._runs:
             name = f"medfsad/{cell.benchmark}"
-            experiment = self._client.get_experiment_by_name(name)
-            number = experiment.experiment_id if experiment else self._client.create_experiment(name)
+            with FileLock(self._lock):  # several processes may begin their first run at the same time
+                experiment = self._client.get_experiment_by_name(name)
+                number = experiment.experiment_id if experiment else self._client.create_experiment(name)
             before = self._client.search_runs([number], f"tags.run_id = '{cell.run_id}'")
             tags = {"run_id": cell.run_id, "method": cell.info.name, "target": cell.target.name}
             run = before[0] if before else self._client.create_run(number, run_name=cell.run_id, tags=tags)
@@ -156,8 +165,13 @@ class WeightsAndBiases(RunCallback):
         run = self._of(cell)
         run.config.update(_settings(row))
         run.summary.update({**_metrics(row), "ranks": row.ranks})
-        run.finish()
-        self._run = None
+        self.on_left(cell)
+
+    def on_left(self, cell: Cell) -> None:  # noqa: ARG002
+        """The run is finished; a process that goes on with the cell begins another one of the same name."""
+        if self._run is not None:
+            self._run.finish()
+            self._run = None
 
     def _of(self, cell: Cell) -> Any:
         if self._run is None:

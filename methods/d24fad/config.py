@@ -1,6 +1,6 @@
 """All that can be chosen; the defaults are the paper's values, or the reference implementation's where it is silent."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 
@@ -87,7 +87,7 @@ class Config:
 
     def training(self) -> dict[str, Any]:
         """What determines the trained weights: the evaluation's K only where training follows it."""
-        values = asdict(self) | {"train_shots": self.training_shots}
+        values = vars(self) | {"train_shots": self.training_shots}
         return {k: v for k, v in values.items() if k not in ("shots", "residual", "compared")}
 
 

@@ -12,7 +12,7 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +22,13 @@ from conftest import Silent, write_own_folder
 from medfsad_bench.cluster import joined
 from medfsad_bench.curation.stage import PrepareOptions, prepare
 from medfsad_bench.registry import method_info
+from medfsad_bench.runner.engine.cells import Unwatched
 from medfsad_bench.runner.engine.cost import costs_from
 from medfsad_bench.runner.engine.graph import Task, tasks_of
 from medfsad_bench.runner.engine.jobs import Workplace
 from medfsad_bench.runner.engine.nodes import FilesOfSweep, Resources
 from medfsad_bench.runner.engine.pool import PoolEngine
 from medfsad_bench.runner.engine.sweep import Engine, sweep
-from medfsad_bench.runner.engine.worker import Outcome
 from medfsad_bench.runner.plan import RunOptions, sweep_cells
 from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store.prepared import prepared_sets
@@ -146,19 +146,6 @@ def prepared(folder: Path) -> Path:
         write_own_folder(folder / "raw" / f"set{number}", seed=number, masks=False, normal=48, anomalous=12)
     prepare(folder / "raw", PrepareOptions(folder / "data", size_px=64), watcher=Silent())
     return folder / "data"
-
-
-class Unwatched:
-    """Hears nothing."""
-
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """A task has ended."""
-
-    def again(self, task: Task, outcome: Outcome) -> None:
-        """A task is begun again."""
-
-    def look(self, running: Sequence[Task], waiting: int) -> None:
-        """What is running."""
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ of its cell.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -48,10 +49,10 @@ class Task:
     @property
     def folder(self) -> Path:
         """Where its log and its progress lie, and the result of a scoring or a training."""
+        if self.kind == "training":
+            return shared_weights(self.cell)
         runs = self.cell.options.runs
-        return {"features": runs / SWEEPS / self.id, "training": shared_weights(self.cell), "scoring": runs / self.id}[
-            self.kind
-        ]
+        return runs / self.id if self.kind == "scoring" else runs / SWEEPS / self.id
 
     @property
     def done(self) -> bool:
@@ -69,10 +70,11 @@ def tasks_of(cells: Sequence[Cell], *, features: bool = True) -> list[Task]:
         features: Whether there is a store that feature tasks can fill.
     """
     tasks: dict[str, Task] = {}
+    features_id = cache(_features_id)  # thousands of cells share a few networks and targets
     for cell in cells:
         needs: tuple[str, ...] = ()
-        if features and isinstance(getattr(cell.config, "features", None), Backbone):
-            shared = _features_id(cell)
+        if features and isinstance(network := getattr(cell.config, "features", None), Backbone):
+            shared = features_id(network, cell.target.attributes["content_digest"])
             first = tasks.setdefault(shared, Task(shared, "features", cell))
             if cell.shots > first.cell.shots:  # more shots are more supports, and the fewer are among them
                 tasks[shared] = replace(first, cell=cell)
@@ -92,6 +94,5 @@ def unfinished(tasks: Sequence[Task]) -> list[Task]:
     return [task for task in tasks if task.id in open_ids]
 
 
-def _features_id(cell: Cell) -> str:
-    network = replace(cell.config.features, stages=())
-    return f"features-{digest_of([repr(network), cell.target.attributes['content_digest']])[:12]}"
+def _features_id(network: Backbone, content_digest: str) -> str:
+    return f"features-{digest_of([repr(replace(network, stages=())), content_digest])[:12]}"

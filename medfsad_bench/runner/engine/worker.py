@@ -86,8 +86,11 @@ def _make(job: Job, runner: Runner, located: Callable[[Path], Path]) -> None:
             with folder.lock(), opened(cell, runner.device, runner.cache, progress):
                 folder.log("done")  # to open a cell is to have its features
         elif job.kind == "training":
-            with opened(cell, runner.device, runner.cache, progress) as run:
-                train(run)
+            try:
+                with opened(cell, runner.device, runner.cache, progress, runner.callback) as run:
+                    train(run)
+            finally:
+                runner.callback.on_left(cell)
         else:
             runner.progress = progress
             runner.run(cell)
