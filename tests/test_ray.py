@@ -82,7 +82,7 @@ def test_every_row_is_there_once_whatever_is_killed(cluster: Any, own_data: Path
         killed.kill()
         killed.communicate()
     two = [driver(cluster, own_data, runs) for _ in range(2)]
-    said_by = [process.communicate(timeout=240)[0].splitlines() for process in two]
+    said_by = [process.communicate(timeout=400)[0].splitlines() for process in two]
     assert [process.returncode for process in two] == [0, 0], said_by
     failed = {line.split()[1] for said in said_by for line in said if line.startswith("failed")}
     assert failed == {cells[1].run_id}
@@ -98,7 +98,7 @@ def test_every_row_is_there_once_whatever_is_killed(cluster: Any, own_data: Path
 
 def test_a_method_of_every_class_has_the_rows_of_one_process(cluster: Any, own_data: Path, tmp_path: Path) -> None:
     process = driver(cluster, own_data, tmp_path / "runs", "--classes")
-    said = process.communicate(timeout=240)[0].splitlines()
+    said = process.communicate(timeout=400)[0].splitlines()
     cells = one_of_each_class(own_data, tmp_path / "runs")
     assert {line.split()[0] for line in said} == {"done"}, said
     alone = rows_of_local_run(one_of_each_class(own_data, tmp_path / "alone"))
@@ -121,7 +121,7 @@ def test_small_sets_are_shipped_and_needed_no_more_where_they_came_from(
 ) -> None:
     shutil.copytree(own_data, tmp_path / "data")
     process = driver(cluster, tmp_path / "data", tmp_path / "runs", "--ship")
-    said = process.communicate(timeout=240)[0].splitlines()
+    said = process.communicate(timeout=400)[0].splitlines()
     assert process.returncode == 0, said
     assert sum(line.startswith("done") for line in said) == 7, said  # 5 cells, a training, features of a network
     assert not (tmp_path / "data").exists()
@@ -133,7 +133,7 @@ def test_a_set_that_a_cluster_read_has_the_digests_of_one_that_this_machine_read
     command = ("prepare", "--source", str(own_source), "--out", str(tmp_path), "--size", "64")
     medfsad = [sys.executable, "-c", "from medfsad_bench.cli import main; main()"]
     ran = [*medfsad, *command, "--engine", "ray", "--address", cluster.address]
-    subprocess.run(ran, check=True, capture_output=True, timeout=240)
+    subprocess.run(ran, check=True, capture_output=True, timeout=400)
     digests = {
         folder: {path.name: Dataset(path).attributes["content_digest"] for path in folder.rglob("ward_*.h5")}
         for folder in (own_data, tmp_path)
