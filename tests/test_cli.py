@@ -127,7 +127,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("multistage", "--data", "{data}", "--preset", "quick", "--grid", "stages=many|few"),
         ("multistage", "--data", "{data}", "--preset", "quick", "--set", "stages=4"),
         ("multistage", "--data", "{data}", "--preset", "quick", "--grid", "stages=4|3", "--shots", "200"),
-        ("rd4ad", "--data", "{data}", "--preset", "quick", "--grid", "steps=1|2", "--shots", "2"),
+        ("rd4ad", "--data", "{data}", "--preset", "quick", "--grid", "steps=1|2", "--target", "ward_a"),
     ],
     "curve": [
         ("patchcoer",),

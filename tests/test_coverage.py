@@ -9,7 +9,8 @@ from bench.coverage_intervals import CASES, Detector, coverage
 from conftest import Silent, write_own_folder
 
 from medfsad_bench.curation.stage import PrepareOptions, prepare
-from medfsad_bench.estimates.image import image_auroc, score_matrix
+from medfsad_bench.estimates.image import image_estimates, score_matrix
+from medfsad_bench.metrics.resample import resampling
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.tables import scores_table
 from medfsad_bench.runner.features import FeatureCache
@@ -37,10 +38,9 @@ def test_few_groups_are_not_far_off() -> None:
 
 @pytest.mark.slow
 def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """The whole path but the file: a prepared set, the method, its draws, the row's estimate; 200 seeds."""
-    monkeypatch.setattr("medfsad_bench.estimates.estimate.REPLICATES", 200)
     write_own_folder(tmp_path / "raw" / "ward", seed=5, masks=False, normal=80, anomalous=40)
     prepare(tmp_path / "raw", PrepareOptions(tmp_path / "data", size_px=32), watcher=Silent())
     dataset = Dataset(next((tmp_path / "data").glob("*/*.h5")))
@@ -53,7 +53,8 @@ def test_chance_has_half_inside_its_interval_in_92_to_98_percent_of_seeds(
             draws = [score_draw(run, draw) for draw in range(3)]
         scores = scores_table(dataset, cell.episodes.queries, draws)
         matrix = score_matrix(scores)
-        estimate = image_auroc(matrix.scores, matrix.anomalous, matrix.groups, seed=seed)
+        resampled = resampling(matrix.groups, matrix.anomalous, replicates=200, seed=seed)
+        estimate = image_estimates(matrix, resampled)[0]["image_auroc"]
         assert estimate.low is not None
         assert estimate.high is not None
         inside.append(estimate.low <= 0.5 <= estimate.high)

@@ -239,7 +239,8 @@ def test_an_external_detectors_error_is_text_and_nothing_else(
         "for _ in sys.stdin:\n    print(answer, flush=True)\n"
     )
     command = f"command=python3 {program}"
-    code, _, err = medfsad("run", "external:liar", "--data", own_data, "--set", command, "--set", "model_version=1")
+    options = ("--target", "ward_a", "--set", command, "--set", "model_version=1")
+    code, _, err = medfsad("run", "external:liar", "--data", own_data, *options)
     assert code == 2
     assert "\\x1b[2K" in "".join(err.split()), "wherever the line was folded"
     assert "\x1b]" not in err

@@ -89,6 +89,8 @@ def test_every_link_leads_to_a_page_of_the_site(site: Path) -> None:
             name, _, anchor = target.partition("#")
             if target == "data:,":
                 continue
+            if target.startswith("https://"):  # where a set's images come from: nobody follows it but a reader
+                continue
             file = (page.parent / unquote(name)).resolve() if name else page
             assert file.is_file(), f"{page.name}: {target}"
             if anchor and "=" not in anchor:
@@ -98,7 +100,7 @@ def test_every_link_leads_to_a_page_of_the_site(site: Path) -> None:
 def test_no_page_asks_anybody_for_anything(site: Path) -> None:
     for page in site.rglob("*.html"):
         links = Links(page)
-        assert not [target for target in links.targets if "//" in target]
+        assert not [a for tag, a in links.tags if tag != "a" and "//" in str(a.get("href") or a.get("src"))]
         assert "default-src 'none'" in text_of(page)
         assert not [tag for tag, attributes in links.tags if tag == "script" and attributes.get("src")]
         assert "@import" not in text_of(page)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from documentation.errors import SiteError
 
 CONTENTS = ".site/contents.toml"
+BOARD = "leaderboard/LEADERBOARD.md"  # no page of its own: the front page of the site shows it
 
 Generated = Literal["", "commands", "interface"]
 
@@ -72,8 +73,8 @@ def _pages(root: Path, chapter: dict[str, Any], entry: dict[str, Any]) -> Iterat
 
 
 def _documents(root: Path) -> Iterator[str]:
-    """Every Markdown file that belongs to the project; `LEADERBOARD.md` is the board once more."""
+    """Every Markdown file that is to be a page."""
     folders = (".github", ".site", "baselines", "data_manifests", "leaderboard", "medfsad_bench", "methods")
-    for path in (*root.glob("*.md"), *(path for name in folders for path in (root / name).rglob("*.md"))):
-        if path.name != "LEADERBOARD.md":
-            yield path.relative_to(root).as_posix()
+    for path in (*root.glob("*.md"), *(path for folder in folders for path in (root / folder).rglob("*.md"))):
+        if (name := path.relative_to(root).as_posix()) != BOARD:
+            yield name

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import escape
 
-from documentation.contents import Page
+from documentation.contents import BOARD, Page
 from documentation.errors import SiteError
 from documentation.examples import Workspace
 
@@ -121,6 +121,8 @@ class Renderer:
             return target
         name, _, anchor = unquote(target).partition("#")
         file = self._file(name, page) if name else page.file
+        if file == BOARD:
+            return "../index.html"
         if (self.root / file).is_dir():
             file = f"{file}/README.md"
         if (self.root / file).is_file() and not file.endswith(".md"):

@@ -135,8 +135,8 @@ def check(results: Path, pages: Sequence[Path] = ()) -> list[str]:
         results: Folder of accepted rows; LEADERBOARD.md lies beside it.
         pages: Others with parts that are made of rows.
     """
-    faults = [fault for row in rows_in_results(results) for fault in row_faults(row, results)]
-    return faults + board_faults(results, pages)
+    of_board = board_faults(results, pages)  # first: a page that can't be read is said before the long work
+    return [fault for row in rows_in_results(results) for fault in row_faults(row, results)] + of_board
 
 
 def row_faults(row: Row, results: Path) -> list[str]:
@@ -159,6 +159,7 @@ def row_faults(row: Row, results: Path) -> list[str]:
 
 def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
     """What's wrong with the accepted rows as a whole: one stands twice, a mark is of none, or a page is stale."""
+    stale = [other for other in pages if sections.page_text(other) != _with_rows(other, results)]
     times = Counter(row.run_id for row in rows_in_results(results))
     faults = [f"{run_id} stands twice" for run_id, number in times.items() if number > 1]
     for run_id, mark in read_marks(results).items():
@@ -167,7 +168,6 @@ def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
     page = _page(results)
     if times and (not page.is_file() or page.read_text("utf-8") != _page_text(results)):
         faults.append(f"{page.name} {advice}`")
-    stale = [other for other in pages if sections.page_text(other) != _with_rows(other, results)]
     return faults + [f"{other} {advice} --page {other}`" for other in stale]
 
 

@@ -76,10 +76,10 @@ def image_estimates(
     Raises:
         MetricError: If a class is missing or a score isn't finite.
     """
-    primary = _estimates(matrix.scores, matrix.anomalous, tuple(IMAGE_METRICS.values()), resampled)
+    primary = estimates_of_scores(matrix.scores, matrix.anomalous, tuple(IMAGE_METRICS.values()), resampled)
     secondary = {}
     for column, pooled in matrix.poolings.items():
-        estimates = _estimates(pooled, matrix.anomalous, (IMAGE_AUROC,), resampled)
+        estimates = estimates_of_scores(pooled, matrix.anomalous, (IMAGE_AUROC,), resampled)
         secondary[f"{IMAGE_AUROC.name}_{POOLINGS[column]}"] = estimates[IMAGE_AUROC.name]
     secondary |= estimates_by(matrix, "disease", seed=seed, single_value=False)
     if "lesion_share" in matrix.queries.columns:
@@ -117,44 +117,33 @@ def estimates_by(matrix: ScoreMatrix, column: str, *, seed: int = 0, single_valu
     if len(names) < 2 and not single_value:
         return {}
     with_normals = not set(values[normal]).isdisjoint(names)
-    estimates = {}
+    by_value = {}
     for name in names:
         chosen = values == name if with_normals else (values == name) | normal
         anomalous = matrix.anomalous[chosen]
         if anomalous.any() and not anomalous.all():
-            estimate = image_auroc(matrix.scores[:, chosen], anomalous, matrix.groups[chosen], seed=seed)
-            estimates[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimate
-    return estimates
+            resampled = resampling(matrix.groups[chosen], anomalous, replicates=REPLICATES, seed=seed)
+            estimates = estimates_of_scores(matrix.scores[:, chosen], anomalous, (IMAGE_AUROC,), resampled)
+            by_value[f"{IMAGE_AUROC.name}[{column} {name}]"] = estimates[IMAGE_AUROC.name]
+    return by_value
 
 
-def image_auroc(
-    scores: Float64[np.ndarray, "draws n"],
-    anomalous: Bool[np.ndarray, " n"],
-    groups: Int64[np.ndarray, " n"],
-    *,
-    seed: int,
-) -> Estimate:
-    """Image AUROC alone, with its interval if the groups allow one.
-
-    Args:
-        scores: One row per draw, one column per query.
-        anomalous: Label of a query.
-        groups: Key of a query's group.
-        seed: Of the bootstrap.
-
-    Raises:
-        MetricError: If a class is missing or a score isn't finite.
-    """
-    resampled = resampling(groups, anomalous, replicates=REPLICATES, seed=seed)
-    return _estimates(scores, anomalous, (IMAGE_AUROC,), resampled)[IMAGE_AUROC.name]
-
-
-def _estimates(
+def estimates_of_scores(
     scores: Float64[np.ndarray, "draws n"],
     anomalous: Bool[np.ndarray, " n"],
     metrics: Sequence[Metric],
     resampled: Resampling,
 ) -> dict[str, Estimate]:
-    """Image-level metrics by name, with intervals if the groups allow them."""
+    """Image-level metrics by name, with intervals if the groups allow them.
+
+    Args:
+        scores: One row per draw, one column per query.
+        anomalous: Label of a query.
+        metrics: Of images.
+        resampled: Weights of the queries.
+
+    Raises:
+        MetricError: If a class is missing or a score isn't finite.
+    """
     tables = replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
     return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from medfsad_bench.errors import UnfitMethodError
-from medfsad_bench.estimates.estimate import Estimate
-from medfsad_bench.estimates.image import image_auroc
+from medfsad_bench.estimates.estimate import REPLICATES, Estimate
+from medfsad_bench.estimates.image import estimates_of_scores
 from medfsad_bench.metrics.image import auroc_score
-from medfsad_bench.metrics.resample import group_keys
+from medfsad_bench.metrics.metric import IMAGE_AUROC
+from medfsad_bench.metrics.resample import group_keys, resampling
 from medfsad_bench.registry import configure
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.opened import OpenCell, Progress, opened
@@ -173,4 +174,6 @@ def _control(run: OpenCell, settings: Mapping[str, object]) -> OpenCell:
 def _estimate(cell: Cell, arrays: Arrays) -> Estimate:
     queries = cell.target.table.iloc[cell.episodes.queries]
     groups = group_keys(queries["group"].astype(str))
-    return image_auroc(arrays["scores"], queries["label"].to_numpy(bool), groups, seed=cell.options.seed)
+    anomalous = queries["label"].to_numpy(bool)
+    resampled = resampling(groups, anomalous, replicates=REPLICATES, seed=cell.options.seed)
+    return estimates_of_scores(arrays["scores"], anomalous, (IMAGE_AUROC,), resampled)[IMAGE_AUROC.name]
