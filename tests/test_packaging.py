@@ -71,7 +71,8 @@ def installed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Comma
 def test_the_wheel_has_rows_and_no_scores_and_the_source_package_both(packages: Path) -> None:
     in_wheel = zipfile.ZipFile(next(packages.glob("*.whl"))).namelist()
     of_board = {name.partition("_data/leaderboard/")[2] for name in in_wheel if "_data/leaderboard/" in name}
-    rows = {f"results/{path.name}" for path in RESULTS.glob("*.jsonl")}
+    kept = [path.relative_to(RESULTS) for path in RESULTS.rglob("*") if path.is_file()]
+    rows = {f"results/{path.as_posix()}" for path in kept if path.parts[0] != "runs"}
     assert of_board == {"README.md", "THREATS.md", "LEADERBOARD.md", "reported.toml", *rows}
     pages = {name for name in in_wheel if "/board/site/pages/" in name}
     assert len(pages) == len(list((ROOT / "medfsad_bench" / "board" / "site" / "pages").iterdir()))
