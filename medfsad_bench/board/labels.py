@@ -1,4 +1,7 @@
-"""What the lines of a group are called: the method, and of the facts that differ between its lines those that do."""
+"""What the lines of a group are called, and who leads it.
+
+A line is called by its method, and by those of its facts in which it differs from the method's other lines.
+"""
 
 import json
 import re
@@ -39,9 +42,11 @@ def labels_of(group: Group) -> list[str]:
 
 def verdict(group: Group) -> str:
     """Who leads, who can't be told from the leader, and the best of those that can; empty where nobody is compared."""
-    labels = dict(zip(labels_of(group), group.lines, strict=True))
-    ranked = [(name, line.mean, _signs(line.letters)) for name, line in labels.items() if line.mean is not None]
-    ranked = [line for line in ranked if labels[line[0]].rank]
+    ranked = [
+        (name, line.mean, _signs(line.letters))
+        for name, line in zip(labels_of(group), group.lines, strict=True)
+        if line.rank is not None and line.mean is not None
+    ]
     if len(ranked) < 2 or not ranked[0][2]:
         return ""
     (leader, mean, letters), *others = ranked

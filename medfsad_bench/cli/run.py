@@ -73,10 +73,8 @@ def run(
     store = feature_store(features, features_gb, runs, device)
     if by.in_this_process:
         failures = failures_of(plan)
-        rows, paragraphs = (
-            run_cells(plan, Runner(device, store=store, callback=callback), failures),
-            failures.paragraphs,
-        )
+        rows = run_cells(plan, Runner(device, store=store, callback=callback), failures)
+        paragraphs = failures.paragraphs
     else:
         rows, paragraphs = run_sweep(plan, by, device, store, track or [])
     if json_:
