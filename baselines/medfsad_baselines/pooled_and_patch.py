@@ -56,9 +56,9 @@ class PooledAndPatch(Method):
         pooled_scale, patch_scale = embeddings.new_zeros(2)
         for left_out in range(len(support)):
             others = [index for index in range(len(support)) if index != left_out]
-            one = support[left_out : left_out + 1]
+            held_out = support[left_out : left_out + 1]
             pooled_scale += _distance(embeddings[left_out : left_out + 1], embeddings[others])[0] / len(support)
-            patches = unit_maps(self.config.features, one, support[others], context)
+            patches = unit_maps(self.config.features, held_out, support[others], context)
             patch_scale += self._patch_score(patches)[0] / len(support)
 
         def score(images: Images) -> Scores:

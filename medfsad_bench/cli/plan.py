@@ -158,9 +158,9 @@ def _print_table(tasks: "Sequence[Task]", costs: "Costs", jobs: int | None) -> N
     for (name, kind), of_method in by_method.items():
         open_tasks = [task for task in of_method if task.id in open_ids]
         times = [costs.seconds(task) for task in open_tasks]
-        known = [seconds for seconds in times if seconds is not None]
-        seconds_open, unknown = seconds_open + sum(known), unknown + len(times) - len(known)
-        spent = _time(sum(known)) if known else ("–" if open_tasks else "")
+        estimated = [seconds for seconds in times if seconds is not None]
+        seconds_open, unknown = seconds_open + sum(estimated), unknown + len(times) - len(estimated)
+        spent = _time(sum(estimated)) if estimated else ("–" if open_tasks else "")
         rows.append((name, kind, f"{len(of_method):,}", f"{len(of_method) - len(open_tasks):,}", spent))
     numbers = (Column(name, no_wrap=True, justify="right") for name in ("tasks", "done", "time left"))
     out.print(table_of((*unfolded("method or network", "task"), *numbers), rows, box=None, padding=(0, 2, 0, 0)))

@@ -165,9 +165,11 @@ def _entries_of(file: zipfile.ZipFile, name: str, stem: str, at: tuple[str, ...]
     for parts, member in sorted(paths.items(), key=lambda item: item[1].header_offset):
         if parts[-1].lower().endswith(".zip") and depth < _NESTED:
             unpacked = (*parts[:-1], PurePosixPath(parts[-1]).stem)
-            place = parts if unpacked in folders else unpacked  # a folder and an archive of its name are both kept
+            kept_parts = parts if unpacked in folders else unpacked  # a folder and an archive of its name are both kept
             with _opened(file, member, f"{name}: {member.filename}") as inner:
-                yield from _entries_of(inner, f"{name}: {member.filename}", unpacked[-1], at + place, depth=depth + 1)
+                yield from _entries_of(
+                    inner, f"{name}: {member.filename}", unpacked[-1], at + kept_parts, depth=depth + 1
+                )
         else:
             yield _Entry(at + parts, member, file)
 

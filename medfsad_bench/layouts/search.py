@@ -135,20 +135,20 @@ class _Search:
         whole = scratch / folder.name
         if not joined([(self._outlines.get(part.path, part.path), part) for part in parts], whole):
             return downloads, left_alone
-        for found in _Search(whole, scratch / "inner").into(whole)[0]:
-            used = [part for part in parts if _uses(found, part, whole)]
+        for joined_download in _Search(whole, scratch / "inner").into(whole)[0]:
+            used = [part for part in parts if _uses(joined_download, part, whole)]
             apart = [d for d in downloads if d.origin == folder or any(_within(d.origin, part.path) for part in used)]
-            most = max((len(d.images) for d in apart if d.layout == found.layout), default=0)
-            own_parts = found.is_own and not any(part.at for part in parts)  # ward_1 and ward_2 are two wards
-            if len(found.images) <= most or own_parts or found.packed:
+            most = max((len(d.images) for d in apart if d.layout == joined_download.layout), default=0)
+            own_parts = joined_download.is_own and not any(part.at for part in parts)  # ward_1 and ward_2 are two wards
+            if len(joined_download.images) <= most or own_parts or joined_download.packed:
                 continue
             joined_download = replace(
-                found,
-                root=folder if found.root == whole else found.root,
-                images=[real_files(image) for image in found.images],
+                joined_download,
+                root=folder if joined_download.root == whole else joined_download.root,
+                images=[real_files(image) for image in joined_download.images],
                 origin=folder,
                 parts=tuple(used),
-                inside=_relative(found.root, whole),
+                inside=_relative(joined_download.root, whole),
             )
             downloads = [*(d for d in downloads if d not in apart), joined_download]
             left_alone = [item for item in left_alone if not any(_within(item.path, part.path) for part in used)]

@@ -273,10 +273,10 @@ def _mean_of(differences: Sequence[Difference], families: Sequence[str]) -> Meas
     """Mean of targets' values: variances add up, within a family with their covariances; so do limits of size."""
     count = len(differences)
     parts = [(each.error, each.freedom, each.measured) for each in differences]
-    known = [(error, freedom, of) for error, freedom, of in parts if error is not None and freedom and of]
+    with_error = [(error, freedom, of) for error, freedom, of in parts if error is not None and freedom and of]
     variances, freedoms = [], []
     for family in dict.fromkeys(families):
-        members = [each for each, of in zip(known, families, strict=True) if of == family]
+        members = [each for each, of in zip(with_error, families, strict=True) if of == family]
         covariances = (
             2 * float((first.deviations * second.deviations).sum())
             for (*_, first), (*_, second) in itertools.combinations(members, 2)
@@ -289,5 +289,5 @@ def _mean_of(differences: Sequence[Difference], families: Sequence[str]) -> Meas
         float(np.mean([each.value for each in differences])),
         float(np.sqrt(total)) / count,
         total**2 / shares if shares > 0 else 1.0,
-        sum(measured.size_limit for *_, measured in known),
+        sum(measured.size_limit for *_, measured in with_error),
     )

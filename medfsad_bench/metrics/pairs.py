@@ -117,8 +117,8 @@ def independent_pairs(
         counted: Number of groups, for where it isn't known of either.
     """
     first, second = np.triu_indices(len(values), 1)
-    known = np.minimum(effective[first], effective[second])
-    number = np.where(np.isinf(known), np.minimum(counted[first], counted[second]), known)
+    scarcer = np.minimum(effective[first], effective[second])
+    number = np.where(np.isinf(scarcer), np.minimum(counted[first], counted[second]), scarcer)
     pairs = len(first)
     return PairTable(
         _differences(values),

@@ -67,10 +67,10 @@ def labelled_figures(
         labels: Class of an image, where it is known.
         patients: What images share that aren't independent.
     """
-    known = table.assign(
+    labelled = table.assign(
         label=[labels.get(id_, "") for id_ in ids], group=[patients[id_] for id_ in ids], disease=""
     ).query("label != ''")
-    by_file = known.groupby("file", sort=False)
+    by_file = labelled.groupby("file", sort=False)
     files = by_file.agg({"score": "max", "flagged": "any", "label": "first", "group": "first", "disease": "first"})
     scores = files.reset_index().assign(anomalous=files["label"].to_numpy() == "anomalous", draw=0)
     scores["index"] = np.arange(len(scores))

@@ -27,8 +27,8 @@ from medfsad_bench.store.prepared import prepared_sets
 from medfsad_bench.store.proof import prove
 
 DEFAULT_METHOD = "multistage"
-"""Of the methods without training that lead the board at four shots and can't be told apart, the one whose maps are the
-best where masks are (leaderboard/LEADERBOARD.md): its mean AUROC is 0.691, that of `late_fusion` 0.698."""
+"""Of the methods without training that lead the board at four shots and can't be told apart, one whose maps are among
+the best where masks are (leaderboard/LEADERBOARD.md): its mean AUROC is 0.691, that of `late_fusion` 0.698."""
 
 _CACHE_BYTES = 512 << 20  # the supports' features, while each of them is left out
 _PASSING_BYTES = 128 << 20  # those of a batch of new images, which aren't seen again

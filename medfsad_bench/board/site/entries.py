@@ -123,7 +123,7 @@ def costs_of(group: Group) -> list[Cost]:
 def _is_undominated(cost: Cost, costs: Sequence[Cost], name: str) -> bool:
     price = getattr(cost, name)
     rivals = [(other.mean, getattr(other, name)) for other in costs]
-    return price is not None and not any(mean > cost.mean and known and known <= price for mean, known in rivals)
+    return price is not None and not any(mean > cost.mean and other and other <= price for mean, other in rivals)
 
 
 def published_beside_strict(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -179,5 +179,5 @@ def reached(rows: Sequence[Row]) -> list[tuple[int, list[tuple[str, Row]]]]:
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    measured = [value for value in values if value is not None]
+    return statistics.median(measured) if measured else None

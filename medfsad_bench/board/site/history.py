@@ -140,8 +140,8 @@ def _told(row: Row) -> str:
 
 def _cell(row: Row) -> tuple[object, ...]:
     settings = tuple(sorted((name, str(value)) for name, value in row.config.items()))
-    place = (row.benchmark, row.target, row.membership_digest, row.size_px, row.hold_out, row.protocol)
-    return (row.method, row.preset, settings, *place, row.shots, row.draws, row.seed, row.contaminated_supports)
+    cell = (row.benchmark, row.target, row.membership_digest, row.size_px, row.hold_out, row.protocol)
+    return (row.method, row.preset, settings, *cell, row.shots, row.draws, row.seed, row.contaminated_supports)
 
 
 def _as_numbers(version: str) -> tuple[tuple[int, str], ...]:

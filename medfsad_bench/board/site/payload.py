@@ -66,11 +66,11 @@ def payload(
         for group in board:
             track = tracks.setdefault(group.title, _track(group))
             confounded = confounded_of(group, solved)
-            known = {target["name"] for target in track["targets"]}
+            target_names = {target["name"] for target in track["targets"]}
             track["targets"] += [
                 {"name": name, "small": name in group.small, "confounded": name in confounded}
                 for name in group.targets
-                if name not in known
+                if name not in target_names
             ]
             track["boards"][metric.name] = {
                 " ".join(left_out): _board(variant, number)
