@@ -25,28 +25,22 @@ class Broken:
     reason: str
 
 
-@cache
 def all_methods() -> dict[str, MethodInfo | Broken]:
     """Every installed method by name, found through the entry points of group `medfsad.methods`.
 
     Raises:
         MethodError: If two packages claim one name.
     """
-    methods: dict[str, MethodInfo | Broken] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in methods:
-            raise MethodError(
-                f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
-                "Uninstall one."
-            )
-        methods[point.name] = _load(point)
-    return methods
+    return {name: _loaded(name) for name in _points()}
 
 
-@cache
 def installed_names() -> frozenset[str]:
-    """Names of the installed methods, without importing them. It looks at every installed package, once."""
-    return frozenset(point.name for point in entry_points(group=GROUP))
+    """Names of the installed methods, without importing them.
+
+    Raises:
+        MethodError: If two packages claim one name.
+    """
+    return frozenset(_points())
 
 
 def method_info(name: str) -> MethodInfo:
@@ -56,12 +50,12 @@ def method_info(name: str) -> MethodInfo:
         MethodError: If it's unknown or can't be imported.
     """
     family, colon, member = name.partition(":")
-    info = all_methods().get(family)
-    if info is None:
+    if family not in _points():
         raise MethodError(
-            f"Method {family!r} is not installed.{nearest(family, all_methods())} There are "
-            f"{', '.join(sorted(all_methods()))}; `medfsad methods` says what each does."
+            f"Method {family!r} is not installed.{nearest(family, _points())} There are "
+            f"{', '.join(sorted(_points()))}; `medfsad methods` says what each does."
         )
+    info = _loaded(family)
     if isinstance(info, Broken):
         raise MethodError(f"Method {family!r} can't be imported: {info.reason}. Mend or reinstall its package.")
     if info.member is None:
@@ -107,6 +101,17 @@ def configure(info: MethodInfo, *, preset: str = "paper", settings: Mapping[str,
         raise MethodError(f"Method {info.name!r}: these settings contradict each other: {error}.") from error
 
 
+@cache
+def preset_settings(method: str, preset: str) -> Mapping[str, Any]:
+    """Settings of a preset as a row keeps them; empty where the method isn't installed or has no such preset."""
+    try:
+        settings = dataclasses.asdict(configure(method_info(method), preset=preset))
+    except (MethodError, TypeError):  # of a family, the members have settings
+        return {}
+    as_json: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(settings, mode="json")
+    return as_json
+
+
 def _typed(method: str, name: str, value: Any, type_: Any) -> Any:
     if isinstance(value, str):
         text = value.strip()
@@ -135,6 +140,26 @@ def _number(text: str) -> float | str:
         except ValueError:
             continue
     return text
+
+
+@cache
+def _points() -> dict[str, Any]:
+    """Entry points by name, in their order. It looks at every installed package, once."""
+    points: dict[str, Any] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        if point.name in points:
+            raise MethodError(
+                f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
+                "Uninstall one."
+            )
+        points[point.name] = point
+    return points
+
+
+@cache
+def _loaded(name: str) -> MethodInfo | Broken:
+    """A method by itself: others may bring PyTorch along, which takes seconds."""
+    return _load(_points()[name])
 
 
 def _load(point: Any) -> MethodInfo | Broken:  # once anything imports it, of the package `importlib_metadata`

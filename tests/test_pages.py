@@ -10,11 +10,12 @@ from test_runner import TOY, cell_of
 
 from medfsad_bench.board import accepted, pages
 from medfsad_bench.board.groups import Line, groups
-from medfsad_bench.board.labels import verdict
+from medfsad_bench.board.labels import labels_of, verdict
 from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
 from medfsad_bench.board.sections import with_rows
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.resources import resource_dir
+from medfsad_bench.registry import preset_settings
 from medfsad_bench.results.rescore import differences
 from medfsad_bench.results.row import Row
 from medfsad_bench.runner.runner import Runner
@@ -125,6 +126,27 @@ def test_a_damaged_file_of_reported_figures_is_told(tmp_path: Path, text: str) -
     path.write_text(text, "utf-8")
     with pytest.raises(ResultsError, match=r"reported\.toml: .*Expected tables \[\[source\]\]"):
         reported_sources(path)
+
+
+def test_a_label_names_the_settings_in_which_a_line_leaves_its_preset() -> None:
+    def lines(*configs: dict[str, object], **facts: object) -> list[str]:
+        rows = [
+            row_of("d24fad", "lgg", 0.9 - number / 10, preset="quick", run_id=str(number), config=config, **facts)
+            for number, config in enumerate(configs)
+        ]
+        return labels_of(groups(rows)[0])
+
+    quick = preset_settings("d24fad", "quick")
+    assert (quick["epochs"], quick["steps"]) == (70, 600)  # the steps end it, so that the epochs say nothing
+    assert lines(quick, {**quick, "epochs": 0}) == ["d24fad", "d24fad, epochs 0"]
+    assert lines(quick, {**quick, "steps": None, "shots": 8}) == ["d24fad", "d24fad, steps none"]
+    assert lines({**quick, "steps": 60}, {**quick, "steps": 6}) == ["d24fad, steps 60", "d24fad, steps 6"]
+    assert lines({**quick, "depths": [1, 1, 1]}) == ["d24fad"]
+
+
+def test_the_settings_of_a_method_that_is_not_installed_are_all_named() -> None:
+    rows = [row_of("theirs", "lgg", 0.5 + k / 10, run_id=str(k), config={"k": k, "same": 1}) for k in (2, 1)]
+    assert labels_of(groups(rows)[0]) == ["theirs, k 2", "theirs, k 1"]
 
 
 def test_the_page_says_who_leads_and_from_whom_that_can_be_told() -> None:

@@ -72,13 +72,18 @@ def test_an_unknown_preset_is_named() -> None:
         configure(TOY, preset="fast")
 
 
+def forget() -> None:
+    registry._points.cache_clear()
+    registry._loaded.cache_clear()
+
+
 def test_a_method_that_fails_to_import_neither_hides_nor_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [
         EntryPoint("broken", "no_such_package_here:INFO", registry.GROUP),
         EntryPoint("toy", "tests.test_registry:TOY", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    all_methods.cache_clear()
+    forget()
     try:
         found = all_methods()
         assert isinstance(found["broken"], Broken)
@@ -87,4 +92,4 @@ def test_a_method_that_fails_to_import_neither_hides_nor_breaks(monkeypatch: pyt
         with pytest.raises(MethodError, match=r"not installed\. There are broken, toy"):
             method_info("other")
     finally:
-        all_methods.cache_clear()
+        forget()

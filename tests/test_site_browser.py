@@ -88,7 +88,7 @@ def test_figures_on_the_page_are_those_of_the_json(browser: Any, site: Path) -> 
         assert tab.column(3)[number].startswith(mean)
         assert tab.column(4)[number].replace(" ", "") == line["letters"]
         for column, target in enumerate(expected["targets"]):
-            cell = tab.column(6 + column)[number]
+            cell = tab.column(7 + column)[number]
             if target not in line["runs"]:
                 assert cell == "–"
                 continue
@@ -123,12 +123,12 @@ def test_columns_sort_by_keyboard_and_say_so(browser: Any, site: Path) -> None:
     button = tab.page.locator("#board th button", has_text="lgg")
     button.focus()
     tab.page.keyboard.press("Enter")
-    values = [float(text.split()[0]) for text in tab.column(9) if text != "–"]
+    values = [float(text.split()[0]) for text in tab.column(10) if text != "–"]
     assert values == sorted(values, reverse=True)
     heading = tab.page.locator("#board th[aria-sort]")
     assert (heading.get_attribute("aria-sort"), heading.count()) == ("descending", 1)
     tab.page.keyboard.press("Enter")
-    values = [float(text.split()[0]) for text in tab.column(9) if text != "–"]
+    values = [float(text.split()[0]) for text in tab.column(10) if text != "–"]
     assert values == sorted(values)
     assert "sort=target" in tab.page.url
 

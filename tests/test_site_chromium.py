@@ -14,6 +14,7 @@ from test_site import benchmark_rows
 from test_site_browser import CHROMIUM, Tab, board, browser  # noqa: F401 - a fixture
 
 from medfsad_bench.board.groups import Group, groups
+from medfsad_bench.board.labels import verdict
 from medfsad_bench.board.pages import as_json
 from medfsad_bench.board.site.build import write_site
 from medfsad_bench.metrics.metric import METRICS
@@ -76,7 +77,7 @@ def expected_of(group: Group) -> list[list[str]]:
         cells = [rows[line["runs"][name]] if name in line["runs"] else None for name in of_group["targets"]]
         figures = ["–" if e is None else f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]" for e in cells]
         told = "–" if mean is None else f"{mean:.3f}{ends}"
-        lines.append([str(line["rank"] or "–"), line["label"], told, line["letters"], *figures])
+        lines.append([str(line["rank"] or "–"), line["label"], told, line["letters"], "12", *figures])
     return lines
 
 
@@ -89,6 +90,7 @@ def test_every_cell_is_that_of_the_json(browser: Any, site: Path, metric: str, l
     (group,) = groups(rows, metric=METRICS[metric])
     tab = board(browser, site, f"#shots=4&metric={metric}" + "".join(f"&{kind}=1" for kind in left_out))
     shown = table_of(tab)
+    assert tab.page.locator("#board .lead").inner_text() == verdict(group)
     assert [[*line[:3], line[3].replace(" ", ""), *line[4:]] for line in shown] == expected_of(group)
     assert tab.faults == []
 

@@ -87,13 +87,22 @@ def test_every_version_of_a_benchmark_has_a_page_and_superseded_rows_rank_there_
     (then,) = groups(old, versions={"lgg": "1.0.0"})
     assert [(line.method, line.rank) for line in then.lines] == [("a", 1), ("b", 2)]
     write_site(rows, {}, tmp_path / "site")
-    page = tmp_path / "site" / "versions" / "medfsad-open-1.html"
+    assert newest.name == "medfsad-open, sets at 2.0.0 except histology_lung at 1.0.0"
+    page = tmp_path / "site" / oldest.page
     assert "Superseded." in shown(page)
-    assert 'href="../versions/medfsad-open-2.html"' in text_of(page)
+    assert f'href="../{newest.page}"' in text_of(page)
     cell = tmp_path / "site" / "cells" / "a-old.html"
     assert "Superseded: lgg has version 2.0.0 now." in shown(cell).replace(" :", ":")
-    assert 'href="../versions/medfsad-open-1.html"' in text_of(cell)
+    assert f'href="../{oldest.page}"' in text_of(cell)
     assert shown(tmp_path / "site" / "datasets" / "lgg.html").count("superseded") == 2
+
+
+def test_rows_that_come_later_leave_a_versions_address() -> None:
+    rows = [row_of("a", "lgg", 0.6, date="2026-01-02", **OLD), row_of("a", "lgg", 0.6)]
+    older = row_of("b", "lgg", 0.7, date="2025-01-02", **OLD | {"target_version": "0.9.0"})
+    before, after = benchmark_versions(rows, {}, ()), benchmark_versions([*rows, older], {}, ())
+    assert (len(before), len(after)) == (2, 3)
+    assert [version.page for version in after[:2]] == [version.page for version in before]
 
 
 def test_a_row_is_superseded_by_its_cells_row_of_a_newer_version_of_the_method() -> None:
@@ -104,10 +113,12 @@ def test_a_row_is_superseded_by_its_cells_row_of_a_newer_version_of_the_method()
 
 def test_changes_name_new_rows_methods_and_versions_newest_first() -> None:
     rows = [row_of("a", "lgg", 0.6, date="2026-01-02", **OLD, run_id="old"), row_of("a", "lgg", 0.6)]
-    told = changes(rows, benchmark_versions(rows, {}, ()))
+    versions = benchmark_versions(rows, {}, ())
+    told = changes(rows, versions)
     assert [change.date for change in told] == sorted((change.date for change in told), reverse=True)
     assert {change.key for change in told} == {
-        *("run:old", "run:a-lgg-4shot", "method:a:1.0.0", "benchmark:medfsad-open:1", "benchmark:medfsad-open:2")
+        *("run:old", "run:a-lgg-4shot", "method:a:1.0.0"),
+        *(f"benchmark:{version.key}" for version in versions),
     }
     assert next(change.date for change in told if change.key == "method:a:1.0.0") == "2026-01-02"
 

@@ -12,6 +12,7 @@ no mean and no rank, and takes none from the others.
 """
 
 import json
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +58,11 @@ class Line:
     lacks: tuple[str, ...] = ()
     seeds_sd: float | None = None
     reproduced: bool = False
+
+    def cost(self, name: str) -> float | None:
+        """Median over its rows of what they say of their cost, as `score_ms_per_image`; None where none tells."""
+        told = [value for row in self.rows.values() if (value := getattr(row, name)) is not None]
+        return statistics.median(told) if told else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ A line is called by its method, and by those of its facts in which it differs fr
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.registry import preset_settings
 from medfsad_bench.results.row import Row
 
 
@@ -23,7 +25,7 @@ def labels_of(group: Group) -> list[str]:
 
     A label is the method's name, its preset unless that is the paper's or everybody's, its protocol unless that is
     the strict one, and, where several lines would be called alike, the version, seed, draws and settings in which they
-    differ.
+    differ; a setting is named by the lines that don't have it as their preset has it.
     """
     shared = shared_preset(group)
     names = [_name(line, shared) for line in group.lines]
@@ -31,12 +33,9 @@ def labels_of(group: Group) -> list[str]:
     for number, name in enumerate(names):
         alike[name].append(number)
     for numbers in alike.values():
-        facts = [_facts(group.lines[number]) for number in numbers]
-        keys = dict.fromkeys(key for of_line in facts for key in of_line)
-        differing = [key for key in keys if len({of_line.get(key) for of_line in facts}) > 1]
-        for number, of_line in zip(numbers, facts, strict=True):
-            told = [f"{key} {of_line[key]}" for key in differing if key in of_line]
-            names[number] += f", {', '.join(told)}" if told else ""
+        if len(numbers) > 1:
+            for number, told in zip(numbers, _told_apart([group.lines[number] for number in numbers]), strict=True):
+                names[number] += "".join(f", {fact}" for fact in told)
     return names
 
 
@@ -69,9 +68,23 @@ def _name(line: Line, shared: str) -> str:
     return f"{line.method} ({', '.join(marks)})" if marks else line.method
 
 
-def _facts(line: Line) -> Mapping[str, str]:
-    row: Row = next(iter(line.rows.values()))
-    given = {name: value for name, value in row.config.items() if name != "shots" and value is not None}
-    settings = {name: json.dumps(value).strip('"') for name, value in given.items()}
-    facts = {"version": row.method_version, "seed": str(row.seed), "draws": str(row.draws)}
-    return facts | settings
+def _told_apart(lines: Sequence[Line]) -> list[list[str]]:
+    """Of each line what others don't have, but for settings as its preset has them; unknown presets have none."""
+    rows = [next(iter(line.rows.values())) for line in lines]
+    facts = [_facts(row) for row in rows]
+    keys = dict.fromkeys(key for of_row in facts for key in of_row)
+    differing = [key for key in keys if len({of_row.get(key) for of_row in facts}) > 1]
+    usual = [_as_texts(preset_settings(row.method, row.preset)) for row in rows]
+    return [
+        [f"{key} {of_row[key]}" for key in differing if key in of_row and of_row[key] != of_preset.get(key, "none")]
+        for of_row, of_preset in zip(facts, usual, strict=True)
+    ]
+
+
+def _facts(row: Row) -> dict[str, str]:
+    settings = {name: value for name, value in row.config.items() if name != "shots"}
+    return {"version": row.method_version, "seed": str(row.seed), "draws": str(row.draws), **_as_texts(settings)}
+
+
+def _as_texts(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {name: "none" if value is None else json.dumps(value).strip('"') for name, value in settings.items()}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
+from medfsad_bench.display import html_templates, visible
 from medfsad_bench.files import write_text
 from medfsad_bench.own_images.blocks import Row
 from medfsad_bench.own_images.inputs import LeftOut
@@ -47,9 +47,11 @@ def write_report(
         thumbnail_px: Edge of small pictures.
     """
     shown = _supports_shown(support, set(table["nearest_support"]) if "nearest_support" in table else set())
-    pictures = {support.images[position].id: thumbnail(_picture(support, position), thumbnail_px) for position in shown}
-    environment = Environment(loader=PackageLoader("medfsad_bench.own_images", "."), autoescape=True)
-    html = environment.get_template("report.html.jinja").render(
+    pictures = {
+        visible(support.images[position].id): thumbnail(_picture(support, position), thumbnail_px)
+        for position in shown
+    }
+    html = html_templates("medfsad_bench.own_images", ".").get_template("report.html.jinja").render(
         cards=_cards(table, rows),
         supports=pictures,
         audit=_audit(support, shown),
@@ -86,7 +88,7 @@ def _picture(support: Support, position: int) -> Rgb:
 def _audit(support: Support, shown: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
-            "id": support.images[position].id,
+            "id": visible(support.images[position].id),
             "score": None if math.isnan(support.left_out[position]) else float(support.left_out[position]),
             "suspect": support.suspects.get(support.images[position].id, ""),
         }
@@ -95,22 +97,22 @@ def _audit(support: Support, shown: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _cards(table: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What the gallery shows of each image; names are short, as there may be thousands."""
+    """What the gallery shows of each image, as its script sets it; names are short, as there may be thousands."""
     cards = []
     for line, row in zip(table.to_dict("records"), rows, strict=True):
         part = "".join(f", {name} {row[name]}" for name in ("slice", "frame") if row[name] is not None)
         percentile = line["percentile"]
         cards.append(
             {
-                "f": f"{line['file']}{part}",
+                "f": visible(f"{line['file']}{part}"),
                 "s": line["score"],
                 "p": None if math.isnan(percentile) else round(percentile),
                 "x": int(line["flagged"]),
-                "c": line["not_comparable"],
-                "n": row["nearest_support"],
+                "c": visible(line["not_comparable"]),
+                "n": visible(row["nearest_support"]),
                 "w": row["support_weight"],
-                "t": line["warnings"],
-                "id": line.get("patient", ""),
+                "t": visible(line["warnings"]),
+                "id": visible(line.get("patient", "")),
                 "o": row["overlay"],
                 "i": row["thumbnail"],
                 "m": row["thumbnail_overlay"],

@@ -5,12 +5,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from medfsad_bench.display import visible
+from medfsad_bench.board.site.environment import asset, figure
+from medfsad_bench.display import html_templates
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.files import write_advice, write_text
 from medfsad_bench.metrics.metric import title_of
 from medfsad_bench.metrics.paired import Difference
@@ -39,24 +39,11 @@ def write_page(path: Path, html: str) -> None:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("medfsad_bench.board.report", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    style = (files("medfsad_bench.board.site") / "pages" / "site.css").read_text("utf-8")
+    environment = html_templates("medfsad_bench.board.report", "pages")
     own_style = (files("medfsad_bench.board.report") / "pages" / "report.css").read_text("utf-8")
-    environment.globals |= {"style": Markup(style + own_style)}  # noqa: S704 - our own files
-    environment.filters |= {"figure": _figure, "difference": _difference, "title": title_of, "p": _p}
+    environment.globals |= {"style": asset("site.css") + Markup(own_style)}  # noqa: S704 - our own file
+    environment.filters |= {"figure": figure, "difference": _difference, "title": title_of, "p": _p}
     return environment
-
-
-def _figure(estimate: Estimate) -> str:
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
 
 
 def _difference(difference: Difference) -> str:

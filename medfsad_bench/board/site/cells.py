@@ -2,18 +2,16 @@
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from medfsad_bench.board.site.downloads import write_table
-from medfsad_bench.errors import MedfsadError
 from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.metrics.metric import IMAGE_AUROC
-from medfsad_bench.registry import configure, method_info
+from medfsad_bench.registry import preset_settings
 from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder
@@ -80,27 +78,15 @@ def command_of_study(study: HabitStudy) -> str:
 
 def _settings(of: Row | HabitStudy) -> Iterator[str]:
     """Words for the settings that aren't their preset's."""
-    defaults = _defaults(of.method, of.preset)
+    defaults = preset_settings(of.method, of.preset)  # all are named where the method isn't installed
     for name, value in of.config.items():
-        if name != "shots" and value != _as_json(defaults.get(name)):
+        if name != "shots" and value != defaults.get(name):
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
             yield "--set"
             yield f"{name}={text if isinstance(value, list | bool | None) else value}"
-
-
-@cache
-def _defaults(method: str, preset: str) -> dict[str, Any]:
-    try:
-        return asdict(configure(method_info(method), preset=preset))
-    except (MedfsadError, TypeError):
-        return {}  # not installed here: all settings are named
 
 
 def _supports(folder: RunFolder, row: Row) -> tuple[tuple[str, ...], ...]:
     kept = folder.calibration()
     supports = kept[(kept["set"] == row.target) & (kept["kind"] == "support")]
     return tuple(tuple(dict.fromkeys(part["id"].astype(str))) for _, part in supports.groupby("draw"))
-
-
-def _as_json(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

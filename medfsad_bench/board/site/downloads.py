@@ -29,19 +29,17 @@ def write_rows(rows: Sequence[Row], folder: Path) -> None:
     for row, text in zip(rows, texts, strict=True):
         (folder / "cells" / f"{row.run_id}.json").write_text(text + "\n", "utf-8")
     (folder / "rows.json").write_text(f"[{', '.join(texts)}]\n", "utf-8")
-    lines = [
-        {
-            **{name: getattr(row, name) for name in _FACTS},
-            "metric": name,
-            "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "draws_sd": estimate.draws_sd,
-        }
-        for row in rows
-        for name, estimate in row.metrics.items()
-    ]
-    write_table(pd.DataFrame(lines), folder / "rows")
+    facts = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in _FACTS})
+    figures = pd.DataFrame(
+        [
+            (number, name, estimate.value, estimate.low, estimate.high, estimate.draws_sd)
+            for number, row in enumerate(rows)
+            for name, estimate in row.metrics.items()
+        ],
+        columns=["number", "metric", "value", "low", "high", "draws_sd"],
+    )
+    of_row = facts.iloc[figures.pop("number")].reset_index(drop=True)
+    write_table(of_row.join(figures), folder / "rows")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

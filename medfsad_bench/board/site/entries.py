@@ -1,6 +1,5 @@
 """What stands on the pages of methods, data sets, comparisons and protocols, and in the feed of changes."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -108,9 +107,9 @@ def costs_of(group: Group) -> list[Cost]:
         Cost(
             label,
             line.mean,
-            _median(row.adapt_s for row in line.rows.values()),
-            _median(row.score_ms_per_image for row in line.rows.values()),
-            _median(row.peak_memory_mb for row in line.rows.values()),
+            line.cost("adapt_s"),
+            line.cost("score_ms_per_image"),
+            line.cost("peak_memory_mb"),
         )
         for label, line in zip(labels_of(group), group.lines, strict=True)
         if line.mean is not None
@@ -176,8 +175,3 @@ def reached(rows: Sequence[Row]) -> list[tuple[int, list[tuple[str, Row]]]]:
         leader = [(f"{row.method} leads", row) for row in best_first if row.method not in CONTROLS]
         told.append((shots, [*controls, *leader[:1]]))
     return told
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    measured = [value for value in values if value is not None]
-    return statistics.median(measured) if measured else None

@@ -8,11 +8,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from medfsad_bench.board.labels import verdict
 from medfsad_bench.board.site.payload import CONFOUNDED
-from medfsad_bench.display import visible
+from medfsad_bench.display import html_templates
+from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.metrics.metric import title_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import SMALL
@@ -20,18 +22,10 @@ from medfsad_bench.store.composition import SMALL
 
 @cache
 def environment() -> Environment:
-    """The templates; every text is escaped, and made visible where it would turn the text around it."""
-    templates = Environment(
-        loader=PackageLoader("medfsad_bench.board.site", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    templates.filters |= {"figure": _figure, "file": method_file, "set_file": set_file, "title": title_of}
-    templates.filters |= {"json_text": _json_text, "log10": math.log10}
+    """The templates of the site."""
+    templates = html_templates("medfsad_bench.board.site", "pages")
+    templates.filters |= {"figure": figure, "file": method_file, "set_file": set_file, "title": title_of}
+    templates.filters |= {"json_text": _json_text, "log10": math.log10, "verdict": verdict}
     templates.globals |= {"SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css")}
     return templates
 
@@ -56,7 +50,7 @@ def set_file(row: Row) -> str:
     return f"own-{row.target}" if row.benchmark == "own" else row.target
 
 
-def _figure(estimate: Any) -> str:
+def figure(estimate: Estimate) -> str:
     """An estimate as pages show it, with its interval where it has one."""
     ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{estimate.value:.3f}{ends}"

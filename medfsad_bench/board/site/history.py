@@ -1,7 +1,7 @@
 """What was superseded, which versions a benchmark has had, and what is new."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +13,11 @@ from medfsad_bench.results.row import Row
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkVersion:
-    """A benchmark as it was while its sets had certain versions.
+    """A benchmark as it was while its sets had certain versions: it has no number of its own.
 
     Attributes:
         benchmark: Its name.
-        number: From 1, the oldest that there are rows of.
-        sets: Version of each set.
+        sets: Version of each set that has rows.
         current: Whether these are the versions of this release.
         rows: All rows on them.
         board: The tracks, ranked among themselves.
@@ -26,7 +25,6 @@ class BenchmarkVersion:
     """
 
     benchmark: str
-    number: int
     sets: dict[str, str]
     current: bool
     rows: tuple[Row, ...]
@@ -34,9 +32,23 @@ class BenchmarkVersion:
     digest: str
 
     @property
+    def name(self) -> str:
+        """The benchmark with the version that most of its sets have, and those that have another."""
+        counts = Counter(self.sets.values())
+        commonest = max(counts, key=lambda version: (counts[version], _as_numbers(version)))
+        others = [f"{name} at {version}" for name, version in self.sets.items() if version != commonest]
+        return f"{self.benchmark}, sets at {commonest}" + (f" except {', '.join(others)}" if others else "")
+
+    @property
+    def key(self) -> str:
+        """Of these versions, whatever others there are: who cites the page finds it again."""
+        lines = "\n".join(f"{name} {version}" for name, version in self.sets.items())
+        return f"{self.benchmark}-{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
+
+    @property
     def page(self) -> str:
         """Address of its page."""
-        return f"versions/{self.benchmark}-{self.number}.html"
+        return f"versions/{self.key}.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +98,7 @@ def benchmark_versions(
             else:
                 board = groups(chosen, evidence, reproduced=reproduced, versions=sets)
             digest = hashlib.sha256("\n".join(sorted(row.run_id for row in chosen)).encode()).hexdigest()
-            versions.append(BenchmarkVersion(benchmark, number, sets, current, chosen, tuple(board), digest))
+            versions.append(BenchmarkVersion(benchmark, sets, current, chosen, tuple(board), digest))
     return versions
 
 
@@ -109,10 +121,9 @@ def changes(rows: Sequence[Row], versions: Sequence[BenchmarkVersion]) -> list[C
     new = [
         Change(
             min(row.date for row in version.rows),
-            f"{version.benchmark}, version {version.number}: "
-            + ", ".join(f"{name} {of_set}" for name, of_set in version.sets.items()),
+            version.name,
             version.page,
-            f"benchmark:{version.benchmark}:{version.number}",
+            f"benchmark:{version.key}",
         )
         for version in versions
     ]

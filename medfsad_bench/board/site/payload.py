@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from medfsad_bench.board.groups import Group, Line, groups
-from medfsad_bench.board.labels import labels_of
+from medfsad_bench.board.labels import labels_of, verdict
 from medfsad_bench.board.significance import Evidence
 from medfsad_bench.display import visible
 from medfsad_bench.metrics.metric import METRICS, Metric
@@ -144,6 +144,7 @@ def _variants(
 def _board(group: Group, number: Mapping[str, int]) -> dict[str, Any]:
     return {
         "in_mean": group.in_mean,
+        "verdict": verdict(group),
         "lines": [_line(name, line, number) for name, line in zip(labels_of(group), group.lines, strict=True)],
     }
 
@@ -158,6 +159,7 @@ def _line(name: str, line: Line, number: Mapping[str, int]) -> dict[str, Any]:
         "letters": line.letters,
         "note": line.note or ("lacks " + ", ".join(line.lacks) if line.lacks else ""),
         "sd": line.seeds_sd,
+        "ms": line.cost("score_ms_per_image"),
         "reproduced": line.reproduced,
         "rows": {target: number[row.run_id] for target, row in line.rows.items()},
     }

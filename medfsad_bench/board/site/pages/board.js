@@ -21,6 +21,7 @@
 
   const fileOf = (method) => method.replaceAll(":", "-");
   const shown = (value) => value.toFixed(3);
+  const brief = (value) => (value < 100 ? value.toPrecision(2) : value.toFixed(0));
   const unique = (values) => [...new Set(values)];
 
   // Filters: what is offered in each depends on those before it, so that no choice is empty.
@@ -81,6 +82,7 @@
     }
     const title = `${track.title}: ${metric.title}, mean over draws, 95 % interval`;
     const heading = element("h2", { id: "title" }, title);
+    const lead = board.verdict ? [element("p", { class: "lead" }, board.verdict)] : [];
     const mean = element("p", { class: "quiet" }, `The mean is over ${board.in_mean.join(", ")}.`);
     const axis = axisOf(board.lines, metric);
     const table = element(
@@ -88,7 +90,7 @@
     );
     const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
     const inTerminal = element("p", { class: "quiet" }, "In a terminal: ", command(track, board, leftOut));
-    place.replaceChildren(heading, mean, scroll, ...more(board.lines.length), inTerminal);
+    place.replaceChildren(heading, ...lead, mean, scroll, ...more(board.lines.length), inTerminal);
   }
 
   function more(count) {
@@ -125,7 +127,7 @@
   function head(targets, axis) {
     const ends = element("span", { class: "ends" });
     ends.append(...[axis.low, axis.high].map((end) => element("span", {}, String(Number(end.toFixed(2))))));
-    const columns = [["rank", "#"], ["label", "method"], ["mean", "mean"], ["", "letters"], ["", ends]];
+    const columns = [["rank", "#"], ["label", "method"], ["mean", "mean"], ["", "letters"], ["", ends], ["ms", "ms / image"]];
     for (const target of targets) columns.push([`target:${target.name}`, target.name, target]);
     const cells = columns.map(([key, text, target]) => {
       const cell = element("th", { scope: "col" });
@@ -193,7 +195,8 @@
     const rank = line.rank === undefined ? "–" : line.rank;
     const kind = line.rank === undefined ? ' class="unranked"' : "";
     return `<tr${kind}><td>${rank}</td><th scope="row">${name}</th><td class="number">${mean}</td>${
-      brackets(line, letters)}<td aria-hidden="true">${plot}</td>${cells}</tr>`;
+      brackets(line, letters)}<td aria-hidden="true">${plot}</td><td class="number">${
+      line.ms === undefined ? "–" : brief(line.ms)}</td>${cells}</tr>`;
   }
 
   // Lines that can't be told apart share a bar, which runs on from line to line as long as they stand by rank.
