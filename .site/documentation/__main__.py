@@ -20,13 +20,17 @@ def site(
     folder: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     runs: Annotated[Path | None, typer.Option(help="Folder of runs to show; without it, the accepted rows.")] = None,
 ) -> None:
-    """Build board and documentation; examples run meanwhile, which takes some minutes."""
+    """Build board and documentation.
+
+    Examples run meanwhile, which takes some minutes. What they print is kept in `build/examples.json`, and taken from
+    there as long as neither an example nor anything that they depend on changes.
+    """
     results = ROOT / "leaderboard" / "results"
     try:
         rows = accepted.rows_in_results(results) if runs is None else accepted.rows_in_runs(runs)
         evidence, reproduced = accepted.evidence_of(runs, results)
         with tempfile.TemporaryDirectory(prefix="medfsad-examples-") as examples:
-            workspace = Workspace(Path(examples))
+            workspace = Workspace(Path(examples), kept=ROOT / "build" / "examples.json")
             pages = build_site(
                 ROOT,
                 folder,

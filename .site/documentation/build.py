@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from documentation.contents import Generated, Page, read_contents
 from documentation.errors import SiteError
-from documentation.examples import Workspace
-from documentation.markdown import Renderer, read_documents
+from documentation.examples import Workspace, key_of
+from documentation.markdown import Renderer, examples_of, read_documents
 from documentation.reading import Reader, faults_of
 from documentation.reference import with_commands, with_interface
 from medfsad_bench.board.significance import Evidence
@@ -62,6 +62,9 @@ def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Ro
     contents = read_contents(root)
     texts = [(page, _text_of(root, page)) for page in contents]
     documents = read_documents(texts)
+    examples = [text for document in documents for text in examples_of(document)]
+    key = key_of(root, examples)
+    workspace.recall(key)
     renderer = Renderer(root, documents, workspace)
     templates = _environment()
     shared: dict[str, Any] = {
@@ -79,6 +82,8 @@ def _write_pages(root: Path, site: Path, workspace: Workspace, rows: Sequence[Ro
             body=Markup(renderer.html(document)),  # noqa: S704
         )
         write_text(site / FOLDER / f"{document.page.name}.html", html)
+    if key_of(root, examples) == key:  # else somebody has changed the program meanwhile
+        workspace.keep(key)
     for file in renderer.files:
         (site / FOLDER / "files" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / file, site / FOLDER / "files" / file)

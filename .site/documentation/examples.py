@@ -1,19 +1,25 @@
 """Examples that run while the site is built, so that what a page shows is what was printed."""
 
 import contextlib
+import hashlib
 import io
+import json
 import os
+import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from documentation.errors import SiteError
 from medfsad_bench import cli
+from medfsad_bench.files import write_text
 
+PROGRAM = ("medfsad_bench", "baselines", "methods", "data_manifests", "leaderboard")
 WIDTH = 80  # columns of the terminal that examples are printed for
 
 
@@ -22,12 +28,14 @@ class Workspace:
 
     Args:
         folder: Where files of the examples go; what lies there is at hand.
-        printed: What commands have printed, by the command: these aren't run again, and what they make is at hand.
+        printed: What examples have printed, by their text: these aren't run again, and what they make is at hand.
+        kept: File in which what all of them print stays until the next time, see `recall`.
     """
 
-    def __init__(self, folder: Path, printed: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, printed: Mapping[str, str] | None = None, kept: Path | None = None) -> None:
         self.folder = folder
         self.printed = dict(printed or {})
+        self.kept = kept
         self.names: dict[str, Any] = {"__name__": "__main__"}
 
     def shell(self, text: str) -> str:
@@ -50,7 +58,7 @@ class Workspace:
         return "".join(self.printed[line] for line in lines)
 
     def python(self, text: str) -> str:
-        """Run Python; names go on from one example to the next.
+        """Run Python, unless it ran before; names go on from one example to the next.
 
         Returns:
             What it prints.
@@ -58,12 +66,26 @@ class Workspace:
         Raises:
             SiteError: If it raises anything.
         """
+        if text in self.printed:
+            return self.printed[text]
         with self._inside() as printed:
             try:
                 exec(compile(text, "example", "exec"), self.names)  # noqa: S102 - our own pages
             except Exception as error:
                 raise SiteError(f"An example raised {type(error).__name__}: {error}. It reads: {text}") from error
-        return printed.getvalue()
+        self.printed[text] = printed.getvalue()
+        return self.printed[text]
+
+    def recall(self, key: str) -> None:
+        """Take what all examples printed last time, if the key is the same: a digest of all that it depends on."""
+        if self.kept and self.kept.is_file():
+            content = json.loads(self.kept.read_text("utf-8"))
+            self.printed |= content["printed"] if content["key"] == key else {}
+
+    def keep(self, key: str) -> None:
+        """Keep what all examples have printed."""
+        if self.kept:
+            write_text(self.kept, json.dumps({"key": key, "printed": self.printed}))
 
     def _command(self, line: str) -> str:
         program, *words = shlex.split(line, comments=True)
@@ -92,6 +114,23 @@ class Workspace:
             patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}),
         ):
             yield printed
+
+
+def key_of(root: Path, examples: Sequence[str]) -> str:
+    """Digest of all that examples print by: their texts, the program's files, installed packages and the machine.
+
+    Args:
+        root: Of the repository.
+        examples: Of all pages, in the order in which they run.
+    """
+    digest = hashlib.sha256()
+    packages = sorted(f"{of.name} {of.version}" for of in distributions())
+    for text in (*examples, *packages, sys.version, platform.platform()):
+        digest.update(f"{len(text)} {text}".encode())
+    for path in sorted(path for name in PROGRAM for path in (root / name).rglob("*") if path.is_file()):
+        if "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(root)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _names(word: str) -> list[str]:

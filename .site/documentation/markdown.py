@@ -49,6 +49,11 @@ def read_documents(texts: Sequence[tuple[Page, str]]) -> list[Document]:
     return [_document(page, text, [other for other, _ in texts]) for page, text in texts]
 
 
+def examples_of(document: Document) -> list[str]:
+    """Texts of the examples that run for a page."""
+    return [f"{token.info}\n{token.content}" for token in document.tokens if _is_example(token)]
+
+
 class Renderer:
     """Renders pages that lead to each other.
 
@@ -90,7 +95,7 @@ class Renderer:
             if token.type == "inline":
                 self._resolve(token.children or [], document.page)
                 heading = _text(token) if token.meta.get("heading") else heading
-            elif token.type == "fence" and token.info.endswith(" run"):
+            elif _is_example(token):
                 yield _html(self._example(token))
                 continue
             elif token.type == "html_block":
@@ -222,6 +227,10 @@ def _name_headings(document: Document, *, up: int) -> None:
 def _text(inline: Token) -> str:
     """A heading as it reads, without its marks."""
     return "".join(child.content for child in inline.children or [] if child.type in ("text", "code_inline"))
+
+
+def _is_example(token: Token) -> bool:
+    return token.type == "fence" and token.info.endswith(" run")
 
 
 def _html(text: str) -> Token:

@@ -52,8 +52,13 @@ def verdict(group: Group) -> str:
     alike = [name for name, _, of_line in others if of_line & letters]
     apart = [f"{name}, {abs(mean - lower):.3f} behind" for name, lower, of_line in others if not of_line & letters]
     text = f"{leader} leads with a mean of {mean:.3f}."
-    text += f" Can't be told from it: {', '.join(alike)}." if alike else ""
+    text += f" Can't be told from it: {listed(alike)}." if alike else ""
     return text + (f" The best that can: {apart[0]}." if apart else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Labels in a sentence: where one holds a comma, semicolons stand between them."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def _signs(letters: str) -> set[str]:

@@ -12,6 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from medfsad_bench.board.terminal import LEAST
 from medfsad_bench.display import markdown_table, markdown_text
 from medfsad_bench.errors import ResultsError
 
@@ -113,14 +114,20 @@ def as_markdown(sources: list[Source]) -> str:
     return "\n".join(parts)
 
 
-def as_tables(sources: list[Source]) -> list[Table]:
-    """For the terminal."""
+def as_tables(sources: list[Source], *, width: int = 80) -> list[Table]:
+    """For a terminal of that many characters."""
     tables = []
     for source in sources:
         columns, rows = grid_of(source)
         caption = f"{TITLE.lower()}, per cent; never ranked. {source.protocol}"
         table = Table(
-            *columns, title=escape(source.title), caption=escape(caption), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+            *columns,
+            title=escape(source.title),
+            caption=escape(caption),
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            min_width=min(width, LEAST),
         )
         for row in rows:
             table.add_row(*map(escape, row))

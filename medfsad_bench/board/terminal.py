@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from medfsad_bench.board.groups import Group, Line
-from medfsad_bench.board.labels import labels_of, shared_preset, verdict
+from medfsad_bench.board.labels import labels_of, listed, shared_preset, verdict
 from medfsad_bench.board.pages import LETTERS, REPRODUCED, SMALL_SETS
 from medfsad_bench.display import visible
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.metrics.metric import Metric
 
-_LEAST = 60  # columns of the caption, whatever the table needs
+LEAST = 60  # columns of the caption, whatever the table needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _table(group: Group, columns: Sequence[Sequence[str]], layout: _Layout, widt
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
-        min_width=min(width, _LEAST),
+        min_width=min(width, LEAST),
     )
     for heading, *_ in columns:
         table.add_column(escape(heading), overflow="fold")
@@ -148,7 +148,7 @@ def _captions(group: Group, layout: _Layout) -> list[str]:
     for name, line in zip(names, group.lines, strict=True):
         if reason := line.note or ("lacks " + ", ".join(line.lacks) if line.lacks else ""):
             reasons.setdefault(reason, []).append(name)
-    notes = [f"Not ranked: {', '.join(dict.fromkeys(of_reason))} ({reason})." for reason, of_reason in reasons.items()]
+    notes = [f"Not ranked: {listed([*dict.fromkeys(of_reason)])} ({reason})." for reason, of_reason in reasons.items()]
     if any(line.lacks and not line.note for line in group.lines):
         notes.append("--target ranks over the sets that it names.")
     applying = {

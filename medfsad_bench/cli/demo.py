@@ -13,7 +13,7 @@ from medfsad_bench.cli.options import Workers
 from medfsad_bench.errors import MedfsadError
 
 _METHODS = ("chance", "patchcore", "d24fad")
-_SETTINGS = {"d24fad": {"steps": 40}}
+_SETTINGS = {"d24fad": {"steps": 10}}
 
 
 def demo(

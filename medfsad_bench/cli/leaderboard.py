@@ -109,9 +109,10 @@ def leaderboard(
         material["runs"] = runs
         _write_site(board, evidence, out_folder, material, studies_in(runs or kept))
         return
-    elsewhere = accepted.reported_elsewhere(kept) if runs is None else []
+    whole = runs is None and chosen is RANKING and not (target or track)  # papers' figures are of none of these choices
+    elsewhere = accepted.reported_elsewhere(kept) if whole else []
     if format_ == "table":
-        _print_tables([*as_tables(board, width=out.width), *reported.as_tables(elsewhere)])
+        _print_tables([*as_tables(board, width=out.width), *reported.as_tables(elsewhere, width=out.width)])
         return
     if format_ == "md":
         text = pages.as_markdown(board, metric=chosen) + reported.as_markdown(elsewhere)

@@ -48,26 +48,29 @@ def write_report(
     """
     shown = _supports_shown(support, set(table["nearest_support"]) if "nearest_support" in table else set())
     pictures = {
-        visible(support.images[position].id): thumbnail(_picture(support, position), thumbnail_px)
-        for position in shown
+        visible(support.images[position].id): thumbnail(_picture(support, position), thumbnail_px) for position in shown
     }
-    html = html_templates("medfsad_bench.own_images", ".").get_template("report.html.jinja").render(
-        cards=_cards(table, rows),
-        supports=pictures,
-        audit=_audit(support, shown),
-        not_shown=len(support.images) - len(shown),
-        histogram=_histogram(table["score"].to_numpy(float), support),
-        counts={
-            "images": len(table),
-            "flagged": int(table["flagged"].sum()),
-            "not_comparable": int((table["not_comparable"] != "").sum()),
-            "supports": len(support.images),
-        },
-        settings=settings,
-        facts=_facts(settings),
-        left_out=left_out[:_LEFT_OUT_SHOWN],
-        left_out_count=len(left_out),
-        figures=figures,
+    html = (
+        html_templates("medfsad_bench.own_images", ".")
+        .get_template("report.html.jinja")
+        .render(
+            cards=_cards(table, rows),
+            supports=pictures,
+            audit=_audit(support, shown),
+            not_shown=len(support.images) - len(shown),
+            histogram=_histogram(table["score"].to_numpy(float), support),
+            counts={
+                "images": len(table),
+                "flagged": int(table["flagged"].sum()),
+                "not_comparable": int((table["not_comparable"] != "").sum()),
+                "supports": len(support.images),
+            },
+            settings=settings,
+            facts=_facts(settings),
+            left_out=left_out[:_LEFT_OUT_SHOWN],
+            left_out_count=len(left_out),
+            figures=figures,
+        )
     )
     write_text(path, html)
 
