@@ -14,8 +14,8 @@ from medfsad_bench.board.labels import labels_of, verdict
 from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
 from medfsad_bench.board.sections import with_rows
 from medfsad_bench.errors import ResultsError
-from medfsad_bench.resources import resource_dir
 from medfsad_bench.registry import preset_settings
+from medfsad_bench.resources import resource_dir
 from medfsad_bench.results.rescore import differences
 from medfsad_bench.results.row import Row
 from medfsad_bench.runner.runner import Runner
