@@ -13,7 +13,7 @@ from medfsad_bench.board.reported import WARNING, Source, grid_of
 from medfsad_bench.board.significance import Evidence
 from medfsad_bench.board.site import entries
 from medfsad_bench.board.site.cells import command_of_study, facts_of
-from medfsad_bench.board.site.curves import contamination_of, overlays
+from medfsad_bench.board.site.curves import contamination_of, overlays, ranked_lines
 from medfsad_bench.board.site.downloads import write_rows
 from medfsad_bench.board.site.environment import asset, digest, environment, method_file, set_file
 from medfsad_bench.board.site.history import BenchmarkVersion, benchmark_versions, changes, superseded
@@ -21,7 +21,7 @@ from medfsad_bench.board.site.payload import address_of, boards_of, confounded_o
 from medfsad_bench.board.site.pictures import Example, Pictures, may_be_shown
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import whole_folder
-from medfsad_bench.metrics.metric import RANKING
+from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
@@ -87,6 +87,7 @@ def write_site(
                 "addresses": _addresses(content),
                 "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
                 "changes": changes(rows, versions),
+                "labels": _labels(rows, boards),
                 "superseded": superseded(rows),
                 "versions": versions,
             }
@@ -97,7 +98,7 @@ def write_site(
                 ("changes.html", "changes", {}),
                 ("feed.xml", "feed", {}),
                 *((version.page, "version", _version(version, solved)) for version in versions),
-                *_method_pages(rows, evidence, pictures),
+                *_method_pages(rows, board, evidence, pictures),
                 *_set_pages(rows, pictures),
                 *_cell_pages(rows, evidence, temporary),
             ]
@@ -139,6 +140,16 @@ def _addresses(content: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _labels(rows: Sequence[Row], boards: Mapping[Metric, Sequence[Group]]) -> dict[str, str]:
+    """What a row's line is called, by run id; the board of the metric that ranks comes last."""
+    labels = {row.run_id: row.method for row in rows}
+    for metric in sorted(boards, key=lambda metric: metric is RANKING):
+        for group in boards[metric]:
+            for label, line in zip(labels_of(group), group.lines, strict=True):
+                labels |= {row.run_id: label for row in line.rows.values()}
+    return labels
+
+
 def _protocol(rows: Sequence[Row], studies: Sequence[HabitStudy], reported: Sequence[Source]) -> dict[str, Any]:
     commands = [command_of_study(study) for study in studies]
     return {
@@ -164,8 +175,10 @@ def _version(version: BenchmarkVersion, solved: Collection[tuple[str, int, int]]
     return {"version": version, "tracks": tracks}
 
 
-def _method_pages(rows: Sequence[Row], evidence: Evidence, pictures: Pictures) -> Iterator[_Page]:
-    spoilt = contamination_of(rows, evidence)
+def _method_pages(
+    rows: Sequence[Row], board: Sequence[Group], evidence: Evidence, pictures: Pictures
+) -> Iterator[_Page]:
+    spoilt, ranked = contamination_of(rows, evidence), ranked_lines(board)
     for name, of_method in _by(rows, lambda row: row.method).items():
         info = entries.method_record(name)
         facts = {
@@ -173,6 +186,7 @@ def _method_pages(rows: Sequence[Row], evidence: Evidence, pictures: Pictures) -
             "info": info,
             "config": entries.config_of(info) if info else {},
             "of": of_method,
+            "ranked": ranked.get(name, {}),
             "spoilt": spoilt.get(name, []),
             "examples": _examples(of_method, evidence, pictures),
         }

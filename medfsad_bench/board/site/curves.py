@@ -57,9 +57,19 @@ def overlays(board: Sequence[Group]) -> list[Overlay]:
     """One per track of which there are several Ks and some target is in the mean at each."""
     tracks: dict[str, list[Group]] = defaultdict(list)
     for group in board:
-        tracks[group.title.replace(f", {group.shots} shots", "", 1)].append(group)
+        tracks[_over_shots(group)].append(group)
     made = (_overlay(title, sorted(part, key=lambda group: group.shots)) for title, part in tracks.items())
     return [overlay for overlay in made if overlay is not None]
+
+
+def ranked_lines(board: Sequence[Group]) -> dict[str, dict[str, dict[str, list[Row]]]]:
+    """Rows of ranked lines with clean supports, by method, by track without its K, and by label."""
+    lines: dict[str, dict[str, dict[str, list[Row]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for group in board:
+        for label, line in zip(labels_of(group), group.lines, strict=True):
+            if line.rank is not None and not group.contaminated_supports:
+                lines[line.method][_over_shots(group)][label] += line.rows.values()
+    return lines
 
 
 def contamination_of(rows: Sequence[Row], evidence: Evidence) -> dict[str, list[Point]]:
@@ -76,6 +86,10 @@ def contamination_of(rows: Sequence[Row], evidence: Evidence) -> dict[str, list[
     for of_method in points.values():
         of_method.sort(key=lambda point: (point.target, point.shots, point.contaminated))
     return points
+
+
+def _over_shots(group: Group) -> str:
+    return group.title.replace(f", {group.shots} shots", "", 1)
 
 
 def _overlay(title: str, part: Sequence[Group]) -> Overlay | None:

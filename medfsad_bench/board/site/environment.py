@@ -9,15 +9,17 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from medfsad_bench.board.labels import verdict
 from medfsad_bench.board.site.payload import CONFOUNDED
-from medfsad_bench.display import html_templates
+from medfsad_bench.display import html_templates, visible
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.metrics.metric import title_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import SMALL
+
+_LANDSCAPE = Markup("@page { size: landscape; }")  # for pages of wide tables on paper
 
 
 @cache
@@ -26,7 +28,8 @@ def environment() -> Environment:
     templates = html_templates("medfsad_bench.board.site", "pages")
     templates.filters |= {"figure": figure, "file": method_file, "set_file": set_file, "title": title_of}
     templates.filters |= {"json_text": _json_text, "log10": math.log10, "verdict": verdict}
-    templates.globals |= {"SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css")}
+    templates.filters |= {"breakable": _breakable}
+    templates.globals |= {"SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css"), "landscape": _LANDSCAPE}
     return templates
 
 
@@ -54,6 +57,11 @@ def figure(estimate: Estimate) -> str:
     """An estimate as pages show it, with its interval where it has one."""
     ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{estimate.value:.3f}{ends}"
+
+
+def _breakable(name: str) -> Markup:
+    """A method's or set's name that a narrow column may break after an underscore, and nowhere else."""
+    return escape(visible(name)).replace("_", Markup("_<wbr>"))
 
 
 def _json_text(content: Any) -> Markup:
