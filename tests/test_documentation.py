@@ -13,7 +13,7 @@ import medfsad_bench
 from documentation.build import build_site
 from documentation.contents import BOARD, read_contents
 from documentation.errors import SiteError
-from documentation.examples import Workspace
+from documentation.examples import Workspace, key_of
 from documentation.reading import Reader
 from documentation.reference import commands, with_commands, with_interface
 from medfsad_bench.demo import write_demo_downloads
@@ -139,6 +139,22 @@ def test_an_example_runs_once_and_shows_what_it_printed(tmp_path: Path) -> None:
         workspace.shell("medfsad inspect *.h5")
     assert workspace.python("number = 3") == ""
     assert workspace.python("print(number + 1)") == "4\n"
+
+
+def test_what_examples_printed_is_kept_until_anything_that_they_depend_on_changes(tmp_path: Path) -> None:
+    (tmp_path / "medfsad_bench").mkdir()
+    (code := tmp_path / "medfsad_bench" / "a.py").write_text("1", "utf-8")
+    key = key_of(tmp_path, ["sh run\nmedfsad demo\n"])
+    assert key_of(tmp_path, ["sh run\nmedfsad doctor\n"]) != key
+    first = Workspace(tmp_path, kept=tmp_path / "kept.json")
+    assert first.python("print(2)") == "2\n"
+    first.keep(key)
+    again, changed = (Workspace(tmp_path, kept=tmp_path / "kept.json") for _ in range(2))
+    again.recall(key)
+    assert again.printed == {"print(2)": "2\n"}
+    code.write_text("2", "utf-8")
+    changed.recall(key_of(tmp_path, ["sh run\nmedfsad demo\n"]))
+    assert changed.printed == {}
 
 
 def test_every_command_has_a_chapter_with_an_example_and_its_options() -> None:

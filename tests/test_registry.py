@@ -72,6 +72,17 @@ def test_an_unknown_preset_is_named() -> None:
         configure(TOY, preset="fast")
 
 
+def test_a_method_is_imported_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint(name, f"tests.test_registry:{name.upper()}", registry.GROUP) for name in ("toy", "other")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    forget()
+    try:
+        assert method_info("toy").name == "toy"
+        assert registry._loaded.cache_info().currsize == 1
+    finally:
+        forget()
+
+
 def forget() -> None:
     registry._points.cache_clear()
     registry._loaded.cache_clear()

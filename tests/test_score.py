@@ -125,7 +125,11 @@ def test_a_name_that_is_markup_stays_a_name(ward: Path) -> None:
     new.mkdir()
     shutil.copy(ward / "new" / "case08.png", new / "<img src=x onerror=alert(1)>.png")
     shutil.copy(ward / "new" / "case09.png", new / "=1+1.png")
+    shutil.copy(ward / "new" / "case09.png", new / "turned\u202eround.png")
     score(ward, PIXELS, out="odd-out", images=[new])
+    html = (ward / "odd-out" / "report.html").read_text("utf-8")
+    cards = json.loads(re.search(r'id="cards">(.*?)</script>', html, re.DOTALL)[1])  # type: ignore[index]
+    assert "turned\\u202eround.png" in {card["f"] for card in cards}
     assert "<img src=x" not in (ward / "odd-out" / "report.html").read_text("utf-8")
     assert "'=1+1.png" in (ward / "odd-out" / "scores.csv").read_text("utf-8")
 

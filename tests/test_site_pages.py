@@ -123,6 +123,16 @@ def test_changes_name_new_rows_methods_and_versions_newest_first() -> None:
     assert next(change.date for change in told if change.key == "method:a:1.0.0") == "2026-01-02"
 
 
+def test_two_settings_of_a_method_have_curves_and_rows_of_their_own(tmp_path: Path) -> None:
+    rows = [row_of("a", "lgg", 0.6 + k / 10, run_id=f"k{k}", config={"k": k}) for k in (1, 2)]
+    write_site(rows, {}, tmp_path / "site")
+    page = shown(tmp_path / "site" / "methods" / "a.html")
+    assert "a, k 2 lgg: 0.800 at K = 4" in page
+    assert "a, k 1 lgg: 0.700 at K = 4" in page
+    assert "lgg a, k 1 medfsad-open" in page
+    assert "a, k 2 leads with a mean of 0.800." in shown(tmp_path / "site" / "index.html")
+
+
 def test_curves_over_shots_are_means_over_the_targets_of_every_shot() -> None:
     """By hand: histology_lung is missing at 8 shots, so that lgg and chest_nih are averaged at both."""
     values = {4: {"lgg": 0.6, "chest_nih": 0.8, "histology_lung": 0.1}, 8: {"lgg": 0.7, "chest_nih": 0.9}}
