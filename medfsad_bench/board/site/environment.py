@@ -28,7 +28,7 @@ def environment() -> Environment:
     templates = html_templates("medfsad_bench.board.site", "pages")
     templates.filters |= {"figure": figure, "file": method_file, "set_file": set_file, "title": title_of}
     templates.filters |= {"json_text": _json_text, "log10": math.log10, "verdict": verdict}
-    templates.filters |= {"breakable": _breakable}
+    templates.filters |= {"breakable": _breakable, "thousandths": _thousandths}
     templates.globals |= {"SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css"), "landscape": _LANDSCAPE}
     return templates
 
@@ -57,6 +57,10 @@ def figure(estimate: Estimate) -> str:
     """An estimate as pages show it, with its interval where it has one."""
     ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{estimate.value:.3f}{ends}"
+
+
+def _thousandths(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _breakable(name: str) -> Markup:
