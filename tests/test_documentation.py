@@ -182,6 +182,7 @@ def test_the_interface_shows_every_public_name_with_its_docstring() -> None:
     assert "**Returns**\n\nA report per set; its `path` is that of the prepared file.\n\n**Raises**\n\n- `Down" in shown
     assert "```python\n>>> knowledge_of(TEXT, ABNORMAL_SUPPORTS)\n" in shown
     assert "### MedfsadError" in shown
+    assert " at 0x" not in shown, "the same page every time"
 
 
 def test_the_contents_list_every_document_of_the_repository() -> None:

@@ -133,9 +133,10 @@ def test_the_board_is_worked_by_keyboard_alone(browser: Any, site: Path) -> None
     assert outline != "none", "whoever can't use a mouse sees where they are"
 
 
-@pytest.mark.parametrize("name", ["index", "compare", "changes", "versions/medfsad-open-1", "datasets/lgg"])
+@pytest.mark.parametrize("name", ["index", "compare", "changes", "versions/*", "datasets/lgg"])
 def test_a_phone_scrolls_tables_and_never_the_page(browser: Any, site: Path, name: str) -> None:  # noqa: F811
-    tab = Tab(browser, (site / f"{name}.html").as_uri(), viewport={"width": 360, "height": 740})
+    page = next(site.glob(f"{name}.html"))
+    tab = Tab(browser, page.as_uri(), viewport={"width": 360, "height": 740})
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert tab.faults == []
     wide = "all => all.filter(box => box.scrollWidth > box.clientWidth && box.tabIndex < 0).length"

@@ -122,7 +122,8 @@ def _arguments(signature: inspect.Signature) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Annotations as they are written in code: without the modules that their names are from, and without quotes."""
+    """As it is written in code: annotations without modules and quotes, and no address of a default in memory."""
+    text = re.sub(r"<function .*? at 0x[0-9a-f]+>", "…", text)
     text = re.sub(r"\b(?:[a-z_0-9]+\.)+(?=[A-Z])", "", text)
     return re.sub(r"(?<=[:>] )'([^']+)'", r"\1", text)
 
