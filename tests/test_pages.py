@@ -136,7 +136,7 @@ def test_a_label_names_the_settings_in_which_a_line_leaves_its_preset() -> None:
         ]
         return labels_of(groups(rows)[0])
 
-    quick = preset_settings("d24fad", "quick")
+    quick = dict(preset_settings("d24fad", "quick"))
     assert (quick["epochs"], quick["steps"]) == (70, 600)  # the steps end it, so that the epochs say nothing
     assert lines(quick, {**quick, "epochs": 0}) == ["d24fad", "d24fad, epochs 0"]
     assert lines(quick, {**quick, "steps": None, "shots": 8}) == ["d24fad", "d24fad, steps none"]
