@@ -1,5 +1,6 @@
 """Pages that commands write: parts made of accepted rows, LEADERBOARD.md, and figures from papers that never rank."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,9 @@ def test_reported_figures_stand_apart_and_have_no_rank(
     code, printed, _ = medfsad("leaderboard", "--results", results)
     assert code == 0
     assert "never ranked" in " ".join(printed.split())
+    shutil.rmtree(results / "runs")  # as in a wheel
+    code, _, complaint = medfsad("leaderboard", "--results", results)
+    assert (code, "The scores of 1 row(s) aren't here" in " ".join(complaint.split())) == (0, True)
     code, printed, _ = medfsad("leaderboard", "--results", results, "--format", "json")
     assert '"reported"' in printed
 

@@ -26,6 +26,11 @@ _EMPTY = (
     "your own, `medfsad leaderboard --runs {runs}` shows them, and `--accept RUN` takes one in."
 )
 
+_WITHOUT_SCORES = (
+    "The scores of {count} row(s) aren't here (an installed package has rows alone), so that their methods are "
+    "compared by their intervals, which tells fewer apart than image by image. The repository's board has the scores."
+)
+
 
 def leaderboard(
     runs: Annotated[Path | None, typer.Option(help="Folder of runs; without it, the accepted rows.")] = None,
@@ -102,6 +107,8 @@ def leaderboard(
     board = _of_tracks(groups(shown, evidence, metric=chosen, reproduced=reproduced), track)
     if lacking := [row for row in shown if chosen.name not in row.metrics]:
         err.print(f"{len(lacking)} rows have no {chosen.name} and aren't shown.", markup=False)
+    if chosen is RANKING and (alone := sum(row.run_id not in evidence for row in shown)):
+        err.print(_WITHOUT_SCORES.format(count=alone), markup=False)
     if format_ == "html":
         if out_folder is None:
             raise ResultsError("--format html writes a folder of pages. Name it with --out, as in --out site.")
