@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.lesion import size_names
-from medfsad_bench.metrics.curve import score_curve
+from medfsad_bench.metrics.curve import Ranking, rankings
 from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Resampling, group_keys, resampling
@@ -145,5 +144,5 @@ def estimates_of_scores(
     Raises:
         MetricError: If a class is missing or a score isn't finite.
     """
-    tables = replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
+    tables = replicates_of(rankings(scores, anomalous), metrics, resampled, weigh=Ranking.curve)
     return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

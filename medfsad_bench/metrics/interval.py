@@ -13,14 +13,13 @@ short near 1 and for few groups; the measured coverage stands in RESULTS.md.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import score_curve
+from medfsad_bench.metrics.curve import Ranking, rankings
 from medfsad_bench.metrics.inputs import LabelArray, as_labels
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Precision, Resampling, draw_weights, resampling
@@ -117,7 +116,7 @@ def replicate_all(
     resampled = resampling(groups, anomalous, replicates=replicates, seed=seed)
     if resampled.lacking:
         raise MetricError(resampled.lacking)
-    return replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
+    return replicates_of(rankings(scores, anomalous), metrics, resampled, weigh=Ranking.curve)
 
 
 def replicates_of(
