@@ -136,7 +136,8 @@ def check(results: Path, pages: Sequence[Path] = ()) -> list[str]:
         pages: Others with parts that are made of rows.
     """
     of_board = board_faults(results, pages)  # first: a page that can't be read is said before the long work
-    return [fault for row in rows_in_results(results) for fault in row_faults(row, results)] + of_board
+    rows = sorted(rows_in_results(results), key=lambda row: row.target)  # those of one target share their resampling
+    return [fault for row in rows for fault in row_faults(row, results)] + of_board
 
 
 def row_faults(row: Row, results: Path) -> list[str]:

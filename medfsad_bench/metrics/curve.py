@@ -28,14 +28,14 @@ class Curve:
         false_positives: Weight of normal items that reach the j-th highest score of a normal one; first 0.
         normal_reached: How many of the normal items' scores reach each of the anomalous ones'.
         anomalous_above: How many of the anomalous items' scores lie above each of the normal ones'.
-        anomalous_reached: How many reach it: more than lie above it where both classes have the score.
+        anomalous_reached: How many reach it; None where no score is of both classes, so that as many lie above it.
     """
 
-    true_positives: Real[np.ndarray, "1+a *replicates"]
-    false_positives: Real[np.ndarray, "1+b *replicates"]
-    normal_reached: Int64[np.ndarray, " a"]
-    anomalous_above: Int64[np.ndarray, " b"]
-    anomalous_reached: Int64[np.ndarray, " b"]
+    true_positives: Real[np.ndarray, "_ *replicates"]
+    false_positives: Real[np.ndarray, "_ *replicates"]
+    normal_reached: Int64[np.ndarray, " p"]
+    anomalous_above: Int64[np.ndarray, " n"]
+    anomalous_reached: Int64[np.ndarray, " n"] | None
 
     @property
     def positives(self) -> Real[np.ndarray, "*replicates"]:
@@ -48,9 +48,17 @@ class Curve:
         return np.asarray(self.false_positives[-1])
 
     @cached_property
-    def false_positives_at(self) -> Real[np.ndarray, "a *replicates"]:
+    def false_positives_at(self) -> Real[np.ndarray, "_ *replicates"]:
         """Weight of normal items that reach the i-th highest score of an anomalous one."""
         return self.false_positives[self.normal_reached]
+
+    @property
+    def true_positives_over(self) -> Float[np.ndarray, "_ *replicates"]:
+        """Weight of anomalous items above the j-th highest score of a normal one; those that have it count half."""
+        above = self.true_positives[self.anomalous_above]
+        if self.anomalous_reached is None:
+            return above
+        return (above + self.true_positives[self.anomalous_reached]) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +77,11 @@ class Ranking:
 
     anomalous: Int64[np.ndarray, " m"]
     normal: Int64[np.ndarray, " k"]
-    anomalous_ends: Int64[np.ndarray, " a"]
-    normal_ends: Int64[np.ndarray, " b"]
-    normal_reached: Int64[np.ndarray, " a"]
-    anomalous_above: Int64[np.ndarray, " b"]
-    anomalous_reached: Int64[np.ndarray, " b"]
+    anomalous_ends: Int64[np.ndarray, " p"]
+    normal_ends: Int64[np.ndarray, " n"]
+    normal_reached: Int64[np.ndarray, " p"]
+    anomalous_above: Int64[np.ndarray, " n"]
+    anomalous_reached: Int64[np.ndarray, " n"] | None
 
     @classmethod
     def of(cls, scores: ScoreArray, anomalous: LabelArray) -> "Ranking":
@@ -86,18 +94,19 @@ class Ranking:
         Raises:
             MetricError: If a score is not finite, a label is neither 0 nor 1, a class is missing or the lengths differ.
         """
-        scores, anomalous = _checked(scores, anomalous)
+        scores, anomalous = checked(scores, anomalous)
         order = np.argsort(-scores, kind="stable")
         of_classes = [order[anomalous[order]], order[~anomalous[order]]]
         falling = [-scores[indices] for indices in of_classes]  # rising, as `searchsorted` wants it
         ends = [np.flatnonzero(np.append(values[1:] != values[:-1], True)) for values in falling]
         found, false = (values[last] for values, last in zip(falling, ends, strict=True))
+        above, reached = (np.searchsorted(found, false, side=side) for side in ("left", "right"))
         return cls(
             *of_classes,
             *ends,
             normal_reached=np.searchsorted(false, found, side="right"),
-            anomalous_above=np.searchsorted(found, false, side="left"),
-            anomalous_reached=np.searchsorted(found, false, side="right"),
+            anomalous_above=above,
+            anomalous_reached=None if np.array_equal(above, reached) else reached,
         )
 
     def curve(self, weights: Real[np.ndarray, "n *replicates"]) -> Curve:
@@ -116,9 +125,30 @@ class Ranking:
             self.anomalous_above,
             self.anomalous_reached,
         )
-        if not (np.all(curve.positives > 0) and np.all(curve.negatives > 0)):
+        if not ((curve.positives > 0).all() and (curve.negatives > 0).all()):
             raise MetricError("The weights leave a class empty; every weighting needs anomalous and normal items.")
         return curve
+
+
+def checked(scores: ScoreArray, anomalous: LabelArray) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Scores as floats and labels as booleans.
+
+    Raises:
+        MetricError: If a score is not finite, a label is neither 0 nor 1, a class is missing or the lengths differ.
+    """
+    scores, anomalous = as_scores(scores), as_labels(anomalous)
+    if len(scores) != len(anomalous):
+        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label per score.")
+    if not np.isfinite(scores).all():
+        index = int(np.argmin(np.isfinite(scores)))
+        raise MetricError(f"Score {index} is {scores[index]}; every score has to be finite.")
+    if not anomalous.any() or anomalous.all():
+        present, missing = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
+        raise MetricError(
+            f"All {len(anomalous)} items are {present}; the metric needs {missing} ones too. Leave it out where a "
+            "class is missing."
+        )
+    return scores, anomalous
 
 
 def rankings(scores: Real[np.ndarray, "draws n"], anomalous: LabelArray) -> list[Ranking]:
@@ -144,8 +174,8 @@ def score_curve(
 
 
 def accumulated(
-    weights: Real[np.ndarray, "m *replicates"], ends: Int64[np.ndarray, " a"] | None = None
-) -> Float64[np.ndarray, "1+a *replicates"]:
+    weights: Real[np.ndarray, "n *replicates"], ends: Int64[np.ndarray, " t"] | None = None
+) -> Float64[np.ndarray, "_ *replicates"]:
     """Cumulative weights, from a row of zeros on.
 
     Args:
@@ -155,7 +185,7 @@ def accumulated(
     if weights.ndim == 1:
         total = np.append(0.0, np.cumsum(weights, dtype=np.float64))
         return total if ends is None else total[np.append(0, ends + 1)]
-    columns = int(np.prod(weights.shape[1:]))
+    columns = weights[0].size
     # Two columns are added up as one complex number, since an addition waits for the one before. The spare columns keep
     # rows off a distance of a power of two, at which they would drive each other out of the processor's cache.
     table = np.zeros((len(weights) + 1, columns + 4 + columns % 2))
@@ -168,9 +198,8 @@ def accumulated(
 
 def auroc(c: Curve) -> Float[np.ndarray, "*replicates"]:
     """Area under the ROC curve: P(anomalous above normal) + ½ P(equal) (Mann and Whitney 1947)."""
-    step = np.diff(c.false_positives, axis=0)
-    sides = c.true_positives[c.anomalous_reached] + c.true_positives[c.anomalous_above]
-    return np.asarray((step * sides).sum(axis=0) / (2 * c.positives * c.negatives))
+    steps = np.diff(c.false_positives, axis=0)
+    return np.asarray((steps * c.true_positives_over).sum(axis=0) / (c.positives * c.negatives))
 
 
 def average_precision(c: Curve) -> Float[np.ndarray, "*replicates"]:
@@ -210,24 +239,6 @@ def balanced_accuracy_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
     """Largest mean of sensitivity and specificity over all thresholds, flagging nothing included: an oracle."""
     gain = c.true_positives[1:] / c.positives - c.false_positives_at / c.negatives
     return np.asarray(0.5 + 0.5 * np.maximum(gain.max(axis=0), 0))
-
-
-def _checked(
-    scores: ScoreArray, anomalous: LabelArray
-) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    scores, anomalous = as_scores(scores), as_labels(anomalous)
-    if len(scores) != len(anomalous):
-        raise MetricError(f"{len(scores)} scores came with {len(anomalous)} labels; expected one label per score.")
-    if not np.isfinite(scores).all():
-        index = int(np.argmin(np.isfinite(scores)))
-        raise MetricError(f"Score {index} is {scores[index]}; every score has to be finite.")
-    if not anomalous.any() or anomalous.all():
-        present, missing = ("anomalous", "normal") if len(anomalous) and anomalous.all() else ("normal", "anomalous")
-        raise MetricError(
-            f"All {len(anomalous)} items are {present}; the metric needs {missing} ones too. Leave it out where a "
-            "class is missing."
-        )
-    return scores, anomalous
 
 
 def _at(

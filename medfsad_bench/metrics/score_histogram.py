@@ -149,7 +149,13 @@ def pixel_curve(histogram: ScoreHistogram, weights: Real[np.ndarray, "n *replica
     bins = np.arange(len(anomalous))  # each is a threshold that pixels of both classes may have
     regions = np.asarray(histogram.regions @ weights)
     c = PixelCurve(
-        curve.accumulated(anomalous), curve.accumulated(normal), bins + 1, bins, bins + 1, overlap=overlap, regions=regions
+        curve.accumulated(anomalous),
+        curve.accumulated(normal),
+        bins + 1,
+        bins,
+        bins + 1,
+        overlap=overlap,
+        regions=regions,
     )
     if not (np.all(c.positives > 0) and np.all(c.negatives > 0)):
         raise MetricError("The weights leave the anomalous or the normal pixels empty; both are needed.")
