@@ -1,7 +1,8 @@
 """Accepted rows: which runs and results there are, what is taken in, and whether what was taken in still holds.
 
 <results>/<method>.jsonl     the rows
-          runs/<run id>/     what each was recomputed from: config.json and everything measured but pixel records
+          runs/<run id>/     what each is recomputed from: config.json and all that was measured but pixel records,
+                             `score` to its last bit, the other poolings of maps as ranks within their draw
           reproduced/        marks of rows that a maintainer has re-run, see `results.reproduction`
 """
 

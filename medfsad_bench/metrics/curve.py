@@ -31,11 +31,11 @@ class Curve:
         anomalous_reached: How many reach it; None where no score is of both classes, so that as many lie above it.
     """
 
-    true_positives: Real[np.ndarray, "_ *replicates"]
-    false_positives: Real[np.ndarray, "_ *replicates"]
-    normal_reached: Int64[np.ndarray, " p"]
-    anomalous_above: Int64[np.ndarray, " n"]
-    anomalous_reached: Int64[np.ndarray, " n"] | None
+    true_positives: Real[np.ndarray, "p *replicates"]
+    false_positives: Real[np.ndarray, "n *replicates"]
+    normal_reached: Int64[np.ndarray, " found"]
+    anomalous_above: Int64[np.ndarray, " false"]
+    anomalous_reached: Int64[np.ndarray, " false"] | None
 
     @property
     def positives(self) -> Real[np.ndarray, "*replicates"]:
@@ -48,12 +48,12 @@ class Curve:
         return np.asarray(self.false_positives[-1])
 
     @cached_property
-    def false_positives_at(self) -> Real[np.ndarray, "_ *replicates"]:
+    def false_positives_at(self) -> Real[np.ndarray, "t *replicates"]:
         """Weight of normal items that reach the i-th highest score of an anomalous one."""
         return self.false_positives[self.normal_reached]
 
     @property
-    def true_positives_over(self) -> Float[np.ndarray, "_ *replicates"]:
+    def true_positives_over(self) -> Float[np.ndarray, "t *replicates"]:
         """Weight of anomalous items above the j-th highest score of a normal one; those that have it count half."""
         above = self.true_positives[self.anomalous_above]
         if self.anomalous_reached is None:
@@ -174,8 +174,8 @@ def score_curve(
 
 
 def accumulated(
-    weights: Real[np.ndarray, "n *replicates"], ends: Int64[np.ndarray, " t"] | None = None
-) -> Float64[np.ndarray, "_ *replicates"]:
+    weights: Real[np.ndarray, "n *replicates"], ends: Int64[np.ndarray, " kept"] | None = None
+) -> Float64[np.ndarray, "t *replicates"]:
     """Cumulative weights, from a row of zeros on.
 
     Args:
