@@ -242,7 +242,7 @@ def balanced_accuracy_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
 
 
 def _at(
-    table: Real[np.ndarray, "t *replicates"], rows: Int64[np.ndarray, "*replicates"]
+    table: Real[np.ndarray, "t *replicates"], rows: Int64[np.ndarray, "*replicates"] | np.int64
 ) -> Real[np.ndarray, "*replicates"]:
     """One row of each column."""
     return np.asarray(np.take_along_axis(table, np.asarray(rows)[None], axis=0)[0])

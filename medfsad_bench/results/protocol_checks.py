@@ -68,9 +68,9 @@ def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 
     first = scores[scores["draw"] == scores["draw"].min()]
     values, labels = first["score"].to_numpy(float), first["anomalous"].to_numpy(bool)
     rng = np.random.default_rng([seed, 40])
-    shuffled = np.stack([rng.permutation(labels) for _ in range(_SHUFFLES)], axis=1)
+    shuffled = np.stack([rng.permutation(labels) for _ in range(_SHUFFLES)], axis=1).astype(np.float32)
     twice = Ranking.of(np.tile(values, 2), np.repeat([True, False], len(values)))  # each as both; its label weighs it
-    mean = float(np.mean(auroc(twice.curve(np.concatenate([shuffled, ~shuffled])))))
+    mean = float(np.mean(auroc(twice.curve(np.concatenate([shuffled, 1 - shuffled])))))
     pairs = int(labels.sum()) * int((~labels).sum())
     allowed = 5 * np.sqrt((len(labels) + 1) / (12 * pairs) / _SHUFFLES)
     fault = f"shuffled labels give an AUROC of {mean:.3f}, expected 0.5 ± {allowed:.3f}"
