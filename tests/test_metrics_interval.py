@@ -91,6 +91,12 @@ def test_a_weighted_metric_is_what_each_threshold_by_itself_gives(distinct: int)
         assert {name: of_metric[column] for name, of_metric in values.items()} == pytest.approx(expected, abs=1e-12)
 
 
+def test_no_weighting_gives_no_value() -> None:
+    """Where the groups allow no interval, there is none."""
+    curves = score_curve(np.arange(4.0), np.ones((4, 0)), anomalous=np.arange(4) > 1)
+    assert [metric.statistic(curves).shape for metric in IMAGE_METRICS.values()] == [(0,)] * len(IMAGE_METRICS)
+
+
 def test_a_target_is_resampled_once_for_all_methods() -> None:
     groups, anomalous = np.arange(40) // 2, np.arange(40) >= 20
     first = resampling(groups, anomalous, replicates=50, seed=0)

@@ -193,7 +193,7 @@ def accumulated(
     pairs = table.view(np.complex128)
     np.add.accumulate(pairs, axis=0, out=pairs)
     kept = table if ends is None or len(ends) == len(weights) else table[np.append(0, ends + 1)]
-    return kept[:, :columns].reshape(-1, *weights.shape[1:])
+    return kept[:, :columns].reshape(len(kept), *weights.shape[1:])
 
 
 def auroc(c: Curve) -> Float[np.ndarray, "*replicates"]:
