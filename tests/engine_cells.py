@@ -33,8 +33,8 @@ class TroubleConfig:
 
     Attributes:
         kind: `none`, `refuses`, `raises`, `dies` (once), `told to end` (once), `slow`, `allocates` (more than the
-            system gives it), `hoards` (`HOARD_BYTES`, until somebody ends it), or `little room` (from then on no file of the
-            process grows beyond `SMALL_FILE`).
+            system gives it), `hoards` (`HOARD_BYTES`, until somebody ends it), or `little room` (from then on no file
+            of the process grows beyond `SMALL_FILE`).
         mark: File that says that it has happened; of `hoards` with a line for each time.
     """
 
@@ -92,7 +92,7 @@ def _hoard() -> None:
     pieces = []
     while sum(map(len, pieces)) < HOARD_BYTES:
         pieces.append(b"\1" * (64 << 20))
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 TROUBLE = MethodInfo("trouble", "1", TroubleConfig, Trouble, "", "", "Apache-2.0", presets={"quick": {}})
