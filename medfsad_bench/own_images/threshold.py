@@ -36,6 +36,7 @@ class SupportThreshold:
     def promise(self) -> str:
         """What the level means, in words."""
         count, unit = len(self.calibration), self.unit
+        units = "images" if unit == "image" else "patients or volumes"
         if self.value is None:
             return (
                 f"No threshold: with {count or 'one'} normal {unit} none can be left out and scored by the others, so "
@@ -49,14 +50,14 @@ class SupportThreshold:
                 "fewer are flagged. It says nothing of how many anomalies are found."
             )
         held = (
-            f"At most {_per_cent(self.level)} of new normal {unit}s are flagged on average, if they are like the "
+            f"At most {_per_cent(self.level)} of new normal {units} are flagged on average, if they are like the "
             f"{count} supports: same scanner, same protocol, same people. It promises nothing of how many anomalies "
             "are found."
         )
         if self.level > self.asked:
             needed = int(np.ceil(1 / self.asked)) - 1
             held += (
-                f" With {count} normal {unit}s no level below {_per_cent(self.level)} can be promised; "
+                f" With {count} normal {units} no level below {_per_cent(self.level)} can be promised; "
                 f"{_per_cent(self.asked)} takes {needed}."
             )
         return held
