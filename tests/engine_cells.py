@@ -89,8 +89,8 @@ def _allocate_too_much() -> None:
 
 def _hoard() -> None:
     """Take memory and write to it, piece by piece, so that whoever watches can step in."""
-    pieces = []
-    while sum(map(len, pieces)) < HOARD_BYTES:
+    pieces: list[bytes] = []
+    while sum(len(piece) for piece in pieces) < HOARD_BYTES:
         pieces.append(b"\1" * (64 << 20))
         time.sleep(0.02)
 
