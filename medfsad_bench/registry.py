@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,22 +26,40 @@ class Broken:
     reason: str
 
 
-def all_methods() -> dict[str, MethodInfo | Broken]:
+class Methods(UserDict[str, MethodInfo | Broken]):
+    """Methods by name, each imported when it is first looked at: most bring PyTorch, and a name alone needs none."""
+
+    def __getitem__(self, name: str) -> MethodInfo | Broken:
+        method: Any = self.data[name]
+        if not isinstance(method, MethodInfo | Broken):  # an entry point
+            method = self.data[name] = _load(method)
+        return method
+
+
+@cache
+def all_methods() -> Methods:
     """Every installed method by name, found through the entry points of group `medfsad.methods`.
 
     Raises:
         MethodError: If two packages claim one name.
     """
-    return {name: _loaded(name) for name in _points()}
+    points: dict[str, Any] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        if point.name in points:
+            raise MethodError(
+                f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
+                "Uninstall one."
+            )
+        points[point.name] = point
+    methods = Methods()
+    methods.data = points
+    return methods
 
 
+@cache
 def installed_names() -> frozenset[str]:
-    """Names of the installed methods, without importing them.
-
-    Raises:
-        MethodError: If two packages claim one name.
-    """
-    return frozenset(_points())
+    """Names of the installed methods, without importing them. It looks at every installed package, once."""
+    return frozenset(point.name for point in entry_points(group=GROUP))
 
 
 def method_info(name: str) -> MethodInfo:
@@ -50,12 +69,12 @@ def method_info(name: str) -> MethodInfo:
         MethodError: If it's unknown or can't be imported.
     """
     family, colon, member = name.partition(":")
-    if family not in _points():
+    info = all_methods().get(family)
+    if info is None:
         raise MethodError(
-            f"Method {family!r} is not installed.{nearest(family, _points())} There are "
-            f"{', '.join(sorted(_points()))}; `medfsad methods` says what each does."
+            f"Method {family!r} is not installed.{nearest(family, all_methods())} There are "
+            f"{', '.join(sorted(all_methods()))}; `medfsad methods` says what each does."
         )
-    info = _loaded(family)
     if isinstance(info, Broken):
         raise MethodError(f"Method {family!r} can't be imported: {info.reason}. Mend or reinstall its package.")
     if info.member is None:
@@ -140,26 +159,6 @@ def _number(text: str) -> float | str:
         except ValueError:
             continue
     return text
-
-
-@cache
-def _points() -> dict[str, Any]:
-    """Entry points by name, in their order. It looks at every installed package, once."""
-    points: dict[str, Any] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in points:
-            raise MethodError(
-                f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
-                "Uninstall one."
-            )
-        points[point.name] = point
-    return points
-
-
-@cache
-def _loaded(name: str) -> MethodInfo | Broken:
-    """A method by itself: others may bring PyTorch along, which takes seconds."""
-    return _load(_points()[name])
 
 
 def _load(point: Any) -> MethodInfo | Broken:  # once anything imports it, of the package `importlib_metadata`

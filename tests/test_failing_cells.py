@@ -3,18 +3,17 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
 import medfsad_bench as medfsad
-from medfsad_bench import registry
 from medfsad_bench.cli import app
 from medfsad_bench.errors import DiskError, MedfsadError, MethodError, ResultsError, UnfitMethodError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Method, RunContext, Scorer, Scores
+from medfsad_bench.registry import all_methods
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.failures import Failures
 
@@ -49,8 +48,7 @@ FAILED = "picky · ward_b · 2 shots: Found 2 supports, [expected] 3."
 
 @pytest.fixture(autouse=True)
 def picky(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    point = SimpleNamespace(name="picky", value="here", load=lambda: PICKY)
-    monkeypatch.setitem(registry._points(), "picky", point)
+    monkeypatch.setitem(all_methods(), "picky", PICKY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -72,29 +72,13 @@ def test_an_unknown_preset_is_named() -> None:
         configure(TOY, preset="fast")
 
 
-def test_a_method_is_imported_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [EntryPoint(name, f"tests.test_registry:{name.upper()}", registry.GROUP) for name in ("toy", "other")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    forget()
-    try:
-        assert method_info("toy").name == "toy"
-        assert registry._loaded.cache_info().currsize == 1
-    finally:
-        forget()
-
-
-def forget() -> None:
-    registry._points.cache_clear()
-    registry._loaded.cache_clear()
-
-
 def test_a_method_that_fails_to_import_neither_hides_nor_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [
         EntryPoint("broken", "no_such_package_here:INFO", registry.GROUP),
         EntryPoint("toy", "tests.test_registry:TOY", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    forget()
+    all_methods.cache_clear()
     try:
         found = all_methods()
         assert isinstance(found["broken"], Broken)
@@ -103,4 +87,4 @@ def test_a_method_that_fails_to_import_neither_hides_nor_breaks(monkeypatch: pyt
         with pytest.raises(MethodError, match=r"not installed\. There are broken, toy"):
             method_info("other")
     finally:
-        forget()
+        all_methods.cache_clear()
