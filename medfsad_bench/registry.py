@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,21 +26,33 @@ class Broken:
     reason: str
 
 
+class Methods(UserDict[str, MethodInfo | Broken]):
+    """Methods by name, each imported when it is first looked at: most bring PyTorch, and a name alone needs none."""
+
+    def __getitem__(self, name: str) -> MethodInfo | Broken:
+        method: Any = self.data[name]
+        if not isinstance(method, MethodInfo | Broken):  # an entry point
+            method = self.data[name] = _load(method)
+        return method
+
+
 @cache
-def all_methods() -> dict[str, MethodInfo | Broken]:
+def all_methods() -> Methods:
     """Every installed method by name, found through the entry points of group `medfsad.methods`.
 
     Raises:
         MethodError: If two packages claim one name.
     """
-    methods: dict[str, MethodInfo | Broken] = {}
+    points: dict[str, Any] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in methods:
+        if point.name in points:
             raise MethodError(
                 f"Two installed packages register a method {point.name!r}, one of them as {point.value!r}. "
                 "Uninstall one."
             )
-        methods[point.name] = _load(point)
+        points[point.name] = point
+    methods = Methods()
+    methods.data = points
     return methods
 
 

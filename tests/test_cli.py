@@ -382,3 +382,17 @@ def test_help_needs_no_torch() -> None:
     code = f"import sys; {imports}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_planning_needs_no_timm_and_recomputing_no_statistics() -> None:
+    """Either takes seconds to import, and every command that runs a method would wait for it."""
+    import subprocess
+
+    code = (
+        "import sys, medfsad_bench.runner.runner, medfsad_bench.board.accepted\n"
+        "from medfsad_bench.registry import all_methods\n"
+        "list(all_methods().values())\n"
+        "print({'timm', 'torchvision', 'torch._dynamo', 'scipy.stats', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

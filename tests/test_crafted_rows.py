@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from medfsad_bench.cli.console import SafeConsole
 from medfsad_bench.display import markdown_text, visible
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.registry import method_info
+from medfsad_bench.results.assembly import reassembled
 from medfsad_bench.results.row import parse_row
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.runner import Runner
@@ -271,3 +273,18 @@ def test_rows_that_were_accepted_stand_in_their_methods_file(run: Path, tmp_path
     assert kept == {"config.json", "scores.parquet", "calibration.parquet", "reruns.parquet"}
     with pytest.raises(ResultsError, match="among the results already"):
         accept(run, tmp_path / "results")
+
+
+def test_what_is_kept_of_a_run_is_smaller_and_gives_its_figures_to_the_last_bit(run: Path, tmp_path: Path) -> None:
+    row, whole = RunFolder(run).row(), RunFolder(run).measurements()
+    assert {"score_mean", "score_top1"} <= set(whole.scores)
+    RunFolder(run).copy_measured(tmp_path / "kept")
+    kept = RunFolder(tmp_path / "kept").measurements()
+    assert reassembled(row, replace(kept, pixels=whole.pixels)).dump() == reassembled(row, whole).dump()
+    assert RunFolder(tmp_path / "kept").scores_digest() == RunFolder(run).scores_digest()
+    assert kept.calibration.equals(whole.calibration)
+    assert kept.reruns.equals(whole.reruns)
+    for column in ("draw", "index", "id", "group", "anomalous", "score"):
+        assert kept.scores[column].equals(whole.scores[column])
+    RunFolder(tmp_path / "kept").copy_measured(tmp_path / "again")
+    assert RunFolder(tmp_path / "again").scores().equals(kept.scores)

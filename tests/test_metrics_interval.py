@@ -66,6 +66,47 @@ def test_weighted_areas_equal_scikit_learn() -> None:
         )
 
 
+@pytest.mark.parametrize("distinct", [5, 1000])
+def test_a_weighted_metric_is_what_each_threshold_by_itself_gives(distinct: int) -> None:
+    rng = np.random.default_rng(distinct)
+    scores, anomalous = rng.integers(0, distinct, 50).astype(float), rng.random(50) < 0.4
+    weights = rng.standard_exponential((50, 7))
+    curves = score_curve(scores, weights, anomalous=anomalous)
+    values = {name: metric.statistic(curves) for name, metric in IMAGE_METRICS.items()}
+    for column, weight in enumerate(weights.T):
+        positives, negatives = weight[anomalous].sum(), weight[~anomalous].sum()
+        points = [(0.0, 0.0)]
+        for threshold in np.unique(scores)[::-1]:
+            flagged = scores >= threshold
+            points.append((weight[flagged & anomalous].sum(), weight[flagged & ~anomalous].sum()))
+        found, false = np.array(points).T
+        expected = {
+            "image_auroc": np.trapezoid(found / positives, false / negatives),
+            "image_average_precision": (np.diff(found) * found[1:] / (found + false)[1:]).sum() / positives,
+            "image_fpr_at_tpr95": min(false[found >= 0.95 * positives]) / negatives,
+            "image_sensitivity_at_specificity95": max(found[false <= 0.05 * negatives]) / positives,
+            "image_f1_max_oracle": (2 * found / (positives + found + false)).max(),
+            "image_balanced_accuracy_max_oracle": ((found / positives - false / negatives).max() + 1) / 2,
+        }
+        assert {name: of_metric[column] for name, of_metric in values.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_weighting_gives_no_value() -> None:
+    """Where the groups allow no interval, there is none."""
+    curves = score_curve(np.arange(4.0), np.ones((4, 0)), anomalous=np.arange(4) > 1)
+    assert [metric.statistic(curves).shape for metric in IMAGE_METRICS.values()] == [(0,)] * len(IMAGE_METRICS)
+
+
+def test_a_target_is_resampled_once_for_all_methods() -> None:
+    groups, anomalous = np.arange(40) // 2, np.arange(40) >= 20
+    first = resampling(groups, anomalous, replicates=50, seed=0)
+    assert resampling(groups.copy(), anomalous.copy(), replicates=50, seed=0) is first
+    assert resampling(groups, anomalous, replicates=50, seed=1) is not first
+    assert not first.weights.flags.writeable
+    assert first.left_out.shape == (40, 20)
+    assert (first.left_out[groups == 3] == 0).sum() == 2
+
+
 def test_images_of_a_group_are_weighted_together_and_classes_keep_their_numbers() -> None:
     groups = np.array([7, 7, 1, 2, 5, 5, 9, 11])
     anomalous = np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=bool)

@@ -188,17 +188,26 @@ def test_run_says_at_once_that_a_check_failed_and_exits_1(installed: Path, own_d
     assert {"batch", "alone"} <= set(row["checks"])
 
 
-def test_a_device_that_is_none_is_told_with_the_nearest_before_anything_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("run", "d24fad", "--device", "gpu"), "cuda"),
+        (("run", "d24fda"), "d24fad"),
+        (("plan", "chance", "d24fda"), "d24fad"),
+    ],
+)
+def test_a_word_that_is_wrong_is_told_before_anything_is_loaded(
+    words: tuple[str, ...], meant: str, tmp_path: Path
+) -> None:
     code = (
         "import sys\nfrom medfsad_bench.cli import main\ntry: main()\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
     )
-    words = ("run", "d24fad", "--device", "gpu")
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert done.stdout.split() == ["2", "False"]
-    assert "Did you mean 'cuda'?" in " ".join(done.stderr.split())
+    assert f"Did you mean {meant!r}?" in " ".join(done.stderr.split())
 
 
 def test_the_paper_preset_says_what_files_it_is_meant_for(own_data: Path) -> None:

@@ -58,9 +58,7 @@ def test_faulty_scores_are_named(spoil: Any, check: str, message: str) -> None:
 
 def test_a_metric_that_peeks_is_found_by_shuffled_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check is of the metric itself: one that looks at anything but scores and labels doesn't give 0.5."""
-    monkeypatch.setattr(
-        "medfsad_bench.results.protocol_checks.auroc_score", lambda scores, labels: 0.5 + 0.1 * float(labels.any())
-    )
+    monkeypatch.setattr("medfsad_bench.results.protocol_checks.auroc", lambda curve: 0.5 + 0.1 * (curve.positives > 0))
     assert "0.600, expected 0.5" in check_scores(scores_of(), queries=30, draws=2)["shuffled labels"]
 
 

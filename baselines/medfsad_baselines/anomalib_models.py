@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -133,6 +132,8 @@ def _module(model: str, config: FeatureConfig | OwnConfig, context: RunContext) 
             )
         return module
     network = _TIMM_NAMES.get(config.backbone, config.backbone)
+    import timm
+
     bare: Any = timm.create_model(network, pretrained=False, features_only=True)
     layers = [bare.feature_info.module_name()[stage] for stage in config.stages]
     own: dict[str, Any] = {}

@@ -8,7 +8,6 @@ the product of the stages' maps, each brought to the image's size (equation 4).
 from dataclasses import dataclass
 from typing import Any, cast
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -46,6 +45,8 @@ class Student(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        import timm
+
         name = config.backbone.removeprefix("random:")
         name = f"tf_{name}" if timm.is_model(f"tf_{name}") else name  # the packaged networks are timm's of that name
         self.network = timm.create_model(name, pretrained=False, features_only=True, out_indices=config.stages)

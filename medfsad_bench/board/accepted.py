@@ -1,7 +1,8 @@
 """Accepted rows: which runs and results there are, what is taken in, and whether what was taken in still holds.
 
 <results>/<method>.jsonl     the rows
-          runs/<run id>/     what each was recomputed from: config.json and everything measured but pixel records
+          runs/<run id>/     what each is recomputed from: config.json and all that was measured but pixel records,
+                             `score` to its last bit, the other poolings of maps as ranks within their draw
           reproduced/        marks of rows that a maintainer has re-run, see `results.reproduction`
 """
 
@@ -136,7 +137,8 @@ def check(results: Path, pages: Sequence[Path] = ()) -> list[str]:
         pages: Others with parts that are made of rows.
     """
     of_board = board_faults(results, pages)  # first: a page that can't be read is said before the long work
-    return [fault for row in rows_in_results(results) for fault in row_faults(row, results)] + of_board
+    rows = sorted(rows_in_results(results), key=lambda row: row.target)  # those of one target share their resampling
+    return [fault for row in rows for fault in row_faults(row, results)] + of_board
 
 
 def row_faults(row: Row, results: Path) -> list[str]:

@@ -30,8 +30,24 @@ def _there(device: str) -> str:
     return device
 
 
-Method = Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.")]
-Methods = Annotated[list[str], typer.Argument(help="Names of methods; `medfsad methods` lists them.")]
+def _installed(given: str | list[str]) -> str | list[str]:
+    """The names of methods, if all are installed: told before a method is imported, and PyTorch with it.
+
+    Raises:
+        MethodError: If one isn't.
+    """
+    from medfsad_bench.registry import all_methods, method_info
+
+    for name in [given] if isinstance(given, str) else given:
+        if name.partition(":")[0] not in all_methods():
+            method_info(name)  # says so
+    return given
+
+
+Method = Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.", callback=_installed)]
+Methods = Annotated[
+    list[str], typer.Argument(help="Names of methods; `medfsad methods` lists them.", callback=_installed)
+]
 Preset = Annotated[str, typer.Option(help="paper or quick; `medfsad methods NAME` lists further ones of a method.")]
 Backbone = Annotated[str | None, typer.Option(help="Feature network of the method.")]
 Weights = Annotated[Path | None, typer.Option(help="File with the feature network's weights.")]

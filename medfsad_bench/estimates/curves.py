@@ -79,9 +79,9 @@ def _of_scores(
     matrix: ScoreMatrix, rates: Sequence[float], statistic_at: Callable[[float], Callable[..., Any]], *, seed: int
 ) -> list[Point]:
     metrics = [_metric(at, statistic_at(at)) for at in rates]
-    curve_of = partial(curve.score_curve, anomalous=matrix.anomalous)
     resampled = resampling(matrix.groups, matrix.anomalous, replicates=_REPLICATES, seed=seed)
-    return _points(metrics, replicates_of(list(matrix.scores), metrics, resampled, weigh=curve_of))
+    rankings = curve.rankings(matrix.scores, matrix.anomalous)
+    return _points(metrics, replicates_of(rankings, metrics, resampled, weigh=curve.Ranking.curve))
 
 
 def _metric(at: float, statistic: Callable[..., Any]) -> Metric:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.lesion import size_names
-from medfsad_bench.metrics.curve import score_curve
+from medfsad_bench.metrics.curve import Ranking, rankings
 from medfsad_bench.metrics.interval import replicates_of
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Resampling, group_keys, resampling
@@ -49,15 +48,16 @@ def score_matrix(scores: pd.DataFrame) -> ScoreMatrix:
         MetricError: If a query lacks the score of a draw.
     """
     columns = ["score", *(column for column in POOLINGS if column in scores.columns)]
-    tables = scores.pivot_table(index="index", columns="draw", values=columns, aggfunc="first", dropna=False)
+    indices, first, query = np.unique(scores["index"].to_numpy(), return_index=True, return_inverse=True)
+    draws, draw = np.unique(scores["draw"].to_numpy(), return_inverse=True)
     matrices = {}
     for column in columns:
-        wide = tables[column]
-        if wide.isna().to_numpy().any():
-            missing = int(wide.isna().to_numpy().sum())
+        matrix = np.full((len(draws), len(indices)), np.nan)
+        matrix[draw, query] = scores[column].to_numpy(np.float64)
+        if missing := int(np.isnan(matrix).sum()):
             raise MetricError(f"{missing} scores are missing or not a number; expected one per query and draw.")
-        matrices[column] = wide.to_numpy(np.float64).T
-    queries = scores.drop_duplicates("index").set_index("index").loc[tables.index]
+        matrices[column] = matrix
+    queries = scores.iloc[first].set_index("index")
     anomalous = queries["anomalous"].to_numpy(bool)
     keys = group_keys(queries["group"].astype(str))
     return ScoreMatrix(matrices.pop("score"), anomalous, keys, queries, matrices)
@@ -145,5 +145,5 @@ def estimates_of_scores(
     Raises:
         MetricError: If a class is missing or a score isn't finite.
     """
-    tables = replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
+    tables = replicates_of(rankings(scores, anomalous), metrics, resampled, weigh=Ranking.curve)
     return {metric.name: metric_estimate(metric, tables[metric.name]) for metric in metrics}

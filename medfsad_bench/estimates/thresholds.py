@@ -13,15 +13,17 @@ beside it.
 Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005 (conformal quantile).
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from pydantic import BaseModel, ConfigDict
 
 from medfsad_bench.estimates.estimate import Estimate, mean_estimate
 from medfsad_bench.estimates.image import ScoreMatrix
 from medfsad_bench.metrics.interval import Replicates, interval_of
-from medfsad_bench.metrics.resample import Resampling
+from medfsad_bench.metrics.resample import Precision, Resampling
 
 LEVEL = 0.05
 PREVALENCES = (0.01, 0.1)  # a screening's and a clinic's: a test set's share of anomalous images is no prevalence
@@ -72,24 +74,14 @@ def threshold_estimates(
         Sensitivity, specificity, PPV and NPV by name; how each threshold was set; why an operating point is missing.
     """
     limits, thresholds, absent = limits_of(calibration, target=target, draws=len(matrix.scores))
+    flagged = {name: matrix.scores > of_draws[:, None] for name, of_draws in limits.items()}
+    sensitivities = _rates(flagged, matrix.anomalous, resampled, resampled.of_anomalous)
+    specificities = _rates(
+        {name: ~of_draws for name, of_draws in flagged.items()}, ~matrix.anomalous, resampled, resampled.of_normal
+    )
     estimates: dict[str, Estimate] = {}
-    for name, of_draws in limits.items():
-        flagged = matrix.scores > of_draws[:, None]
-        rates = []
-        for correct, of_class, is_anomalous in (
-            (flagged, matrix.anomalous, True),
-            (~flagged, ~matrix.anomalous, False),
-        ):
-            measured = correct[:, of_class].mean(axis=1)
-            if resampled.lacking:
-                rates.append(mean_estimate(measured))
-                continue
-            weight = resampled.weights[of_class].astype(np.float64)
-            replicated = (correct[:, of_class].astype(np.float64) @ weight / weight.sum(axis=0)).T
-            precision = resampled.of_anomalous if is_anomalous else resampled.of_normal
-            interval = interval_of(Replicates.of(measured, replicated, precision, seed=resampled.seed), smooth=False)
-            rates.append(mean_estimate(measured, (interval.low, interval.high)))
-        estimates |= _stated(name, *rates)
+    for name in limits:
+        estimates |= _stated(name, sensitivities[name], specificities[name])
     return estimates, thresholds, absent
 
 
@@ -106,8 +98,9 @@ def limits_of(
     Returns:
         Thresholds by the operating point's name, how each was set, and why an operating point is missing.
     """
-    own = calibration[calibration["set"] == target]
-    left_out = [draw["score"].dropna().to_numpy(float) for _, draw in own.groupby("draw")]
+    is_own = calibration["set"].to_numpy(object) == target
+    scores, of_draw = (calibration.loc[is_own, name].to_numpy() for name in ("score", "draw"))
+    left_out = [scores[(of_draw == draw) & ~np.isnan(scores)] for draw in np.unique(of_draw)]
     count = min(map(len, left_out), default=0)
     if len(left_out) != draws or count < 2:
         why = "no leave-one-out scores of the supports: it takes two shots, and scores made here"
@@ -116,7 +109,7 @@ def limits_of(
     limits = {"operating_support": np.array([conformal_threshold(part, level=level) for part in left_out])}
     method = "conformal quantile of the supports' leave-one-out scores"
     thresholds = {"support": Threshold(method=method, level=level, images=count)}
-    pivots = pivots_of(calibration[calibration["set"] != target])
+    pivots = pivots_of(calibration[~is_own])
     reach = conformal_threshold(pivots, level=LEVEL)
     absent = {}
     if np.isfinite(reach):
@@ -143,13 +136,35 @@ def predictive_value(sensitivity: float, specificity: float, prevalence: float) 
 def pivots_of(calibration: pd.DataFrame) -> Float64[np.ndarray, " m"]:
     """(score - mean) / sd of a source's normals, mean and sd being those of its supports' leave-one-out scores."""
     parts = []
-    for _, part in calibration.groupby("set"):
-        support = part.loc[part["kind"] == "support", "score"].dropna().to_numpy(float)
-        normal = part.loc[part["kind"] == "normal", "score"].dropna().to_numpy(float)
+    scores = calibration["score"].to_numpy(float)
+    sets, kinds = (calibration[name].to_numpy(object) for name in ("set", "kind"))
+    for of_set in (sets == name for name in np.unique(sets)):
+        support, normal = (scores[of_set & (kinds == kind) & ~np.isnan(scores)] for kind in ("support", "normal"))
         spread = float(support.std(ddof=1)) if len(support) > 1 else 0.0
         if spread > 0:
             parts.append((normal - support.mean()) / spread)
     return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _rates(
+    correct: Mapping[str, Bool[np.ndarray, "draws n"]],
+    of_class: Bool[np.ndarray, " n"],
+    resampled: Resampling,
+    precision: Precision,
+) -> dict[str, Estimate]:
+    """Share of the queries of a class that each operating point is right about, by its name."""
+    weights = resampled.weights[of_class].astype(np.float64)
+    total = weights.sum(axis=0)
+    rates = {}
+    for name, of_draws in correct.items():
+        measured = of_draws[:, of_class].mean(axis=1)
+        if resampled.lacking:
+            rates[name] = mean_estimate(measured)
+            continue
+        replicated = (of_draws[:, of_class].astype(np.float64) @ weights / total).T
+        interval = interval_of(Replicates.of(measured, replicated, precision, seed=resampled.seed), smooth=False)
+        rates[name] = mean_estimate(measured, (interval.low, interval.high))
+    return rates
 
 
 def _stated(name: str, sensitivity: Estimate, specificity: Estimate) -> dict[str, Estimate]:

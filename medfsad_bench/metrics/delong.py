@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import score_curve
+from medfsad_bench.metrics.curve import checked
 from medfsad_bench.metrics.group_sizes import GroupSizes, freedom_of
 from medfsad_bench.metrics.inputs import LabelArray, as_labels, as_scores
 from medfsad_bench.metrics.interval import size_limit
@@ -52,15 +52,14 @@ def placements(scores: Real[np.ndarray, "draws n"], anomalous: LabelArray) -> Fl
     >>> placements(np.array([[0.1, 0.4, 0.35, 0.8]]), np.array([False, False, True, True]))
     array([[1. , 0.5, 0.5, 1. ]])
     """
-    from scipy.stats import rankdata
-
     scores, anomalous = as_scores(scores), as_labels(anomalous)
     placed = np.empty(scores.shape, dtype=np.float64)
     for row, values in enumerate(scores):
-        score_curve(values, anomalous=anomalous)  # refuses what has no AUROC
-        ranks = rankdata(values)
+        checked(values, anomalous)
         for kind in (anomalous, ~anomalous):
-            below = (ranks[kind] - rankdata(values[kind])) / (~kind).sum()
+            others = np.sort(values[~kind])
+            ends = (np.searchsorted(others, values[kind], side=side) for side in ("left", "right"))
+            below = sum(ends) / 2 / len(others)
             placed[row, kind] = below if kind is anomalous else 1 - below
     return placed
 

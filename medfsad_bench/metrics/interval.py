@@ -13,14 +13,13 @@ short near 1 and for few groups; the measured coverage stands in RESULTS.md.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, Real
 
 from medfsad_bench.errors import MetricError
-from medfsad_bench.metrics.curve import score_curve
+from medfsad_bench.metrics.curve import Ranking, rankings
 from medfsad_bench.metrics.inputs import LabelArray, as_labels
 from medfsad_bench.metrics.metric import IMAGE_AUROC, IMAGE_METRICS, Metric
 from medfsad_bench.metrics.resample import Precision, Resampling, draw_weights, resampling
@@ -117,7 +116,7 @@ def replicate_all(
     resampled = resampling(groups, anomalous, replicates=replicates, seed=seed)
     if resampled.lacking:
         raise MetricError(resampled.lacking)
-    return replicates_of(list(scores), metrics, resampled, weigh=partial(score_curve, anomalous=anomalous))
+    return replicates_of(rankings(scores, anomalous), metrics, resampled, weigh=Ranking.curve)
 
 
 def replicates_of(
@@ -143,9 +142,9 @@ def replicates_of(
         raise MetricError("No support draw was given; an interval needs at least one.")
     curved = [metric for metric in metrics if metric.curved]
     parts = [(metrics, np.ones((len(resampled.weights), 1), dtype=np.float32))]  # first the images as they are
-    for chosen, weights in ((metrics, resampled.weights), (curved, resampled.left_out)):
+    for chosen, weights in ((metrics, resampled.weights), *([(curved, resampled.left_out)] if curved else [])):
         starts = range(_REPLICATES_AT_ONCE, weights.shape[1], _REPLICATES_AT_ONCE) if weigh else ()
-        parts += [(chosen, part) for part in np.split(weights, starts, axis=1) if chosen]
+        parts += [(chosen, part) for part in np.split(weights, starts, axis=1)]
     draws: list[dict[str, Float64[np.ndarray, " values"]]] = []
     for record in records:
         values = defaultdict[str, list[Float64[np.ndarray, " values"]]](list)
@@ -200,7 +199,7 @@ def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Inte
 
     Source: Wilson, JASA 22 (1927); the effective sample size is Korn and Graubard's, Survey Methodology 24 (1998).
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     estimate = min(max(table.mean, 0.0), 1.0)
     variance, freedom = variance_of(table)
@@ -208,7 +207,7 @@ def interval_of(table: Replicates, *, smooth: bool, level: float = 0.95) -> Inte
     of_one = float(table.resampled.var(axis=0).mean())
     spread = estimate * (1 - estimate)
     size = min(spread / of_one, bound) * of_one / variance if spread > 0 and of_one > 0 and variance > 0 else bound
-    factor = float(t.isf((1 - level) / 2, freedom))
+    factor = -float(stdtrit(freedom, (1 - level) / 2))
     score = score_interval(estimate, size, factor)
     if smooth:
         return score
@@ -238,7 +237,7 @@ def score_interval(estimate: float, size: float, factor: float) -> Interval:
 
 def percentile_interval(table: Replicates, *, level: float = 0.95) -> Interval:
     """Percentiles of the crossed replicates, stretched about the estimate to the right variance; for any metric."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit
 
     share = draw_weights(len(table.measured), replicates=len(table.resampled), seed=table.seed)
     crossed = (table.resampled * share).sum(axis=1)
@@ -246,7 +245,7 @@ def percentile_interval(table: Replicates, *, level: float = 0.95) -> Interval:
         return Interval(table.mean, table.mean)
     variance, freedom = variance_of(table)
     tail = (1 - level) / 2
-    factor = float(np.sqrt(variance) / crossed.std() * t.isf(tail, freedom) / norm.isf(tail))
+    factor = float(np.sqrt(variance) / crossed.std() * stdtrit(freedom, tail) / ndtri(tail))
     low, high = (float(end) - table.mean for end in np.quantile(crossed, [tail, 1 - tail]))
     return Interval(table.mean + factor * low, table.mean + factor * high)
 

@@ -14,7 +14,7 @@ Source: Rubin, Annals of Statistics 9 (1981); Præstgaard and Wellner, Annals of
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -45,13 +45,14 @@ class Precision:
 _UNKNOWN = Precision(scarcer=0, freedom=np.nan, stretch=np.nan, left_out=np.nan)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resampling:
     """Weighted groups, and what they can tell.
 
     Attributes:
         weights: Weight of every image in every replicate.
-        left_out: The same with one group left out, one column per group.
+        group: Number of every image's group, from 0.
+        anomalous: Whether the image holds something anomalous.
         precision: Of a figure that both classes move.
         of_anomalous: Of a figure of the anomalous images alone.
         of_normal: Of a figure of the normal images alone.
@@ -60,12 +61,19 @@ class Resampling:
     """
 
     weights: Float32[np.ndarray, "n replicates"]
-    left_out: Float32[np.ndarray, "n groups"]
+    group: Int64[np.ndarray, " n"]
+    anomalous: Bool[np.ndarray, " n"]
     precision: Precision
     of_anomalous: Precision
     of_normal: Precision
     seed: int
     lacking: str = ""
+
+    @cached_property
+    def left_out(self) -> Float32[np.ndarray, "n groups"]:
+        """Weight of every image with one group left out, one column per group; none where `weights` holds none."""
+        count = 0 if self.lacking else int(self.group.max()) + 1
+        return _balanced((self.group[:, None] != np.arange(count)).astype(np.float32), self.anomalous)
 
 
 def resampling(
@@ -77,6 +85,8 @@ def resampling(
     seed: int,
 ) -> Resampling:
     """Draw a weight for every group.
+
+    All methods, shots and draws of a target are weighed alike: a few results are kept for the next that asks.
 
     Args:
         groups: Key of an image's group; equal keys have equal weights, in whatever set of images.
@@ -93,8 +103,17 @@ def resampling(
     """
     if len(groups) != len(anomalous):
         raise MetricError(f"{len(groups)} group numbers came with {len(anomalous)} labels; expected one per image.")
+    normal = ~anomalous if normal is None else normal
+    return _resampling(groups.tobytes(), anomalous.tobytes(), normal.tobytes(), replicates, seed)
+
+
+@lru_cache(maxsize=8)  # some MB each
+def _resampling(
+    groups_bytes: bytes, anomalous_bytes: bytes, normal_bytes: bytes, replicates: int, seed: int
+) -> Resampling:
+    groups, anomalous = np.frombuffer(groups_bytes, np.int64), np.frombuffer(anomalous_bytes, bool)
     keys, group = np.unique(groups, return_inverse=True)
-    classes = (anomalous, ~anomalous if normal is None else normal)
+    classes = (anomalous, np.frombuffer(normal_bytes, bool))
     images = [np.bincount(group, weights=of_class, minlength=len(keys)) for of_class in classes]
     with_anomalous, with_normal = (int((of_class > 0).sum()) for of_class in images)
     if min(with_anomalous, with_normal) < 2 or len(keys) < 4:
@@ -103,18 +122,14 @@ def resampling(
             "interval over groups needs two of each and four in all."
         )
         none = np.zeros((len(groups), 0), np.float32)
-        return Resampling(none, none, _UNKNOWN, _UNKNOWN, _UNKNOWN, seed, lacking)
+        return Resampling(none, group, anomalous, _UNKNOWN, _UNKNOWN, _UNKNOWN, seed, lacking)
     by_group = np.stack([_weights_of(int(key), replicates=replicates, seed=seed) for key in keys])
-    weights, left_out = by_group[group], (1 - np.eye(len(keys), dtype=np.float32))[group]
-    for kind in (anomalous, ~anomalous):
-        if kind.any():
-            for columns in (weights, left_out):
-                columns[kind] *= kind.sum() / columns[kind].sum(axis=0)
     sizes = [GroupSizes.of(of_class) for of_class in images]
     shown = [_variance_shown(by_group, of_class) for of_class in sizes]
     return Resampling(
-        weights,
-        left_out,
+        _balanced(by_group[group], anomalous),
+        group,
+        anomalous,
         precision=_precision(sizes, shown),
         of_anomalous=_precision(sizes[:1], shown[:1]),
         of_normal=_precision(sizes[1:], shown[1:]),
@@ -138,6 +153,17 @@ def draw_weights(draws: int, *, replicates: int, seed: int) -> Float64[np.ndarra
 
 def _weights_of(key: int, *, replicates: int, seed: int) -> Float32[np.ndarray, " replicates"]:
     return np.random.default_rng([seed, 0, key]).standard_exponential(replicates, dtype=np.float32)
+
+
+def _balanced(
+    weights: Float32[np.ndarray, "n replicates"], anomalous: Bool[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n replicates"]:
+    """Brought to a mean of 1 per image within each class, and kept from being written to."""
+    for kind in (anomalous, ~anomalous):
+        if kind.any():
+            weights[kind] *= kind.sum() / weights[kind].sum(axis=0)
+    weights.setflags(write=False)
+    return weights
 
 
 def _variance_shown(by_group: Float32[np.ndarray, "groups replicates"], sizes: GroupSizes) -> float:

@@ -37,7 +37,7 @@ class ScoreHistogram:
     regions: Int64[np.ndarray, " n"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PixelCurve(curve.Curve):
     """Cumulative pixels over falling bins, under one weighting of the images or several.
 
@@ -146,19 +146,26 @@ def pixel_curve(histogram: ScoreHistogram, weights: Real[np.ndarray, "n *replica
     anomalous, normal, overlap = (
         np.flip(counts.T @ weights, axis=0) for counts in (histogram.anomalous, histogram.normal, histogram.overlap)
     )
-    true_positives = np.cumsum(anomalous, axis=0, dtype=np.float64)
-    false_positives = np.cumsum(normal, axis=0, dtype=np.float64)
-    positives, negatives = np.asarray(true_positives[-1]), np.asarray(false_positives[-1])
-    if not (np.all(positives > 0) and np.all(negatives > 0)):
-        raise MetricError("The weights leave the anomalous or the normal pixels empty; both are needed.")
+    bins = np.arange(len(anomalous))  # each is a threshold that pixels of both classes may have
     regions = np.asarray(histogram.regions @ weights)
-    return PixelCurve(true_positives, false_positives, positives, negatives, overlap, regions)
+    c = PixelCurve(
+        curve.accumulated(anomalous),
+        curve.accumulated(normal),
+        bins + 1,
+        bins,
+        bins + 1,
+        overlap=overlap,
+        regions=regions,
+    )
+    if not (np.all(c.positives > 0) and np.all(c.negatives > 0)):
+        raise MetricError("The weights leave the anomalous or the normal pixels empty; both are needed.")
+    return c
 
 
 def aupro(c: PixelCurve, *, fpr_limit: float) -> Float[np.ndarray, "*replicates"]:
     """AUPRO of a histogram."""
-    high = c.false_positives / c.negatives
-    low = np.concatenate([np.zeros_like(high[:1]), high[:-1]])
+    rate = c.false_positives / c.negatives
+    low, high = rate[:-1], rate[1:]
     return np.asarray((c.overlap * overlap_gain(low, high, fpr_limit=fpr_limit)).sum(axis=0) / c.regions)
 
 

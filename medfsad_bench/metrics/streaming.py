@@ -141,7 +141,7 @@ def _one_value_each(histogram: ScoreHistogram) -> Bool[np.ndarray, " bins"]:
 
 def _auroc_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) -> float:
     """½ Σ pᵦ nᵦ / (P N): a pair in one bin counts ½ and could count 0 or 1."""
-    pairs = _steps(c.true_positives) * _steps(c.false_positives)
+    pairs = np.diff(c.true_positives) * np.diff(c.false_positives)
     return float(pairs[~exact].sum() / (2 * c.positives * c.negatives))
 
 
@@ -149,8 +149,8 @@ def _average_precision_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) ->
     """Anomalous pixel i of p in a bin has a precision of (T + i) / (T + i + F + n) to (T + p) / (T + p + F)."""
     from scipy.special import digamma
 
-    gain, step = _steps(c.true_positives), _steps(c.false_positives)
-    reached, flagged = c.true_positives, c.true_positives + c.false_positives
+    gain, step = np.diff(c.true_positives), np.diff(c.false_positives)
+    reached, flagged = c.true_positives[1:], c.true_positives[1:] + c.false_positives[1:]
     some = (gain > 0) & ~exact
     gain, step, reached, flagged = gain[some], step[some], reached[some], flagged[some]
     value = gain * reached / flagged
@@ -162,19 +162,14 @@ def _average_precision_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"]) ->
 
 def _aupro_error(c: PixelCurve, exact: Bool[np.ndarray, " bins"], *, fpr_limit: float) -> float:
     """A pixel's false-positive rate lies between those of the bin's ends, and its gain falls with it."""
-    high = c.false_positives / c.negatives
-    low = np.append(0.0, high[:-1])
+    rate = c.false_positives / c.negatives
+    low, high = rate[:-1], rate[1:]
     spread = np.maximum(fpr_limit - low, 0) - np.maximum(fpr_limit - high, 0)
     return float((c.overlap * spread)[~exact].sum() / (fpr_limit * c.regions))
 
 
 def _dice_error(c: PixelCurve) -> float:
     """Within a bin, all its anomalous pixels could come before its normal ones."""
-    reached = c.true_positives
-    before = np.append(0.0, c.false_positives[:-1])
+    reached, before = c.true_positives[1:], c.false_positives[:-1]
     best = (2 * reached / (c.positives + reached + before)).max()
     return float(best - curve.f1_max(c))
-
-
-def _steps(cumulative: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:
-    return np.diff(cumulative, prepend=0.0)

@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from medfsad_bench.manifest import OWN, all_manifests
-from medfsad_bench.metrics.image import auroc_score
+from medfsad_bench.metrics.curve import Ranking, auroc
 from medfsad_bench.store import Dataset
 from medfsad_bench.store.integrity import membership_digest
 
@@ -68,7 +68,9 @@ def check_scores(scores: pd.DataFrame, *, queries: int, draws: int, seed: int = 
     first = scores[scores["draw"] == scores["draw"].min()]
     values, labels = first["score"].to_numpy(float), first["anomalous"].to_numpy(bool)
     rng = np.random.default_rng([seed, 40])
-    mean = float(np.mean([auroc_score(values, rng.permutation(labels)) for _ in range(_SHUFFLES)]))
+    shuffled = np.stack([rng.permutation(labels) for _ in range(_SHUFFLES)], axis=1).astype(np.float32)
+    twice = Ranking.of(np.tile(values, 2), np.repeat([True, False], len(values)))  # each as both; its label weighs it
+    mean = float(np.mean(auroc(twice.curve(np.concatenate([shuffled, 1 - shuffled])))))
     pairs = int(labels.sum()) * int((~labels).sum())
     allowed = 5 * np.sqrt((len(labels) + 1) / (12 * pairs) / _SHUFFLES)
     fault = f"shuffled labels give an AUROC of {mean:.3f}, expected 0.5 ± {allowed:.3f}"
@@ -86,11 +88,11 @@ def check_reruns(reruns: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
         return dict.fromkeys(RERUNS, "not checked: the method isn't at hand, only its scores")
     allowed = allowed_difference(scores["score"].to_numpy(float), _responses(reruns))
     both = reruns.merge(scores[["draw", "index", "score"]], on=["draw", "index"], suffixes=("", "_first"))
-    outcomes = {}
+    distances = (both["score"] - both["score_first"]).abs()
+    expected, outcomes = reruns["rerun"].value_counts(), {}
     for rerun, company in RERUNS.items():
-        part = both[both["rerun"] == rerun]
-        apart = (part["score"] - part["score_first"]).abs()
-        if not len(part) or len(part) != int((reruns["rerun"] == rerun).sum()):
+        apart = distances[both["rerun"].to_numpy(object) == rerun]
+        if not len(apart) or len(apart) != expected[rerun]:
             outcomes[rerun] = (
                 "no query was scored again, so nothing shows that scores don't depend on each other: the run is of an "
                 "earlier version, or damaged; delete its folder and run the cell again"
@@ -99,7 +101,7 @@ def check_reruns(reruns: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
             outcomes[rerun] = PASSED
         else:
             outcomes[rerun] = (
-                f"scores depend on {company}: of {len(part)} scored again {int((apart > allowed).sum())} "
+                f"scores depend on {company}: of {len(apart)} scored again {int((apart > allowed).sum())} "
                 f"differ, by up to {apart.max():.3g} (allowed {allowed:.1g})"
             )
     return outcomes
@@ -122,8 +124,9 @@ def allowed_difference(scores: Float[np.ndarray, " n"], responses: Float[np.ndar
 
 
 def _responses(reruns: pd.DataFrame) -> Float[np.ndarray, " m"]:
-    alone = reruns.loc[reruns["rerun"] == "alone", ["draw", "index", "score"]]
-    moved = reruns[reruns["rerun"] == PERTURBED].merge(alone, on=["draw", "index"], suffixes=("", "_alone"))
+    kinds = reruns["rerun"].to_numpy(object)
+    alone = reruns.loc[kinds == "alone", ["draw", "index", "score"]]
+    moved = reruns[kinds == PERTURBED].merge(alone, on=["draw", "index"], suffixes=("", "_alone"))
     return (moved["score"] - moved["score_alone"]).abs().to_numpy(float)
 
 

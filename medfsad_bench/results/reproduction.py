@@ -21,7 +21,7 @@ class Reproduction(BaseModel):
 
     Attributes:
         run_id: Of the run.
-        scores_sha256: Of its file of scores.
+        scores_sha256: Of its scores, see `RunFolder.scores_digest`.
         scores: How many were compared, queries times draws.
         largest_difference: Between two scores of one query and draw.
         tolerance: What may differ: 1 % of the scores' standard deviation, or one part in a million of the largest.

@@ -36,7 +36,7 @@ from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.files import whole_folder, write_json
 from medfsad_bench.results import storage
 from medfsad_bench.results.row import Row, parse_row
-from medfsad_bench.results.tables import DrawScores
+from medfsad_bench.results.tables import DrawScores, with_poolings, without_poolings
 
 _ROW, _CONFIG, _ENVIRONMENT, _LOG = "row.json", "config.json", "environment.json", "log.jsonl"
 _SCORES, _CALIBRATION, _RERUNS = "scores.parquet", "calibration.parquet", "reruns.parquet"
@@ -223,22 +223,25 @@ class RunFolder:
             raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error
 
     def copy_measured(self, path: Path) -> None:
-        """Keep elsewhere, byte for byte, what the run is and what was measured: all but pixel record, maps and log."""
+        """Keep elsewhere what the run is and what its figures need: no pixel record, maps or log, poolings as ranks."""
         with whole_folder(path) as temporary:
-            for name in (_CONFIG, _SCORES, _CALIBRATION, _RERUNS, _RERUNS_BEFORE):
-                if (self.path / name).is_file():
-                    shutil.copyfile(self.path / name, temporary / name)
+            shutil.copyfile(self.path / _CONFIG, temporary / _CONFIG)
+            tables = {
+                _SCORES: without_poolings(self.scores()),
+                _CALIBRATION: self.calibration(),
+                _RERUNS: self.reruns(),
+            }
+            for name, table in tables.items():
+                storage.write_table(temporary / name, table)
 
     def scores_digest(self) -> str:
-        """SHA-256 of the file of scores.
+        """SHA-256 of the scores by draw and query, however they are kept.
 
         Raises:
-            ResultsError: If it's missing.
+            ResultsError: If they are missing or damaged.
         """
-        try:
-            return hashlib.sha256((self.path / _SCORES).read_bytes()).hexdigest()
-        except OSError as error:
-            raise ResultsError(f"{self.path}: its {_SCORES} can't be read ({error}). Run the cell again.") from error
+        scores = self.scores().sort_values(["draw", "index"])[["draw", "index", "score"]]
+        return hashlib.sha256(scores.to_numpy(np.float64).tobytes()).hexdigest()
 
     def support_weights(self, number: int) -> dict[int, np.ndarray]:
         """How much each support counted in a draw, by the query's row; empty where the method doesn't tell."""
@@ -291,7 +294,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ResultsError: If the file is missing or damaged.
     """
-    return storage.read_table(path, {"draw", "index", "id", "group", "anomalous", "score"})
+    return with_poolings(storage.read_table(path, {"draw", "index", "id", "group", "anomalous", "score"}))
 
 
 def scores_by_run(folder: Path) -> dict[str, Path]:

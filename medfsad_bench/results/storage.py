@@ -13,8 +13,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow
 from filelock import FileLock, Timeout
 from jaxtyping import Float32, Int64
+from pyarrow import parquet
 
 from medfsad_bench.errors import DiskError, ResultsError, StoreError
 from medfsad_bench.files import whole
@@ -88,17 +90,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet file, whole or not at all; bytes of scores are kept by their place, which packs them best."""
+    """Write a Parquet file, whole or not at all, small: of a short table the usual descriptions are half.
+
+    Bytes of scores are kept by their place, which packs them best.
+    """
     scores = [str(name) for name in table if pd.api.types.is_float_dtype(table[name])]
     with whole(path) as temporary:
-        table.to_parquet(
+        parquet.write_table(
+            pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None),
             temporary,
-            index=False,
             compression="zstd",
             compression_level=12,
             use_dictionary=[str(name) for name in table if name not in scores],
             column_encoding=dict.fromkeys(scores, "BYTE_STREAM_SPLIT"),
             write_statistics=False,
+            store_schema=False,
         )
 
 

@@ -4,10 +4,10 @@ import functools
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -93,6 +93,8 @@ def facts_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
 def _scaling(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not backbone.normalise:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    import timm
+
     config = timm.get_pretrained_cfg(timm_name(backbone.name))
     if config is None:
         return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
@@ -108,7 +110,7 @@ def _arithmetic(device: torch.device) -> Mapping[str, Any]:
         "precision": f"{torch.get_float32_matmul_precision()}{', TF32' if torch.backends.cudnn.allow_tf32 else ''}",
         "flushes_denormals": not float(torch.tensor(1e-39) * 1),
         "torch": torch.__version__,
-        "timm": timm.__version__,
+        "timm": version("timm"),
     }
 
 

