@@ -13,6 +13,7 @@ from typing import Any
 from medfsad_bench.errors import MethodError
 from medfsad_bench.processes import usable_cpus
 
+RETRIES = 3  # by Ray itself, of a task whose worker or node is lost
 _ANSWER_S = 300.0  # a node's first worker imports PyTorch, from a slow file system maybe
 _KNOCK_S = 10.0
 _LOCAL_STORE_BYTES = 128 << 20  # of a Ray that is started here: results go to files, not through the object store
@@ -54,9 +55,10 @@ def joined(address: str | None) -> Iterator[None]:
         raise MethodError(
             "--engine ray needs Ray, which isn't installed. Install the extra: pip install 'medfsad[ray]'."
         )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # else one that takes too much is begun for ever
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     started: dict[str, Any] = {"address": address}
     if address == "local" or (address is None and not os.environ.get("RAY_ADDRESS")):
         here = {"num_cpus": usable_cpus(), "object_store_memory": _LOCAL_STORE_BYTES}

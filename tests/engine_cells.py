@@ -22,6 +22,7 @@ from medfsad_bench.runner.runner import Runner
 from medfsad_bench.store.prepared import prepared_sets
 
 TRAINING = {"steps": 6, "size_px": 64, "batch_size": 4, "train_shots": 2}  # of d24fad
+HOARD_BYTES = 5 << 30
 SMALL_FILE = 60_000  # bytes: more than a file of a run, less than features
 CLOCKS = ("pretrain_s", "adapt_s", "score_ms_per_image", "peak_memory_mb", "date")
 
@@ -32,8 +33,9 @@ class TroubleConfig:
 
     Attributes:
         kind: `none`, `refuses`, `raises`, `dies` (once), `told to end` (once), `slow`, `allocates` (more than the
-            system gives it), or `little room` (from then on no file of the process grows beyond `SMALL_FILE`).
-        mark: File that says that it has happened.
+            system gives it), `hoards` (`HOARD_BYTES`, until somebody ends it), or `little room` (from then on no file
+            of the process grows beyond `SMALL_FILE`).
+        mark: File that says that it has happened; of `hoards` with a line for each time.
     """
 
     kind: str = "none"
@@ -60,6 +62,10 @@ class Trouble(Method):
         if kind == "slow":
             mark.touch()
             time.sleep(0.5)
+        if kind == "hoards":
+            with mark.open("a") as times:
+                times.write(f"{os.getpid()}\n")
+            _hoard()
         if kind == "little room":
             resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         if kind == "allocates":
@@ -79,6 +85,14 @@ def _allocate_too_much() -> None:
         torch.empty(1 << 31, dtype=torch.uint8)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _hoard() -> None:
+    """Take memory and write to it, piece by piece, so that whoever watches can step in."""
+    pieces: list[bytes] = []
+    while sum(len(piece) for piece in pieces) < HOARD_BYTES:
+        pieces.append(b"\1" * (64 << 20))
+        time.sleep(0.02)
 
 
 TROUBLE = MethodInfo("trouble", "1", TroubleConfig, Trouble, "", "", "Apache-2.0", presets={"quick": {}})

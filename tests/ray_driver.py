@@ -1,6 +1,7 @@
 """A command that sweeps on a Ray cluster, for tests that kill it: `python ray_driver.py ADDRESS DATA RUNS`.
 
-With `--ship` the data are sent to the nodes, and then taken away; with `--classes` a method of every class is swept.
+With `--ship` the data are sent to the nodes, and then taken away; with `--classes` a method of every class is swept,
+with `--hoard` a cell that takes all memory and others beside it, each begun again once.
 Prints one line per task that ended and per task that was begun again.
 """
 
@@ -15,7 +16,7 @@ from medfsad_bench.runner.engine.graph import Task, tasks_of, unfinished
 from medfsad_bench.runner.engine.jobs import Workplace
 from medfsad_bench.runner.engine.nodes import FilesOfSweep, Resources
 from medfsad_bench.runner.engine.ray_engine import RayEngine
-from medfsad_bench.runner.engine.sweep import sweep
+from medfsad_bench.runner.engine.sweep import RETRIES, sweep
 from medfsad_bench.runner.engine.worker import Outcome
 from medfsad_bench.runner.plan import Cell
 
@@ -41,6 +42,13 @@ def wanted(data: Path, runs: Path) -> list[Cell]:
     return [out_of_memory, refused, slow, *sweep_of(data, runs)]
 
 
+def beside_a_hoarder(data: Path, runs: Path) -> list[Cell]:
+    """Two cells that are done at the same time, of which one takes all memory, and one that comes after."""
+    hoards = troubled(data, runs, "hoards", runs / "hoarded")
+    slow = troubled(data, runs, "slow", runs / "slow")
+    return [hoards, slow, *(cell for cell in sweep_of(data, runs) if cell.info.name == "pixel_distance")]
+
+
 def say(*words: str) -> None:
     """One line, at once."""
     sys.stdout.write(" ".join(words).replace("\n", " ") + "\n")
@@ -50,7 +58,8 @@ def say(*words: str) -> None:
 def main() -> None:
     """Sweep, and say how each task ended."""
     address, data, runs = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    cells = one_of_each_class(data, runs) if "--classes" in sys.argv else wanted(data, runs)
+    sweeps = {"--classes": one_of_each_class, "--hoard": beside_a_hoarder}
+    cells = next((sweeps[word] for word in sys.argv if word in sweeps), wanted)(data, runs)
     sets = {set_.path: set_ for cell in cells for set_ in (cell.target, *cell.sources, *cell.references)}
     files = FilesOfSweep({path: str(set_.attributes["content_digest"]) for path, set_ in sets.items()}, runs)
     runs.mkdir(exist_ok=True)
@@ -64,7 +73,7 @@ def main() -> None:
         tasks = unfinished(tasks_of(cells))
         if "--ship" in sys.argv:
             data.rename(data.with_name("gone"))  # the nodes have their own by now
-        sweep(tasks, engine, Printed())
+        sweep(tasks, engine, Printed(), retries=1 if "--hoard" in sys.argv else RETRIES)
 
 
 if __name__ == "__main__":

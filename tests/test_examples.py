@@ -21,6 +21,6 @@ def test_a_notebook_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: P
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
     printed = [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert any("At most 11% of new normal images" in text for text in printed)
+    assert any("At most 11.1 % of new normal images" in text for text in printed)
     assert any("of 6 images are flagged." in text for text in printed)
     assert any("image/png" in output.get("data", {}) for output in notebook.cells[-2]["outputs"])

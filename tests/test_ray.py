@@ -1,6 +1,5 @@
 """Sweeps on a Ray cluster of two nodes, all on this machine: whatever is killed, every row is there once, and right."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from engine_cells import one_of_each_class, rows_of_local_run, without_clocks
+from ray_cluster import NODE, driver, started
 from ray_driver import wanted
 
 from medfsad_bench.results.run_folder import RunFolder
@@ -23,34 +23,14 @@ pytestmark = [
     pytest.mark.timeout(600),  # a minute on an idle machine; a busy one starts Ray's processes slowly
     pytest.mark.filterwarnings("ignore"),  # Ray's own; what is tested runs in processes of its own
 ]
-NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head and a second node, with one CPU each."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        patch.setenv("RAY_TMPDIR", "/tmp")  # noqa: S108 - sockets need short paths
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("shipped")))
-        try:
-            cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        except (OSError, TimeoutError, RuntimeError) as error:
-            pytest.skip(f"no Ray cluster can be started on this machine: {error}")
-        try:
-            cluster.add_node(**NODE)
-            yield cluster
-        finally:
-            cluster.shutdown()
-
-
-def driver(cluster: Any, data: Path, runs: Path, *options: str) -> "subprocess.Popen[str]":
-    script = Path(__file__).with_name("ray_driver.py")
-    command = [sys.executable, str(script), cluster.address, str(data), str(runs), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with started(tmp_path_factory.mktemp("shipped"), cpus=1) as cluster:
+        cluster.add_node(**NODE)
+        yield cluster
 
 
 def lines_until(process: "subprocess.Popen[str]", start: str) -> list[str]:

@@ -230,7 +230,7 @@ def test_images_of_one_patient_count_once_for_the_threshold() -> None:
     threshold = support_threshold(scores, ["a", "a", "b", "c", "d"], level=0.2)
     assert threshold.calibration.tolist() == [0.2, 0.3, 0.4, 0.9]
     assert (threshold.value, threshold.level) == (0.9, 0.2)
-    assert "patient or volume" in threshold.promise
+    assert "patients or volumes" in threshold.promise
 
 
 def test_the_promise_of_the_level_holds_for_exchangeable_normals(rng_rounds: Callable[[], np.ndarray]) -> None:

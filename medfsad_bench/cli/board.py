@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich import box
 from rich.table import Table
 
 from medfsad_bench.cli.console import difference_text, err, folded, out, print_json, table_of, unfolded
@@ -114,7 +115,8 @@ def _without_interval(differences: "Iterable[Difference]") -> str:
 
 def _differences_table(title: str, first_column: str, differences: "Iterable[tuple[str, Difference]]") -> Table:
     columns = (*folded(first_column), *unfolded("difference [95 %]", "p", "effect"))
-    return table_of(columns, ((name, *_difference_cells(each)) for name, each in differences), title=title)
+    cells = ((name, *_difference_cells(each)) for name, each in differences)
+    return table_of(columns, cells, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits 80 columns
 
 
 def _difference_cells(difference: "Difference") -> list[str]:

@@ -146,17 +146,14 @@ def _print(outcome: "Outcome", folder: Path) -> None:
         )
         for row in ranked.to_dict("records")
     )
-    title = f"The {len(ranked)} most anomalous of {len(table)} image(s)"
-    out.print(table_of([*folded("image"), *unfolded("score", "")], cells, title=title))
+    out.print(f"Most anomalous first, {len(ranked)} of {len(table)}:")
+    out.print(table_of([*folded("image"), *unfolded("score", "")], cells))
     strange = int((table["not_comparable"] != "").sum())
+    left_out = settings["n_left_out"]
     out.print(
         f"{int(table['flagged'].sum())} of {len(table)} flagged"
         + (f", {strange} not comparable with the supports" if strange else "")
-        + (
-            f", {outcome.settings['n_left_out']} files or slices left out (the report says why)"
-            if outcome.left_out
-            else ""
-        )
+        + (f", left out {left_out} file{'s' * (left_out != 1)} or slices (the report says why)" if left_out else "")
         + ("; done before" if outcome.done_before else "")
         + "."
     )

@@ -10,14 +10,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medfsad_bench.cluster import cluster_facts, first_line
+from medfsad_bench.cluster import RETRIES, cluster_facts, first_line
 from medfsad_bench.errors import CurationError
 from medfsad_bench.processes import end_with_parent
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 _LARGEST_CHUNK = 32  # jobs that a worker is handed at once
-_RETRIES = 3  # of a chunk whose worker or node is lost
 
 
 def map_in_workers(
@@ -63,7 +62,7 @@ def map_on_cluster(function: Callable[[_Job], _Result], jobs: Sequence[_Job]) ->
     """
     import ray
 
-    task: Any = ray.remote(_chunk_of).options(num_cpus=1, max_retries=_RETRIES)
+    task: Any = ray.remote(_chunk_of).options(num_cpus=1, max_retries=RETRIES)
     workers = max(1, int(cluster_facts().cpus))
     chunk = _chunk(len(jobs), workers)
     begun = (task.remote(Path.cwd(), function, jobs[start : start + chunk]) for start in range(0, len(jobs), chunk))
@@ -76,7 +75,7 @@ def map_on_cluster(function: Callable[[_Job], _Result], jobs: Sequence[_Job]) ->
         raise error.cause from error
     except ray.exceptions.RayError as error:
         raise CurationError(
-            f"The cluster lost a worker that read images, {_RETRIES + 1} times ({first_line(error)}). The usual reason "
+            f"The cluster lost a worker that read images, {RETRIES + 1} times ({first_line(error)}). The usual reason "
             "is that memory ran out. What was read is kept: run the same command again."
         ) from error
 

@@ -178,9 +178,12 @@ RANKING = IMAGE_AUROC  # what the board ranks by
 
 
 def title_of(name: str) -> str:
-    """A metric's name as headings say it, also of one that isn't listed here.
+    """A metric's name as headings say it, also of one that isn't listed here, and of a part of it.
 
-    >>> title_of("image_auroc"), title_of("image_auroc_pooled_top1")
-    ('image AUROC', 'image auroc pooled top1')
+    >>> title_of("image_auroc"), title_of("image_auroc_pooled_top1"), title_of("ppv[prevalence 1 %]")
+    ('image AUROC', 'image auroc pooled top1', 'PPV, prevalence 1 %')
     """
-    return METRICS[name].title if name in METRICS else name.replace("_", " ")
+    whole, bracket, part = name.partition("[")
+    words = METRICS[whole].title if whole in METRICS else whole.replace("_", " ")
+    words = words.replace("ppv", "PPV").replace("npv", "NPV")  # of predictive values
+    return f"{words}, {part.removesuffix(']')}" if bracket else words

@@ -36,6 +36,7 @@ class SupportThreshold:
     def promise(self) -> str:
         """What the level means, in words."""
         count, unit = len(self.calibration), self.unit
+        units = "images" if unit == "image" else "patients or volumes"
         if self.value is None:
             return (
                 f"No threshold: with {count or 'one'} normal {unit} none can be left out and scored by the others, so "
@@ -43,20 +44,21 @@ class SupportThreshold:
             )
         if self.sources:
             return (
-                f"Aimed at {self.level:.0%} of new normals flagged, and not promised: {self.source_images} normal "
-                f"images of other sets ({', '.join(self.sources)}) say how far normals lie from their supports, in "
-                "standard deviations of the supports' left-out scores. If these images behave otherwise, more or fewer "
-                "are flagged. It says nothing of how many anomalies are found."
+                f"Aimed at {_per_cent(self.level)} of new normals flagged, and not promised: {self.source_images} "
+                f"normal images of other sets ({', '.join(self.sources)}) say how far normals lie from their supports, "
+                "in standard deviations of the supports' left-out scores. If these images behave otherwise, more or "
+                "fewer are flagged. It says nothing of how many anomalies are found."
             )
         held = (
-            f"At most {self.level:.0%} of new normal {unit}s are flagged on average, if they are like the {count} "
-            "supports: same scanner, same protocol, same people. It promises nothing of how many anomalies are found."
+            f"At most {_per_cent(self.level)} of new normal {units} are flagged on average, if they are like the "
+            f"{count} supports: same scanner, same protocol, same people. It promises nothing of how many anomalies "
+            "are found."
         )
         if self.level > self.asked:
             needed = int(np.ceil(1 / self.asked)) - 1
             held += (
-                f" With {count} normal {unit}s no level below {self.level:.0%} can be promised; {self.asked:.0%} takes "
-                f"{needed}."
+                f" With {count} normal {units} no level below {_per_cent(self.level)} can be promised; "
+                f"{_per_cent(self.asked)} takes {needed}."
             )
         return held
 
@@ -101,3 +103,7 @@ def support_threshold(
         return SupportThreshold(None, level, level, unit, np.zeros(0))
     possible = max(level, 1 / (len(highest) + 1))
     return SupportThreshold(conformal_threshold(highest, level=possible), possible, level, unit, highest)
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.3g} %"

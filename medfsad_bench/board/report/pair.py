@@ -15,7 +15,7 @@ from medfsad_bench.board.report.page import rendered, write_page
 from medfsad_bench.board.site.cells import command_of
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
-from medfsad_bench.metrics.metric import IMAGE_AUROC
+from medfsad_bench.metrics.metric import IMAGE_AUROC, title_of
 from medfsad_bench.metrics.paired import Difference
 from medfsad_bench.results.run_folder import RunFolder
 
@@ -89,6 +89,7 @@ def _view(
         for label, matrix in zip(labels, (first, second), strict=True)
     }
     target = rows[0].target
+    by_title = {title_of(name): difference for name, difference in differences.items()}
     return TargetView(
         target,
         figures.ranks_picture(
@@ -102,7 +103,7 @@ def _view(
             {label: row.metrics[IMAGE_AUROC.name] for label, row in zip(labels, rows, strict=True)},
             text=f"Image AUROC on {target}, draw by draw; equal draws are joined",
         ),
-        _differences_picture(differences, text=f"Differences on {target} by metric with 95 % intervals"),
+        _differences_picture(by_title, text=f"Differences on {target} by metric with 95 % intervals"),
         _most_changed(first, ranks),
         (command_of(rows[0]), command_of(rows[1])),
     )

@@ -40,7 +40,7 @@ def points_of(row: Row) -> Iterator[tuple[str, dict[str, Estimate]]]:
         }
         if rates:
             threshold = row.thresholds[name.removeprefix("operating_")]
-            yield f"{words}, at a level of {threshold.level:.0%}", rates
+            yield f"{words}, at a level of {100 * threshold.level:.3g} %", rates
 
 
 def costs_of(row: Row) -> list[tuple[str, str]]:
@@ -54,7 +54,7 @@ def costs_of(row: Row) -> list[tuple[str, str]]:
         costs.append(("scoring", f"{row.score_ms_per_image:.1f} ms per image"))
     if row.peak_memory_mb is not None:
         costs.append(("highest memory of the process", f"{row.peak_memory_mb:,.0f} MB"))
-    threads = f", {'/'.join(map(str, row.threads))} thread(s)" if row.threads else ""
+    threads = f", {'/'.join(map(str, row.threads))} thread{'' if row.threads == (1,) else 's'}" if row.threads else ""
     costs.append(("made on", f"{row.device or 'a device that is not told'}{threads}, {row.date}"))
     return costs
 
