@@ -25,7 +25,7 @@ def methods(
     """List the installed methods: whether they train on other sets, and what they know beyond K normal images."""
     from medfsad_bench.registry import all_methods, method_info
 
-    infos = all_methods()
+    infos: Mapping[str, MethodInfo | Broken] = all_methods()
     if name is not None:  # a method, a family, or one of a family's members
         info = infos.get(name)
         infos = {name: info if isinstance(info, MethodInfo) else method_info(name)}

@@ -102,8 +102,10 @@ class Ranking:
         found, false = (values[last] for values, last in zip(falling, ends, strict=True))
         above, reached = (np.searchsorted(found, false, side=side) for side in ("left", "right"))
         return cls(
-            *of_classes,
-            *ends,
+            anomalous=of_classes[0],
+            normal=of_classes[1],
+            anomalous_ends=ends[0],
+            normal_ends=ends[1],
             normal_reached=np.searchsorted(false, found, side="right"),
             anomalous_above=above,
             anomalous_reached=None if np.array_equal(above, reached) else reached,

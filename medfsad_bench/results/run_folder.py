@@ -226,13 +226,9 @@ class RunFolder:
         """Keep elsewhere what the run is and what its figures need: no pixel record, maps or log, poolings as ranks."""
         with whole_folder(path) as temporary:
             shutil.copyfile(self.path / _CONFIG, temporary / _CONFIG)
-            tables = {
-                _SCORES: without_poolings(self.scores()),
-                _CALIBRATION: self.calibration(),
-                _RERUNS: self.reruns(),
-            }
-            for name, table in tables.items():
-                storage.write_table(temporary / name, table)
+            storage.write_table(temporary / _SCORES, without_poolings(self.scores()))
+            storage.write_table(temporary / _CALIBRATION, self.calibration())
+            storage.write_table(temporary / _RERUNS, self.reruns())
 
     def scores_digest(self) -> str:
         """SHA-256 of the scores by draw and query, however they are kept.
