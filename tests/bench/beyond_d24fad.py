@@ -185,18 +185,15 @@ def _features(run: OpenCell, images: Tensor) -> dict[str, Scales]:
     method = run.method
     assert isinstance(method, D24FAD)
     assert method._networks is not None
-    networks, teacher, student = method._networks.eval(), [], []
+    networks = method._networks.eval()
     backbone: Backbone = method._backbone
+    branches: dict[str, list[Sequence[Tensor]]] = {"teacher": [], "student": []}
     for batch in images.split(BATCH):
         shown = batch.float() / 255 if batch.dtype == torch.uint8 else batch
         stages = run.context.features(backbone, shown)
-        teacher.append(stages[:3])
-        student.append(networks.decode(stages[3]))
-    return {name: [torch.cat(scale) for scale in zip(*parts, strict=True)] for name, parts in _named(teacher, student)}
-
-
-def _named(teacher: list[Scales], student: list[Scales]) -> list[tuple[str, list[Scales]]]:
-    return [("teacher", teacher), ("student", student)]
+        branches["teacher"].append(stages[:3])
+        branches["student"].append(networks.decode(stages[3]))
+    return {name: [torch.cat(scale) for scale in zip(*parts, strict=True)] for name, parts in branches.items()}
 
 
 def _of_draw(run: OpenCell, query: dict[str, Scales], support: dict[str, Scales]) -> list[np.ndarray]:
