@@ -27,6 +27,7 @@ from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
 
 _Key = tuple[str, int, int, str, str, int, bool]  # benchmark, K, px, hold-out, knowledge, contaminated supports, tuned
+_SORTED = json.JSONEncoder(sort_keys=True)  # made once: every row is keyed for every metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def _line_key(row: Row, current: Callable[[Row], bool], *, seed: int | None = No
     """What makes two rows the same entry: everything the user chose but the target; `seed` stands for the row's own."""
     free = {"shots", *row.settings_grid}  # a tuned method is one entry, whatever was chosen for which target
     settings = {name: value for name, value in row.config.items() if name not in free}
-    config = json.dumps([settings, row.settings_grid], sort_keys=True)
+    config = _SORTED.encode([settings, row.settings_grid])
     older = "" if current(row) else row.target_version
     seed = row.seed if seed is None else seed
     return row.method, row.method_version, row.preset, config, row.protocol, seed, row.draws, older
