@@ -118,7 +118,7 @@ def main() -> None:
     for line in (
         f"prepare, one worker      {one[1]:6.1f} images/s of one core, {one[0]:.1f} by the clock (wanted: 45 a core)",
         f"plain loop, no checks    {plain[1]:6.1f} images/s of one core, {plain[0]:.1f} by the clock",
-        f"prepare / plain loop     {one[1] / plain[1]:6.2f} of one core (wanted: 0.8, as 45 of the 57 of a quick machine)",
+        f"prepare / plain loop     {one[1] / plain[1]:6.2f} of one core (wanted: 0.8, 45 of a quick machine's 57)",
         f"prepare, two workers     {two[0]:6.1f} images/s by the clock, {two[0] / one[0]:.2f} times one  (wanted: 1.8)",
         f"left to one process      {serial:6.0%} of the work: two workers can reach {2 / (1 + serial):.2f} times one",
         f"memory of the process    {peak:6.0f} MiB",
