@@ -135,20 +135,20 @@ class _Search:
         whole = scratch / folder.name
         if not joined([(self._outlines.get(part.path, part.path), part) for part in parts], whole):
             return downloads, left_alone
-        for joined_download in _Search(whole, scratch / "inner").into(whole)[0]:
-            used = [part for part in parts if _uses(joined_download, part, whole)]
+        for as_whole in _Search(whole, scratch / "inner").into(whole)[0]:
+            used = [part for part in parts if _uses(as_whole, part, whole)]
             apart = [d for d in downloads if d.origin == folder or any(_within(d.origin, part.path) for part in used)]
-            most = max((len(d.images) for d in apart if d.layout == joined_download.layout), default=0)
-            own_parts = joined_download.is_own and not any(part.at for part in parts)  # ward_1 and ward_2 are two wards
-            if len(joined_download.images) <= most or own_parts or joined_download.packed:
+            most = max((len(d.images) for d in apart if d.layout == as_whole.layout), default=0)
+            own_parts = as_whole.is_own and not any(part.at for part in parts)  # ward_1 and ward_2 are two wards
+            if len(as_whole.images) <= most or own_parts or as_whole.packed:
                 continue
             joined_download = replace(
-                joined_download,
-                root=folder if joined_download.root == whole else joined_download.root,
-                images=[real_files(image) for image in joined_download.images],
+                as_whole,
+                root=folder if as_whole.root == whole else as_whole.root,
+                images=[real_files(image) for image in as_whole.images],
                 origin=folder,
                 parts=tuple(used),
-                inside=_relative(joined_download.root, whole),
+                inside=_relative(as_whole.root, whole),
             )
             downloads = [*(d for d in downloads if d not in apart), joined_download]
             left_alone = [item for item in left_alone if not any(_within(item.path, part.path) for part in used)]
