@@ -1,6 +1,7 @@
 """Patch features and their nearest neighbours: what the feature-based baselines share.
 
 patch_grid           one vector per patch, from a network's stages
+middle_grid          the same on the grid of the middle stage: finer stages are averaged
 unit_grid            the same, each stage scaled to length 1 before they are joined
 maps_to_supports     distances of an image's patches to those of each support image, kept for the next draw
 unit_maps            the same by `unit_grid`, to the nearest patch of the support
@@ -82,22 +83,30 @@ def patch_grid(
     return torch.cat(resized, dim=1).permute(0, 2, 3, 1).contiguous()
 
 
-def unit_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph pw d"]:
-    """One vector per patch in which every stage weighs the same, on the grid of the middle stage.
+def middle_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph pw d"]:
+    """One vector per patch, on the grid of the middle stage, or of the coarser of two."""
+    return torch.cat(_on_middle_grid(stages), dim=1).permute(0, 2, 3, 1).contiguous()
 
-    Finer stages are averaged over the patch, coarser ones interpolated (bilinear). Each is then scaled to length 1 over
-    its channels, and the joined vector too, so that half the squared distance of two is 1 − their mean cosine.
+
+def unit_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph pw d"]:
+    """The same, but every stage weighs the same.
+
+    Each is scaled to length 1 over its channels, and the joined vector too, so that half the squared distance of two is
+    1 − their mean cosine.
     """
+    parts = [functional.normalize(part, dim=1) for part in _on_middle_grid(stages)]
+    return (torch.cat(parts, dim=1) / len(stages) ** 0.5).permute(0, 2, 3, 1).contiguous()
+
+
+def _on_middle_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _c ph pw"]]:
+    """Finer stages averaged over the patch, coarser ones interpolated (bilinear)."""
     height, width = stages[len(stages) // 2].shape[-2:]
-    size = (height, width)
-    parts = [
-        functional.adaptive_avg_pool2d(stage, size)
+    return [
+        functional.adaptive_avg_pool2d(stage, (height, width))
         if stage.shape[-1] > width
-        else functional.interpolate(stage, size, mode="bilinear", align_corners=False)
+        else functional.interpolate(stage, (height, width), mode="bilinear", align_corners=False)
         for stage in map(channels_last, stages)
     ]
-    joined = torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1) / len(stages) ** 0.5
-    return joined.permute(0, 2, 3, 1).contiguous()
 
 
 def channels_last(stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
