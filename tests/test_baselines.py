@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from medfsad_baselines.padim import gaussians
 from medfsad_baselines.parts.augmentations import rotated
-from medfsad_baselines.parts.patches import MemoryBank, nearest_distances, patch_grid
+from medfsad_baselines.parts.patches import MemoryBank, nearest_distances, patch_grid, patches_at
 from medfsad_baselines.patchcore import greedy_coreset
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, Method
@@ -57,6 +57,14 @@ def test_a_grid_joins_stages_at_the_finest() -> None:
     grid = patch_grid([fine, torch.full((1, 2, 2, 2), 5.0)], mode="nearest")
     assert grid.shape == (1, 4, 4, 3)
     assert grid[0, 1, 1].tolist() == [9, 5, 5]
+
+
+@pytest.mark.parametrize("edges", [(12,), (12, 6, 3), (12, 5)])
+def test_a_patch_alone_is_that_of_the_grid(edges: tuple[int, ...]) -> None:
+    stages = [rng(144, 3, edge, edge, seed=edge) for edge in edges]
+    grid = patch_grid(stages).flatten(1, 2)
+    everywhere = torch.arange(144)
+    assert patches_at(stages, everywhere) == pytest.approx(grid[everywhere, everywhere], abs=1e-5)
 
 
 @pytest.mark.parametrize("shots", [2, 3, 8])

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, channels_last, patch_grid
+from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, channels_last, patch_grid, patches_at
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -51,16 +51,19 @@ class PatchCore(Method):
 
         def score(images: Images) -> Scores:
             stages = self._stages(images, context)
-            patches = patch_grid(stages)
 
             def maps_to_each(others: Images) -> Tensor:
+                patches = patch_grid(stages)
                 banks = [MemoryBank(grid.flatten(0, 1)) for grid in patch_grid(self._stages(others, context))]
                 return torch.stack([_maps(patches, stages, bank) for bank in banks], dim=1)
 
             key = ("patchcore", self.config.features)
-            maps = context.paired(key, images, support, maps_to_each).amin(1) if whole else _maps(patches, stages, bank)
-            pairs = zip(patches.flatten(1, 2), maps.flatten(1), strict=True)
-            return Scores(image=torch.stack([self._image_score(*pair, bank) for pair in pairs]), pixel=maps)
+            if whole:
+                maps = context.paired(key, images, support, maps_to_each).amin(1)
+            else:
+                maps = _maps(patch_grid(stages), stages, bank)
+            worst = patches_at(stages, maps.flatten(1).argmax(1))
+            return Scores(image=torch.stack([self._image_score(patch, bank) for patch in worst]), pixel=maps)
 
         return score
 
@@ -68,14 +71,11 @@ class PatchCore(Method):
         stages = context.features(self.config.features, images)
         return [functional.avg_pool2d(channels_last(stage), 3, 1, 1) for stage in stages]
 
-    def _image_score(
-        self, patches: Float[Tensor, "p d"], distances: Float[Tensor, " p"], bank: MemoryBank
-    ) -> Float[Tensor, ""]:
+    def _image_score(self, worst: Float[Tensor, " d"], bank: MemoryBank) -> Float[Tensor, ""]:
         """The distance of the patch that is farthest from the bank, times the weight of equation 7.
 
         The weight is 1 − softmax of its distance to the nearest member among those to the member's own neighbours.
         """
-        worst = patches[distances.argmax()]
         member = bank.nearest(worst, 1)
         around = bank.nearest(member[0], min(self.config.neighbours, len(bank)))
         distance = (worst - member[0]).square().sum().sqrt()
