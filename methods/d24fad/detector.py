@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from d24fad.config import Config
-from d24fad.losses import residual_map
+from d24fad.losses import Loss, cosine_loss, residual_map
 from d24fad.networks import Networks, new_networks, read_reference
 from d24fad.training import new_training, train
 from d24fad.weighting import shared_weights
@@ -29,7 +29,15 @@ _EARLIER_NAMES = {"networks.": "network.", "training.counters": "counters", "tra
 
 
 class D24FAD(Method):
-    """The detector; see the module's docstring."""
+    """The detector; see the module's docstring.
+
+    Attributes:
+        loss: That both losses are made of; a variation may have another.
+        source_images: What reads the teacher's features of training images, by their numbers.
+    """
+
+    loss: Loss = staticmethod(cosine_loss)
+    source_images: type[SourceImages] = SourceImages
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -45,18 +53,18 @@ class D24FAD(Method):
         """Train on the normal images of the sources, from wherever `load_state` left off."""
         if self._finished:
             return
-        images = SourceImages(sources, self._backbone, context)
+        images = self.source_images(sources, self._backbone, context)
         networks, training = self._networks, self._training
         if networks is None or training is None:
             networks = new_networks(images.stages(np.array([0])), self.config, seed=context.seed)
             training = self._take(networks)
         training.to(context.device)
-        train(training, networks, images, self.config, context)
+        train(training, networks, images, self.config, context, self.loss)
         self._finished = True
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Pass the support through the student once."""
-        teacher_support = context.features(self._backbone, support)
+        teacher_support = self.teacher(support, context)
         networks = self._networks or new_networks(teacher_support, self.config, seed=context.seed)
         networks = networks.to(context.device).eval()
         version = self._weights, self._training.step if self._training else 0
@@ -65,7 +73,7 @@ class D24FAD(Method):
             return teacher[:3] if self.config.compared == "teacher" else networks.decode(teacher[3])
 
         def compared_of(images: Images) -> Sequence[Tensor]:
-            return compared(context.features(self._backbone, images))
+            return compared(self.teacher(images, context))
 
         with torch.no_grad():
             supports = list(compared(teacher_support))
@@ -79,11 +87,15 @@ class D24FAD(Method):
                 mixed = [einsum(w, s, "n k, k c h w -> n c h w") for w, s in zip(weights, supports, strict=True)]
                 maps = residual_map(query, mixed, self.config.size_px)
                 if self.config.residual:
-                    teacher = context.features(self._backbone, images)[:3]
+                    teacher = self.teacher(images, context)[:3]
                     maps = maps + residual_map(teacher, query, self.config.size_px)
             return Scores(pixel=maps, support=torch.stack(weights).mean(0))
 
         return score
+
+    def teacher(self, images: Images, context: RunContext) -> Sequence[Float[Tensor, "n _c _h _w"]]:
+        """Stages 1 to 4 of the teacher; the student sees the last."""
+        return context.features(self._backbone, images)
 
     def state(self) -> dict[str, Tensor]:
         """Networks, optimiser and counters."""

@@ -1,6 +1,6 @@
 """The two losses, on flattened maps, and the anomaly map, position by position."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Scales = Sequence[Float[Tensor, "n _c _h _w"]]
+Loss = Callable[[Scales, Scales], Tensor]
 
 
 def cosine_loss(a: Scales, b: Scales) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from d24fad.config import Config
 from d24fad.episodes import Episode, episodes_per_epoch, epoch_episodes
-from d24fad.losses import cosine_loss
+from d24fad.losses import Loss, cosine_loss
 from d24fad.networks import Networks
 from d24fad.weighting import own_weights, shared_weights
 from medfsad_bench import learning
@@ -33,12 +33,19 @@ def new_training(networks: Networks, config: Config) -> Training:
     return Training(networks, adam)
 
 
-def train(training: Training, networks: Networks, images: SourceImages, config: Config, context: RunContext) -> None:
-    """Train to the end, from wherever the state left off."""
+def train(
+    training: Training,
+    networks: Networks,
+    images: SourceImages,
+    config: Config,
+    context: RunContext,
+    loss: Loss = cosine_loss,
+) -> None:
+    """Train to the end, from wherever the state left off; `loss` compares two features, scale by scale."""
 
     def losses_of_epoch(epoch: int) -> Iterator[learning.Losses]:
         for episode in epoch_episodes(images, config, seed=context.seed, epoch=epoch):
-            losses = episode_losses(networks, images, episode, config)
+            losses = episode_losses(networks, images, episode, config, loss)
             yield {"loss": losses.total, "self_distill": losses.self_distill, "distill": losses.distill}
 
     steps = episodes_per_epoch(images, config) * config.epochs
@@ -50,11 +57,13 @@ def train(training: Training, networks: Networks, images: SourceImages, config: 
     )
 
 
-def episode_losses(networks: Networks, images: SourceImages, episode: Episode, config: Config) -> Losses:
+def episode_losses(
+    networks: Networks, images: SourceImages, episode: Episode, config: Config, loss: Loss = cosine_loss
+) -> Losses:
     """Losses of an episode, with the teacher's features of its images."""
     teacher = images.stages(episode.queries)
     (support,) = images.stages(episode.supports.T.reshape(-1), (3,))
-    return training_losses(networks, teacher, support, config)
+    return training_losses(networks, teacher, support, config, loss)
 
 
 def training_losses(
@@ -62,6 +71,7 @@ def training_losses(
     teacher: Sequence[Float[Tensor, "b _c _h _w"]],
     support: Float[Tensor, "kb c h w"],
     config: Config,
+    loss: Loss = cosine_loss,
 ) -> Losses:
     """Losses of a batch.
 
@@ -72,19 +82,20 @@ def training_losses(
         support: Stage 4 of the supports: the first of every query, then the second of every query, …; or the K
             supports that all queries share (`shared_support`).
         config: Which losses, λ, the weighting.
+        loss: Of two features, scale by scale.
     """
     own = config.self_distillation and not config.shared_support
     last = torch.cat([teacher[3], support]) if own else teacher[3]
     query, *support_passes = networks.passes(last, len(teacher[3]))
     zero = query[0].new_zeros(())
-    distill = cosine_loss(list(teacher[:3]), query) if config.distillation else zero
+    distill = loss(list(teacher[:3]), query) if config.distillation else zero
     if not config.self_distillation:
         return Losses(zero, distill, config.distillation_weight * distill)
     if own:
         mixed = _own_mix(networks, query, support_passes, config)
     else:
         mixed = _shared_mix(networks, query, networks.decode(support), config)
-    self_distill = cosine_loss(query, mixed)
+    self_distill = loss(query, mixed)
     return Losses(self_distill, distill, config.distillation_weight * distill + self_distill)
 
 

@@ -1,7 +1,10 @@
-"""What would make dual distillation win: other maps and poolings of the weights that `medfsad run d24fad` trained.
+"""What would make dual distillation win: other maps and poolings of trained weights, and other trainings.
+
+Weights are those of `medfsad run d24fad`, or of a training of `d24fad_trainings.py`, which is run first and goes on
+where it was broken off.
 
     medfsad run d24fad multistage --preset quick --shots 4
-    python tests/bench/beyond_d24fad.py --data medfsad-data --runs medfsad-runs [--shots 4]
+    PYTHONPATH=tests python -m bench.beyond_d24fad --data medfsad-data --runs medfsad-runs [--training position]
 
 Prints one line a variant: strict image AUROC of each target, their mean, and the mean difference from `d24fad` and from
 `multistage` on the same images and draws, with its 95 % interval for these targets. The last line takes for each target
@@ -17,6 +20,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from bench.d24fad_trainings import TRAININGS
 from einops import einsum
 from torch import Tensor
 from torch.nn import functional
@@ -27,7 +31,7 @@ from medfsad_baselines.parts.maps import cosine_distance, enlarged, top_mean
 from medfsad_baselines.parts.patches import MemoryBank
 from medfsad_bench.board.significance import family_of
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
-from medfsad_bench.method import Backbone
+from medfsad_bench.info import MethodInfo
 from medfsad_bench.metrics.delong import delong, placements
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.metrics.paired import Difference, difference_of, mean_over_targets
@@ -90,12 +94,13 @@ def main() -> None:
     parser.add_argument("--features", help="folder of features; by default that in the folder of runs")
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--targets", nargs="+")
+    parser.add_argument("--training", choices=TRAININGS, default="paper")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
-    planned = {name: _cells(name, arguments) for name in ("d24fad", "multistage")}
+    planned = {name: _cells(method_info(name), arguments) for name in ("d24fad", "multistage")}
     runner = Runner("cpu", store=chosen_store(arguments.features, None, arguments.runs, "cpu"))
     matrices = {name: [_matrix(cell) for cell in line] for name, line in planned.items()}
-    tried = [_scores(cell, runner) for cell in planned["d24fad"]]
+    tried = [_scores(cell, runner) for cell in _cells(TRAININGS[arguments.training], arguments)]
     rows = [_folder(cell).row() for cell in planned["d24fad"]]
     table = Table([row.target for row in rows], [family_of(row) for row in rows], matrices)
     print(table.head())
@@ -146,10 +151,10 @@ class Table:
         return mean_over_targets(differences, families=self._families).these_targets
 
 
-def _cells(name: str, arguments: argparse.Namespace) -> list[Cell]:
+def _cells(info: MethodInfo, arguments: argparse.Namespace) -> list[Cell]:
     sets = prepared_sets(arguments.data)
     targets = [dataset for dataset in sets if not arguments.targets or dataset.name in arguments.targets]
-    return cells(method_info(name), targets, sets, [arguments.shots], RunOptions(arguments.runs, preset="quick"))
+    return cells(info, targets, sets, [arguments.shots], RunOptions(arguments.runs, preset="quick"))
 
 
 def _matrix(cell: Cell) -> ScoreMatrix:
@@ -186,11 +191,10 @@ def _features(run: OpenCell, images: Tensor) -> dict[str, Scales]:
     assert isinstance(method, D24FAD)
     assert method._networks is not None
     networks = method._networks.eval()
-    backbone: Backbone = method._backbone
     branches: dict[str, list[Sequence[Tensor]]] = {"teacher": [], "student": []}
     for batch in images.split(BATCH):
         shown = batch.float() / 255 if batch.dtype == torch.uint8 else batch
-        stages = run.context.features(backbone, shown)
+        stages = method.teacher(shown, run.context)
         branches["teacher"].append(stages[:3])
         branches["student"].append(networks.decode(stages[3]))
     return {name: [torch.cat(scale) for scale in zip(*parts, strict=True)] for name, parts in branches.items()}
