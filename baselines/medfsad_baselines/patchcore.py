@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, channels_last, patch_grid, patches_at
+from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, channels_last, patch_grid
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
 
@@ -50,19 +50,18 @@ class PatchCore(Method):
             bank = MemoryBank(greedy_coreset(bank.vectors, max(1, round(self.config.coreset * len(bank)))))
 
         def score(images: Images) -> Scores:
-            stages = self._stages(images, context)
-
-            def maps_to_each(others: Images) -> Tensor:
+            def maps_to(banks: Sequence[MemoryBank]) -> Float[Tensor, "n banks ph pw"]:
+                stages = self._stages(images, context)
                 patches = patch_grid(stages)
-                banks = [MemoryBank(grid.flatten(0, 1)) for grid in patch_grid(self._stages(others, context))]
                 return torch.stack([_maps(patches, stages, bank) for bank in banks], dim=1)
 
+            def maps_to_each(others: Images) -> Float[Tensor, "_queries n ph pw"]:
+                return maps_to([MemoryBank(grid.flatten(0, 1)) for grid in patch_grid(self._stages(others, context))])
+
             key = ("patchcore", self.config.features)
-            if whole:
-                maps = context.paired(key, images, support, maps_to_each).amin(1)
-            else:
-                maps = _maps(patch_grid(stages), stages, bank)
-            worst = patches_at(stages, maps.flatten(1).argmax(1))
+            maps = (context.paired(key, images, support, maps_to_each) if whole else maps_to([bank])).amin(1)
+            stages = context.features(self.config.features, images)
+            worst = patches_at(stages, maps.flatten(1).argmax(1).tolist())
             return Scores(image=torch.stack([self._image_score(patch, bank) for patch in worst]), pixel=maps)
 
         return score
@@ -90,6 +89,36 @@ def _maps(
     """Distances to the bank, one image at a time, so that no other image's presence can move a bit of them."""
     images = zip(patches, zip(*stages, strict=True), strict=True)
     return torch.stack([bank.distances_of_grid(grid, own_stages) for grid, own_stages in images])
+
+
+def patches_at(stages: Sequence[Float[Tensor, "n _ _ _"]], numbers: Sequence[int]) -> list[Float[Tensor, " d"]]:
+    """One patch of each image: averaged over its neighbourhood, on the first stage's grid, and joined.
+
+    A draw whose distances are kept needs no other. Averaging and interpolation are linear, rows and columns each by
+    themselves, so a patch is a stage's product with one row of their matrix from either side.
+
+    Args:
+        stages: As the network gives them, the finest first.
+        numbers: Of the patches, row by row.
+    """
+    edge = stages[0].shape[-1]
+    reach = [_reach(stage, edge) for stage in stages]
+    return [
+        torch.cat(
+            [
+                stage[image] @ rows[number % edge] @ rows[number // edge]
+                for stage, rows in zip(stages, reach, strict=True)
+            ]
+        )
+        for image, number in enumerate(numbers)
+    ]
+
+
+def _reach(stage: Float[Tensor, "n c h h"], edge: int) -> Float[Tensor, "edge h"]:
+    """How much each position along one side counts in each of `edge` patches."""
+    single = torch.eye(stage.shape[-1]).to(stage)[None]
+    averaged = functional.avg_pool1d(single, 3, 1, 1)
+    return functional.interpolate(averaged, edge, mode="linear", align_corners=False)[0].T
 
 
 def greedy_coreset(bank: Float[Tensor, "m d"], count: int) -> Float[Tensor, "k d"]:

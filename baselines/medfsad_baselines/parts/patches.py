@@ -1,7 +1,6 @@
 """Patch features and their nearest neighbours: what the feature-based baselines share.
 
 patch_grid           one vector per patch, from a network's stages
-patches_at           one of them for each image
 middle_grid          the same on the grid of the middle stage: finer stages are averaged
 unit_grid            the same, each stage scaled to length 1 before they are joined
 maps_to_supports     distances of an image's patches to those of each support image, kept for the next draw
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -82,20 +81,6 @@ def patch_grid(
         for stage in map(channels_last, stages)
     ]
     return torch.cat(resized, dim=1).permute(0, 2, 3, 1).contiguous()
-
-
-def patches_at(stages: Sequence[Float[Tensor, "n _ _ _"]], numbers: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """One patch of each image, as `patch_grid` joins them (bilinear, on the first stage's grid), without the others.
-
-    Args:
-        stages: Feature maps, the finest first.
-        numbers: Of the patches, row by row.
-    """
-    height, width = stages[0].shape[-2:]
-    x, y = numbers % width + 0.5, numbers // width + 0.5
-    centres = (torch.stack([x / width, y / height], dim=1) * 2 - 1)[:, None, None].to(stages[0])
-    parts = [functional.grid_sample(stage, centres, padding_mode="border", align_corners=False) for stage in stages]
-    return torch.cat(parts, dim=1)[:, :, 0, 0]
 
 
 def middle_grid(stages: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n ph pw d"]:
