@@ -179,8 +179,8 @@ def _page(results: Path) -> Path:
 
 def _page_text(results: Path) -> str:
     """The whole board, and what others report."""
-    chapter = reported.as_markdown(reported_elsewhere(results))
-    return as_markdown(board_of_results(results)) + chapter
+    chapters = as_markdown(board_of_results(results)), reported.as_markdown(reported_elsewhere(results))
+    return "\n".join(filter(None, chapters))
 
 
 def _with_rows(page: Path, results: Path) -> str:
