@@ -2,6 +2,8 @@
 
 - backbones RUNS: mean AUROC of methods by feature networks, and which of the two matters more
 - costs [METHOD…]: parameters, FLOPs, time and memory of each method, in a process of its own
+
+`--into PAGE` writes a table where the page has a part of its name, and does not print it.
 """
 
 import argparse
@@ -14,9 +16,14 @@ from pathlib import Path
 from statistics import fmean
 
 from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.board.sections import fill, page_text
 from medfsad_bench.display import markdown_table
+from medfsad_bench.errors import MedfsadError
 
-METHODS = ("chance", "shortcut", "pixel_distance", "mean_distance", "padim", "spade", "patchcore", "anomalydino")
+FREE_OF_FEATURES = ("chance", "shortcut", "pixel_distance")
+ON_FEATURES = ("mean_distance", "padim", "spade", "patchcore", "anomalydino")
+ON_SEVERAL_STAGES = ("multistage", "late_fusion", "subspace", "whitened_patch", "pooled_and_patch")
+METHODS = (*FREE_OF_FEATURES, *ON_FEATURES, *ON_SEVERAL_STAGES)
 TRAINED = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")
 ON_CLIP = ("winclip", "mediclip", "inctrl", "mvfa")
 COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
@@ -113,8 +120,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=[*parts])
     parser.add_argument("given", nargs="*", help="folders of runs, or names of methods")
+    parser.add_argument("--into", type=Path, help="page with a part of this name, to be written anew")
     arguments = parser.parse_args()
-    sys.stdout.write(parts[arguments.part](arguments.given) + "\n")
+    try:
+        if arguments.into:
+            page_text(arguments.into)  # a page that isn't there is told before minutes of measuring
+        text = parts[arguments.part](arguments.given)
+        if arguments.into:
+            fill(arguments.into, arguments.part, text)
+        else:
+            sys.stdout.write(text + "\n")
+    except MedfsadError as error:
+        parser.exit(2, f"{error}\n")
 
 
 def _grid(cells: dict[tuple[str, str], str]) -> str:
