@@ -68,8 +68,8 @@ class Row(BaseModel):
     submitted: bool = False  # scores came from outside: no clock, and nothing was rerun
     pretrain_s: float | None = None
     adapt_s: float | None = None  # median over draws
-    score_ms_per_image: float | None = None
-    peak_memory_mb: float | None = None
+    score_ms_per_image: float | None = None  # median over draws, so without features that are computed once for all
+    peak_memory_mb: float | None = None  # of the process, other cells of the sweep included
     device: str | None = None
     threads: tuple[int, ...] = ()  # of the CPU that scored; several where a run was taken up with another number
     package_version: str
