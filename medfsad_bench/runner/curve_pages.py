@@ -9,7 +9,7 @@ from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.files import whole
 from medfsad_bench.runner.curves import Curve
 
-UNTRAINED, PICKED = "untrained", "`published` takes"
+UNTRAINED, PICKED = "untrained", "published takes"
 
 
 def auroc_lines(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
@@ -43,7 +43,7 @@ def as_markdown(title: str, curves: Sequence[Curve], picture: str = "") -> str:
     """
     seeds = ", ".join(map(str, sorted({curve.seed for curve in curves})))
     parts = [
-        f"{title}, training seed {seeds}. Strict image AUROC [95 % interval, for this training] after some epochs:",
+        f"{title}, training seed {seeds}.\nStrict image AUROC [95 % interval, for this training] after some epochs:",
         "",
         markdown_table(*auroc_lines(curves)),
         "Losses, each the mean over an epoch's steps:",
