@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 import torch
 from bench.d24fad_trainings import TRAININGS, position_loss, with_all_seen
+from bench.following_d24fad import nearness
 
-from medfsad_bench.registry import configure
+from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.opened import opened
+from medfsad_bench.runner.plan import RunOptions, cells
+from medfsad_bench.runner.runner import Runner
 from medfsad_bench.runner.sources import DeviceSource
-from medfsad_bench.store.prepared import own_sets
+from medfsad_bench.store.prepared import own_sets, prepared_sets
 from medfsad_bench.testing import check_method
 
 SMALL = {"steps": 2, "size_px": 64, "batch_size": 4, "train_shots": 2, "backbone": "random:resnet18"}
+SIGNED = SMALL | {"backbone": "efficientnet_lite0"}  # whose stages have both signs
 
 
 def weights_of(training: str, data: Path) -> dict[str, torch.Tensor]:
@@ -63,3 +68,15 @@ def test_each_training_ends_with_weights_of_its_own(own_data: Path) -> None:
 def test_a_student_that_sees_all_stages_keeps_the_contract() -> None:
     info = TRAININGS["both"]
     check_method(info.build(configure(info, preset="quick", settings=SMALL)))
+
+
+def test_no_student_is_nearer_to_the_teacher_than_a_relu_allows(own_data: Path, tmp_path: Path) -> None:
+    sets = prepared_sets(own_data)
+    (cell,) = cells(method_info("d24fad"), sets[:1], sets, [2], RunOptions(tmp_path, preset="quick", settings=SIGNED))
+    runner = Runner("cpu")
+    with opened(cell, runner.device, runner.cache, lambda *_: None) as run:
+        trained, untrained, one_for_all, nearest, *of_pairs = nearness(run)
+    assert 0.1 < nearest < min(trained, untrained, one_for_all)
+    assert max(trained, untrained, one_for_all) < 6
+    assert all(0 < value < 6 for value in of_pairs)
+    assert len({trained, untrained}) == 2

@@ -4,12 +4,12 @@ Weights are those of `medfsad run d24fad`, or of a training of `d24fad_trainings
 where it was broken off.
 
     medfsad run d24fad multistage --preset quick --shots 4
-    PYTHONPATH=tests python -m bench.beyond_d24fad --data medfsad-data --runs medfsad-runs [--training position]
+    PYTHONPATH=tests python -m bench.beyond_d24fad --data medfsad-data --runs medfsad-runs [--training paper position]
 
-Prints one line a variant: strict image AUROC of each target, their mean, and the mean difference from `d24fad` and from
-`multistage` on the same images and draws, with its 95 % interval for these targets. The last line takes for each target
-the variant that has the best mean on the others. The teacher sees 128 px here, as the student's does; `multistage`
-sees 256.
+Prints one line a variant and training: strict image AUROC of each target, their mean, and the mean difference from
+`d24fad` and from `multistage` on the same images and draws, with its 95 % interval for these targets. The last line
+takes for each target the variant, of all trainings, that has the best mean on the others. The teacher sees 128 px
+here, as the student's does; `multistage` sees 256.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from d24fad.detector import D24FAD
+from d24fad.networks import Networks
 from d24fad.weighting import shared_weights
 from medfsad_baselines.parts.maps import cosine_distance, enlarged, top_mean
 from medfsad_baselines.parts.patches import MemoryBank
@@ -67,6 +68,11 @@ class Variant:
     even: bool = False
     top: bool = True
 
+    @property
+    def trained(self) -> bool:
+        """Whether it takes a student's maps."""
+        return any(part.startswith("student") for part in self.parts)
+
 
 VARIANTS = (
     Variant("maximum, as it is", ("student mixture",), top=False),
@@ -94,20 +100,24 @@ def main() -> None:
     parser.add_argument("--features", help="folder of features; by default that in the folder of runs")
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--targets", nargs="+")
-    parser.add_argument("--training", choices=TRAININGS, default="paper")
+    parser.add_argument("--training", choices=TRAININGS, nargs="+", default=["paper"])
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     planned = {name: _cells(method_info(name), arguments) for name in ("d24fad", "multistage")}
     runner = Runner("cpu", store=chosen_store(arguments.features, None, arguments.runs, "cpu"))
     matrices = {name: [_matrix(cell) for cell in line] for name, line in planned.items()}
-    tried = [_scores(cell, runner) for cell in _cells(TRAININGS[arguments.training], arguments)]
+    trainings = {name: _cells(TRAININGS[name], arguments) for name in arguments.training}
+    scored = [[_scores(cell, runner) for cell in line] for line in trainings.values()]
+    tried = [[scores for part in parts for scores in part] for parts in zip(*scored, strict=True)]
     rows = [_folder(cell).row() for cell in planned["d24fad"]]
     table = Table([row.target for row in rows], [family_of(row) for row in rows], matrices)
     print(table.head())
     for name, of_targets in matrices.items():
         print(table.line(name, [matrix.scores for matrix in of_targets]))
-    for number, variant in enumerate(VARIANTS):
-        print(table.line(variant.name, [scores[number] for scores in tried]))
+    names = [(training, variant) for training in trainings for variant in VARIANTS]
+    for number, (training, variant) in enumerate(names):
+        if variant.trained or training == arguments.training[0]:  # the teacher's own maps are the same in all
+            print(table.line(f"{training}: {variant.name}", [scores[number] for scores in tried]))
     print(table.line("chosen on the other targets", table.chosen(tried)))
 
 
@@ -138,7 +148,7 @@ class Table:
 
     def chosen(self, tried: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
         """Scores of each target by the variant that has the best mean on the others."""
-        values = np.array([self.aurocs([scores[number] for scores in tried]) for number in range(len(VARIANTS))])
+        values = np.array([self.aurocs([scores[number] for scores in tried]) for number in range(len(tried[0]))])
         return [
             scores[int(np.delete(values, target, axis=1).mean(axis=1).argmax())] for target, scores in enumerate(tried)
         ]
@@ -175,28 +185,28 @@ def _scores(cell: Cell, runner: Runner) -> list[np.ndarray]:
     """Scores [draws, n] of every variant, of the trained weights on one target, in the order of the stored ones."""
     with opened(cell, runner.device, runner.cache, lambda *_: None) as run, torch.no_grad():
         train(run)
-        query = _features(run, run.queries)
+        query = features_of(run, run.queries)
         by_draw = []
         for draw in range(cell.options.draws):
-            support = _features(run, shown_images(cell.target, cell.episodes.support(draw), run.context.device))
+            support = features_of(run, shown_images(cell.target, cell.episodes.support(draw), run.context.device))
             by_draw.append(_of_draw(run, query, support))
         print(f"{cell.target.name}: {len(run.queries)} queries", flush=True)
     order = np.argsort(cell.episodes.queries)
     return [np.stack(of_variant)[:, order] for of_variant in zip(*by_draw, strict=True)]
 
 
-def _features(run: OpenCell, images: Tensor) -> dict[str, Scales]:
-    """Three scales of the student's and of the teacher's features."""
+def features_of(run: OpenCell, images: Tensor, networks: Networks | None = None) -> dict[str, Scales]:
+    """Three scales of the teacher's and of the student's features, of the method's own student or of another."""
     method = run.method
     assert isinstance(method, D24FAD)
-    assert method._networks is not None
-    networks = method._networks.eval()
+    networks = networks or method._networks
+    assert networks is not None
     branches: dict[str, list[Sequence[Tensor]]] = {"teacher": [], "student": []}
     for batch in images.split(BATCH):
         shown = batch.float() / 255 if batch.dtype == torch.uint8 else batch
         stages = method.teacher(shown, run.context)
         branches["teacher"].append(stages[:3])
-        branches["student"].append(networks.decode(stages[3]))
+        branches["student"].append(networks.eval().decode(stages[3]))
     return {name: [torch.cat(scale) for scale in zip(*parts, strict=True)] for name, parts in branches.items()}
 
 
