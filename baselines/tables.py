@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.board.sections import fill, page_text
+from medfsad_bench.board.sections import fill, text_with_part
 from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import MedfsadError
 
@@ -27,7 +27,7 @@ METHODS = (*FREE_OF_FEATURES, *ON_FEATURES, *ON_SEVERAL_STAGES)
 TRAINED = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")
 ON_CLIP = ("winclip", "mediclip", "inctrl", "mvfa")
 COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
-BACKBONES_SHOTS = 4
+BACKBONES_SHOTS, PART = 4, "following d24fad"
 
 
 def backbones(runs: Sequence[Path]) -> str:
@@ -124,7 +124,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.into:
-            page_text(arguments.into)  # a page that isn't there is told before minutes of measuring
+            text_with_part(
+                arguments.into, arguments.part
+            )  # that it can't be written is told before minutes of measuring
         text = parts[arguments.part](arguments.given)
         if arguments.into:
             fill(arguments.into, arguments.part, text)

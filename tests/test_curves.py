@@ -99,23 +99,39 @@ def test_laptop_is_the_papers_setting_but_the_teacher() -> None:
 
 
 def test_curve_writes_its_part_of_a_page(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:  # noqa: F811
-    page = tmp_path / "RESULTS.md"
-    page.write_text("# Ours\n\n<!-- generated: curve d24fad laptop 2 0 -->\n<!-- end -->\n\nMore.\n", "utf-8")
-    settings = [part for name, value in (SETTINGS | {"epochs": 1}).items() for part in ("--set", f"{name}={value}")]
-    base = ["curve", "d24fad", "--preset", "laptop", "--shots", "2", "--draws", "2", "--data", own_data, *settings]
+    settings = [f"{name}={value}" for name, value in (SETTINGS | {"epochs": 1}).items()]
+    part = " ".join(["curve d24fad laptop 2 0", *settings, "draws=2"])
+    page, other = tmp_path / "RESULTS.md", "<!-- generated: curve d24fad laptop 2 0 -->\n\nKept.\n\n<!-- end -->\n"
+    page.write_text(f"# Ours\n\n{other}\n<!-- generated: {part} -->\n<!-- end -->\n\nMore.\n", "utf-8")
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    base = ["curve", "d24fad", "--preset", "laptop", "--shots", "2", "--draws", "2", "--data", own_data, *chosen]
     code, printed, _ = medfsad(*base, "--target", "ward_b", "--into", page, "--json")
     assert code == 0
     (told,) = json.loads(printed)
     text = page.read_text("utf-8")
-    assert text.startswith("# Ours\n")
+    assert text.startswith(f"# Ours\n\n{other}")
     assert text.endswith("<!-- end -->\n\nMore.\n")
     assert f"| untrained | {told['auroc']['0']['value']:.3f} [" in text
     assert f"| teacher alone | {told['controls']['teacher alone']['value']:.3f} [" in text
+    picked = told["published_takes"]
+    assert f"| published protocol | {told['published'][str(picked)]:.3f} at epoch {picked} |" in text
     assert "](curve.png)" in text
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    code, _, complaint = medfsad(*base, "--target", "ward_b", "--seed", "1", "--into", tmp_path / "NONE.md")
+
+
+@pytest.mark.parametrize(("page", "said"), [("NONE.md", "can't be read"), ("OTHER.md", "no part 'curve d24fad")])
+def test_curve_tells_at_once_that_a_page_cant_take_it(
+    medfsad: Medfsad,  # noqa: F811
+    own_data: Path,
+    tmp_path: Path,
+    page: str,
+    said: str,
+) -> None:
+    (tmp_path / "OTHER.md").write_text("# Ours\n", "utf-8")
+    code, _, complaint = medfsad("curve", "d24fad", "--data", own_data, "--into", tmp_path / page)
     assert code == 2
-    assert "can't be read" in " ".join(complaint.split())
+    assert said in " ".join(complaint.split())
+    assert not (tmp_path / "medfsad-runs").exists()
 
 
 def test_a_part_that_isnt_there_is_told_and_nothing_is_changed(tmp_path: Path) -> None:

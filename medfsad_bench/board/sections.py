@@ -33,13 +33,7 @@ def fill(page: Path, name: str, content: str) -> None:
     Raises:
         ResultsError: If the page isn't there or hasn't that part.
     """
-    text = page_text(page)
-    if name not in (names := _names(text)):
-        others = f"It has {', '.join(map(repr, names))}. " if names else ""
-        raise ResultsError(
-            f"{page} has no part {name!r}. {others}Write '<!-- generated: {name} -->' and '<!-- end -->' on lines of "
-            "their own where it is to stand; nothing was changed."
-        )
+    text = text_with_part(page, name)
     write_text(page, _replaced(text, lambda part, before: content if part == name else before))
 
 
@@ -55,6 +49,22 @@ def with_rows(page: Path, rows: Sequence[Row]) -> str:
         return auroc_tables(_chosen(page, rows, conditions)) if kind == ROWS else before
 
     return _replaced(page_text(page), made)
+
+
+def text_with_part(page: Path, name: str) -> str:
+    """A page as it stands, if it has a part of that name: to be asked before long work that ends with `fill`.
+
+    Raises:
+        ResultsError: If the page isn't there or hasn't that part.
+    """
+    text = page_text(page)
+    if name not in (names := _names(text)):
+        others = f"It has {', '.join(map(repr, names))}. " if names else ""
+        raise ResultsError(
+            f"{page} has no part {name!r}. {others}Write '<!-- generated: {name} -->' and '<!-- end -->' on lines of "
+            "their own where it is to stand; nothing was changed."
+        )
+    return text
 
 
 def page_text(page: Path) -> str:

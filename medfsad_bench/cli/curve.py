@@ -37,7 +37,7 @@ def curve(
     settings: opt.Settings = None,
     out_png: opt.Picture = Path("curve.png"),
     into: Annotated[
-        Path | None, typer.Option(help="Page with a part `curve METHOD PRESET K seed` to write anew.")
+        Path | None, typer.Option(help="Page whose part `curve METHOD PRESET K seed [NAME=VALUE …]` is written anew.")
     ] = None,
     format_: opt.Shown = "table",
     json_: opt.Json = False,
@@ -46,15 +46,19 @@ def curve(
 
     A broken curve goes on with the next epoch; its weights serve `medfsad run`.
     """
-    from medfsad_bench.board.sections import fill, page_text
+    from medfsad_bench.board.sections import fill, text_with_part
     from medfsad_bench.runner.curve_pages import as_markdown, auroc_lines, loss_lines, write_picture
     from medfsad_bench.runner.curves import training_curve
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
 
-    if into is not None:
-        page_text(into)  # a page that isn't there is told before an hour of training
     fixed = opt.settings_of(settings, backbone, weights)
+    unusual: dict[str, Any] = {"draws": draws} if draws else {}
+    unusual |= {"hold_out": hold_out} if hold_out != "dataset" else {}
+    named = [f"{name}={value}" for name, value in (fixed | unusual).items()]
+    part = " ".join(["curve", method, preset, str(shots), str(seed), *named])
+    if into is not None:
+        text_with_part(into, part)  # a page that can't take it is told before an hour of training
     options = RunOptions(runs, opt.draws_of(draws), seed, hold_out=hold_out, preset=preset, settings=fixed)
     plan = planned([method], target, [shots], options, data=data, benchmark=benchmark)
     runner, curves = Runner(device, store=feature_store(features, features_gb, runs, device)), []
@@ -71,14 +75,14 @@ def curve(
                 curves.append(made)
     if not curves:
         stop_if_failed([], failures.paragraphs)
-    title = f"{method}, preset {preset}, {shots} shots" + "".join(f", {name}={value}" for name, value in fixed.items())
+    title = ", ".join([method, f"preset {preset}", f"{shots} shots", *named])
     write_picture(f"{title}, seed {seed}", curves, out_png)
     err.print(f"wrote {out_png}", markup=False)
     if into is not None and failures.paragraphs:
         err.print(f"{into} is left as it was: it would lack what failed.", markup=False)
     elif into is not None:
         picture = Path(os.path.relpath(out_png.resolve(), into.resolve().parent)).as_posix()
-        fill(into, f"curve {method} {preset} {shots} {seed}", as_markdown(title, curves, picture))
+        fill(into, part, as_markdown(title, curves, picture))
         err.print(f"wrote {into}", markup=False)
     if json_ or format_ == "json":
         print_json([_as_json(made) for made in curves])

@@ -9,11 +9,14 @@ from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.files import whole
 from medfsad_bench.runner.curves import Curve
 
-UNTRAINED, PICKED = "untrained", "published takes"
+UNTRAINED, PUBLISHED = "untrained", "published protocol"
 
 
 def auroc_lines(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
-    """Columns, and a line per epoch and per control, of strict AUROC with its interval; a column per target."""
+    """Columns, and a line per epoch and per control, of strict AUROC with its interval; a column per target.
+
+    The last line is of the published protocol: its own AUROC, and the epoch at which it has it.
+    """
     epochs = sorted({epoch for curve in curves for epoch in curve.auroc})
     controls = dict.fromkeys(name for curve in curves for name in curve.controls)
     lines = [
@@ -21,7 +24,7 @@ def auroc_lines(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     ]
     lines += [[name, *(_auroc(curve.controls.get(name)) for curve in curves)] for name in controls]
     if any(curve.picked for curve in curves):
-        lines.append([PICKED, *(f"epoch {curve.picked}" if curve.picked else "–" for curve in curves)])
+        lines.append([PUBLISHED, *(_published(curve) for curve in curves)])
     return ["epoch", *(curve.target for curve in curves)], lines
 
 
@@ -101,6 +104,10 @@ def _auroc(estimate: Estimate | None) -> str:
         return "–"
     ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{estimate.value:.3f}{ends}"
+
+
+def _published(curve: Curve) -> str:
+    return f"{curve.published[curve.picked]:.3f} at epoch {curve.picked}" if curve.picked else "–"
 
 
 def _losses(losses: dict[str, float], names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from d24fad.detector import D24FAD
 from d24fad.info import INFO
 from d24fad.losses import cosine_loss
 from d24fad.networks import new_networks
-from medfsad_bench.board.sections import fill, page_text
+from medfsad_bench.board.sections import fill, text_with_part
 from medfsad_bench.display import markdown_table
 from medfsad_bench.runner.opened import OpenCell, opened
 from medfsad_bench.runner.plan import RunOptions, cells
@@ -42,7 +42,7 @@ HEAD = (
     "untrained",
     "teacher",
 )
-SHOTS = 4
+SHOTS, PART = 4, "following d24fad"
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="page with a part `following d24fad`, to be written anew")
     arguments = parser.parse_args()
     if arguments.into:
-        page_text(arguments.into)  # a page that isn't there is told before the work
+        text_with_part(arguments.into, PART)  # that it can't be written is told before the work
     torch.set_flush_denormal(True)
     sets = prepared_sets(arguments.data)
     targets = [dataset for dataset in sets if not arguments.targets or dataset.name in arguments.targets]
@@ -65,7 +65,7 @@ def main() -> None:
             lines.append([cell.target.name, *(f"{value:.2f}" for value in nearness(run))])
     table = markdown_table(list(HEAD), lines)
     if arguments.into:
-        fill(arguments.into, "following d24fad", table)
+        fill(arguments.into, PART, table)
     else:
         print(table)
 
