@@ -27,7 +27,7 @@ METHODS = (*FREE_OF_FEATURES, *ON_FEATURES, *ON_SEVERAL_STAGES)
 TRAINED = ("stfpm", "rd4ad", "regad", "uniad", "inp_former")
 ON_CLIP = ("winclip", "mediclip", "inctrl", "mvfa")
 COSTS_PX, COSTS_IMAGES, COSTS_SHOTS = 256, 16, 4
-BACKBONES_SHOTS, PART = 4, "following d24fad"
+BACKBONES_SHOTS = 4
 
 
 def backbones(runs: Sequence[Path]) -> str:
@@ -124,9 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.into:
-            text_with_part(
-                arguments.into, arguments.part
-            )  # that it can't be written is told before minutes of measuring
+            text_with_part(arguments.into, arguments.part)  # told before minutes of measuring, if it can't be written
         text = parts[arguments.part](arguments.given)
         if arguments.into:
             fill(arguments.into, arguments.part, text)

@@ -53,7 +53,7 @@ def curve(
     from medfsad_bench.runner.runner import Runner
 
     fixed = opt.settings_of(settings, backbone, weights)
-    unusual: dict[str, Any] = {"draws": draws} if draws else {}
+    unusual: dict[str, Any] = {"draws": draws} if draws not in (None, opt.draws_of(None)) else {}
     unusual |= {"hold_out": hold_out} if hold_out != "dataset" else {}
     named = [f"{name}={value}" for name, value in (fixed | unusual).items()]
     part = " ".join(["curve", method, preset, str(shots), str(seed), *named])

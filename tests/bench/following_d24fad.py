@@ -76,7 +76,7 @@ def nearness(run: OpenCell) -> list[float]:
     train(run)
     method = run.method
     assert isinstance(method, D24FAD)
-    stages = method.teacher(run.queries[:1].float() / 255, run.context)
+    stages = method.teacher(run.queries[:1].float(), run.context)  # for their shapes
     features = features_of(run, run.queries)
     teacher, trained = features["teacher"], features["student"]
     untrained = features_of(run, run.queries, new_networks(stages, method.config, seed=run.context.seed))["student"]
