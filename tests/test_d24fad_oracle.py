@@ -18,6 +18,7 @@ from d24fad.training import training_losses
 from d24fad.weighting import shared_weights
 from medfsad_bench.method import Backbone
 from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.frozen import load_backbone
 
 STAGES = (1, 2, 3, 4)
 
@@ -118,9 +119,11 @@ def training_rows(oracle: Oracle, dtype: torch.dtype, *, steps: int) -> np.ndarr
     assert method._networks is not None
     networks = method._networks.to(dtype).train()
     optimiser = torch.optim.Adam(networks.parameters(), lr=1e-4, betas=(0.5, 0.999))
-    teacher = [stage.to(dtype) for stage in oracle.teacher(oracle.train_query)]
+    frozen = load_backbone(oracle.backbone, torch.device("cpu")).to(dtype)
     firsts_then_seconds = oracle.train_support.transpose(0, 1).flatten(0, 1)
-    support = oracle.teacher(firsts_then_seconds)[3].to(dtype)
+    with torch.no_grad():
+        teacher = frozen(oracle.train_query.to(dtype))
+        support = frozen(firsts_then_seconds.to(dtype))[3]
     rows = []
     for step in range(steps):
         losses = training_losses(networks, teacher, support, oracle.config)
@@ -141,11 +144,12 @@ def test_the_first_training_step_is_the_references(oracle: Oracle) -> None:
 @pytest.mark.shared
 @pytest.mark.slow
 def test_four_training_steps_in_float64_are_the_references_as_far_as_its_float32_goes(oracle: Oracle) -> None:
-    """In float64 the losses are the same with any number of threads; the reference's are of float32.
+    """In float64, teacher and all, losses are the same on any processor with any number of threads; the reference's
+    are of float32.
 
-    Adam divides by the gradient's size, so it turns the last bits of tiny gradients into whole steps: after one step
-    float32 is 2e-4 (one thread) to 3e-3 (two threads) off the float64 losses, after two up to 1 %.
+    Adam divides by the gradient's size, so it turns the last bits of tiny gradients into whole steps: after the first
+    one the reference's losses are up to 6e-3 off the float64 ones, and those of float32 differ as much among machines.
     """
     rows, expected = training_rows(oracle, torch.float64, steps=4), oracle.expected["train_losses"]
-    np.testing.assert_allclose(rows[:2], expected[:2], rtol=1e-3)
-    np.testing.assert_allclose(rows[2:], expected[2:], rtol=2e-2)
+    np.testing.assert_allclose(rows[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(rows[1:], expected[1:], rtol=1e-2)
