@@ -88,6 +88,8 @@ def living_nodes() -> list[dict[str, Any]]:
 def on_each_node(function: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
     """Name of every node that lives, and what the function returns there, or the `RayError` that kept it from it.
 
+    Ray notices seconds later that a node was lost: one that is gone by the time it should answer isn't among them.
+
     Args:
         function: Importable; it is given no CPU of its own, so that it waits for nobody's task.
         arguments: Of it.
@@ -99,13 +101,14 @@ def on_each_node(function: Callable[..., Any], *arguments: Any) -> list[tuple[st
     for node in living_nodes():
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         remote: Any = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        asked.append((str(node["NodeName"]), remote.remote(*arguments)))
+        asked.append((node, remote.remote(*arguments)))
     answers = []
-    for name, reference in asked:
+    for node, reference in asked:
         try:
-            answers.append((name, ray.get(reference, timeout=_ANSWER_S)))
+            answers.append((str(node["NodeName"]), ray.get(reference, timeout=_ANSWER_S)))
         except ray.exceptions.RayError as error:
-            answers.append((name, error))
+            if node["NodeID"] in {living["NodeID"] for living in living_nodes()}:
+                answers.append((str(node["NodeName"]), error))
     return answers
 
 

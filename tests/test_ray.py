@@ -62,9 +62,9 @@ def test_every_row_is_there_once_whatever_is_killed(cluster: Any, own_data: Path
         killed.kill()
         killed.communicate()
     two = [driver(cluster, own_data, runs) for _ in range(2)]
-    said_by = [process.communicate(timeout=400)[0].splitlines() for process in two]
-    assert [process.returncode for process in two] == [0, 0], said_by
-    failed = {line.split()[1] for said in said_by for line in said if line.startswith("failed")}
+    said_by = [process.communicate(timeout=400)[0] for process in two]
+    assert [process.returncode for process in two] == [0, 0], "\n".join(said_by)
+    failed = {line.split()[1] for said in said_by for line in said.splitlines() if line.startswith("failed")}
     assert failed == {cells[1].run_id}
 
     good = [cell for cell in cells if cell.run_id not in failed and cell.info.name != "trouble"]
