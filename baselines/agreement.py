@@ -21,7 +21,6 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.cli.console import difference_text, interval_text
 from medfsad_bench.display import markdown_table
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
@@ -84,7 +83,7 @@ def padim(data: Path, targets: Sequence[str], draws: int) -> str:
     rows = []
     for name, method in steps.items():
         tables = [_replicates(_scores(method, target, context, draws)) for target in sets]
-        rows.append((name, *(interval_text(metric_estimate(IMAGE_AUROC, table)) for table in tables)))
+        rows.append((name, *(metric_estimate(IMAGE_AUROC, table).text for table in tables)))
     return markdown_table(["step", *(dataset.name for dataset in sets)], rows).rstrip()
 
 
@@ -133,7 +132,7 @@ def _line(row: Row, folder: Path, other: Row, other_folder: Path) -> str:
     inside = [_within(native, anomalibs), _within(anomalibs, native)]
     furthest = float(np.abs(tables[0].measured - tables[1].measured).max())
     words = "yes" if all(inside) else "no" if not any(inside) else "one"
-    shown = (interval_text(native), interval_text(anomalibs), words, difference_text(paired_difference(*tables)))
+    shown = (native.text, anomalibs.text, words, paired_difference(*tables).text)
     return f"{' | '.join(shown)} | {furthest:.3f}"
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from test_runner import TOY, ToyConfig, cell_of
 from test_store import HEADER, toy_table
 
-from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.board.accepted import accept, board_faults, rows_in_runs, write_pages
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.robustness import means, measure, write_picture
 from medfsad_bench.episodes import Episodes
@@ -139,6 +139,24 @@ def test_a_copy_of_the_anomaly_among_the_supports_costs_a_nearest_neighbour_what
     assert low is not None
     assert high is not None
     assert low <= point.difference.value <= high
+
+
+def test_a_page_has_the_differences_of_accepted_rows_and_is_checked(pair: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "RESULTS.md"
+    part = "<!-- generated: {} -->\n<!-- end -->\n"
+    page.write_text(part.format("robustness method=toy") + part.format("rows method=toy"), "utf-8")
+    for folder in pair:
+        accept(folder, tmp_path / "results")
+    write_pages(tmp_path / "results", [page])
+    point = measure(*pair)
+    figures = f"| 1 of 2 | {point.clean.value:.3f} | {point.spoilt.value:.3f} | {point.difference.text} |"
+    lines = page.read_text("utf-8").splitlines()
+    of_pair, of_clean = (line for line in lines if line.startswith("| toy | "))
+    assert of_pair == f"| toy | ward_a {figures}"
+    assert of_clean == f"| toy | {RunFolder(pair[0]).row().metrics['image_auroc'].text} |"
+    assert board_faults(tmp_path / "results", [page]) == []
+    page.write_text(page.read_text("utf-8").replace(point.difference.text, "+0.500"), "utf-8")
+    assert len(board_faults(tmp_path / "results", [page])) == 1
 
 
 def test_a_row_of_clean_supports_is_what_it_was(own_data: Path, pair: list[Path], tmp_path: Path) -> None:

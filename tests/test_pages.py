@@ -71,12 +71,12 @@ def test_parts_choose_their_rows(results: Path, row: Row, tmp_path: Path) -> Non
     page = tmp_path / "page.md"
     for conditions, there in (("", True), (" preset=paper,quick", True), (" preset=paper", False), (" shots=4", False)):
         page.write_text(f"<!-- generated: rows{conditions} -->\n<!-- end -->\n", "utf-8")
-        assert ("| toy |" in with_rows(page, [row])) == there
+        assert ("| toy |" in with_rows(page, [row], {})) == there
     page.write_text("<!-- generated: curve x -->\n\nkept\n\n<!-- end -->\n", "utf-8")
-    assert with_rows(page, [row]) == page.read_text("utf-8"), "another command's part"
+    assert with_rows(page, [row], {}) == page.read_text("utf-8"), "another command's part"
     page.write_text("<!-- generated: rows colour=red -->\n<!-- end -->\n", "utf-8")
     with pytest.raises(ResultsError, match="by 'colour'"):
-        with_rows(page, [row])
+        with_rows(page, [row], {})
 
 
 def test_reported_figures_stand_apart_and_have_no_rank(
@@ -178,7 +178,7 @@ def test_settings_of_one_method_have_lines_of_their_own(tmp_path: Path) -> None:
     facts = {"preset": "quick", "config": {"stages": [1], "epochs": None}}
     plain = row_of("toy", "lgg", 0.6, **facts)
     other = row_of("toy", "lgg", 0.7, run_id="other", **facts | {"config": {"stages": [1], "epochs": 0}})
-    written = with_rows(page, [plain, other])
+    written = with_rows(page, [plain, other], {})
     assert "| toy, epochs 0 | 0.700 [0.650, 0.750] |\n| toy | 0.600 [0.550, 0.650] |" in written
 
 

@@ -184,7 +184,7 @@ def _page_text(results: Path) -> str:
 
 
 def _with_rows(page: Path, results: Path) -> str:
-    return sections.with_rows(page, rows_in_results(results))
+    return sections.with_rows(page, rows_in_results(results), scores_by_run(_kept(results)))
 
 
 def _kept(results: Path) -> Path:

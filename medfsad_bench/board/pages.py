@@ -18,6 +18,7 @@ ACCEPTED = (
 )
 REPRODUCED = "✓ re-run by a maintainer; every other row is figures recomputed from scores."
 SMALL_SETS = f"‡ {SMALL}. The mean leaves such sets out, unless there are no others."
+NO_SUCH_ROW = "No such row is accepted yet.\n"
 _GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "tuned", "edition")
 
 
@@ -50,7 +51,7 @@ def auroc_tables(rows: Sequence[Row]) -> str:
             for name, line in zip(labels_of(group), group.lines, strict=True)
         )
         parts += [_heading(group), "", markdown_table(["method", *group.targets], lines)]
-    return "\n".join(parts) or "No such row is accepted yet.\n"
+    return "\n".join(parts) or NO_SUCH_ROW
 
 
 def as_json(rows: Sequence[Row], board: Sequence[Group], reported: Sequence[dict[str, Any]] = ()) -> str:
@@ -112,6 +113,4 @@ def _cells(name: str, line: Line, group: Group) -> list[str]:
 def _cell(row: Row | None, metric: Metric) -> str:
     if row is None or metric.name not in row.metrics:
         return "–"
-    estimate = row.metrics[metric.name]
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
+    return row.metrics[metric.name].text

@@ -6,14 +6,15 @@ taken at the contaminated one's queries, so its value here isn't the one on its 
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from medfsad_bench.board.significance import family_of
-from medfsad_bench.errors import ResultsError
+from medfsad_bench.board.significance import Evidence, family_of
+from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
 from medfsad_bench.files import whole
@@ -21,7 +22,7 @@ from medfsad_bench.metrics.interval import replicate
 from medfsad_bench.metrics.metric import IMAGE_AUROC
 from medfsad_bench.metrics.paired import Difference, mean_over_targets, paired_difference
 from medfsad_bench.results.row import Row
-from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.results.run_folder import RunFolder, read_scores
 
 _SAME = (
     *("method", "method_version", "preset", "config", "weights_digest", "sources"),
@@ -110,6 +111,29 @@ def clean_and_contaminated(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """Each row of contaminated supports with the row that differs from it in these alone, where there is one."""
     clean = {_cell(row): row for row in rows if not row.contaminated_supports and row.protocol == "strict"}
     return [(clean[_cell(row)], row) for row in rows if row.contaminated_supports and _cell(row) in clean]
+
+
+def points_of(rows: Sequence[Row], evidence: Evidence) -> list[Point]:
+    """What an anomaly among the supports does, of every row whose scores are at hand and those of its clean one."""
+    points = []
+    for pair in clean_and_contaminated(rows):
+        if any(row.run_id not in evidence for row in pair):
+            continue
+        with suppress(MetricError, ResultsError):  # too few groups, or scores of other queries: rows by themselves
+            points.append(point_of(*pair, *(read_scores(evidence[row.run_id]) for row in pair)))
+    return sorted(points, key=lambda point: (point.method, point.target, point.shots, point.contaminated))
+
+
+def table_of_points(points: Sequence[Point]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Headings and cells of a table, a line per point."""
+    cells: list[Sequence[str]] = [
+        (
+            *(point.method, point.target or "mean", point.case),
+            *(f"{point.clean.value:.3f}", f"{point.spoilt.value:.3f}", point.difference.text),
+        )
+        for point in points
+    ]
+    return ("method", "target", "M of K", "clean", "with M", "difference [95 %]"), cells
 
 
 def means(points: Sequence[Point]) -> list[Point]:

@@ -4,15 +4,20 @@
     ...                                                                 whatever stood here is replaced
     <!-- end -->
 
-A part that begins with `rows` is made of accepted rows: one table per K, methods by targets, of the rows that its
-conditions choose. Any other is filled by the command that bears its name.
+A part that begins with `rows` is made of accepted rows with clean supports: one table per K, methods by targets, of
+the rows that its conditions choose. One that begins with `robustness` is made of those with contaminated supports and
+of their scores: a line per method, target and K, or, for `robustness means`, per method and K. Any other is filled by
+the command that bears its name.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from medfsad_bench.board.pages import auroc_tables
+from medfsad_bench.board.pages import NO_SUCH_ROW, auroc_tables
+from medfsad_bench.board.robustness import means, points_of, table_of_points
+from medfsad_bench.board.significance import Evidence
+from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import write_text
 from medfsad_bench.results.row import Row
@@ -20,6 +25,7 @@ from medfsad_bench.results.row import Row
 _PART = re.compile(r"(?ms)^<!-- generated: (?P<name>[^\n]*?) -->\n(?P<content>.*?)^<!-- end -->$")
 _CONDITIONS = ("method", "preset", "target", "benchmark", "shots", "seed")
 ROWS = "rows"
+_ROBUSTNESS, _MEANS = "robustness", "means"
 
 
 def fill(page: Path, name: str, content: str) -> None:
@@ -37,8 +43,13 @@ def fill(page: Path, name: str, content: str) -> None:
     write_text(page, _replaced(text, lambda part, before: content if part == name else before))
 
 
-def with_rows(page: Path, rows: Sequence[Row]) -> str:
+def with_rows(page: Path, rows: Sequence[Row], evidence: Evidence) -> str:
     """A page's text with its parts of rows made anew.
+
+    Args:
+        page: Markdown file.
+        rows: The accepted ones.
+        evidence: Their scores.
 
     Raises:
         ResultsError: If the page isn't there, or a condition is unknown.
@@ -46,7 +57,10 @@ def with_rows(page: Path, rows: Sequence[Row]) -> str:
 
     def made(part: str, before: str) -> str:
         kind, *conditions = part.split()
-        return auroc_tables(_chosen(page, rows, conditions)) if kind == ROWS else before
+        if kind == _ROBUSTNESS:
+            return _robustness(page, rows, evidence, conditions)
+        clean = [row for row in rows if not row.contaminated_supports]
+        return auroc_tables(_chosen(page, clean, conditions)) if kind == ROWS else before
 
     return _replaced(page_text(page), made)
 
@@ -89,6 +103,13 @@ def _replaced(text: str, content_of: Callable[[str, str], str]) -> str:
         return f"<!-- generated: {match['name']} -->\n\n{content}\n\n<!-- end -->"
 
     return _PART.sub(part, text)
+
+
+def _robustness(page: Path, rows: Sequence[Row], evidence: Evidence, conditions: Sequence[str]) -> str:
+    chosen = _chosen(page, rows, [condition for condition in conditions if condition != _MEANS])
+    points = points_of(chosen, evidence)
+    shown = means(points) if _MEANS in conditions else points
+    return markdown_table(*table_of_points(shown)) if shown else NO_SUCH_ROW
 
 
 def _chosen(page: Path, rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:

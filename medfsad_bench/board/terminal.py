@@ -129,7 +129,7 @@ def _figure(estimate: Estimate, form: str) -> str:
         return _short(estimate.value, 3) + " ?"
     if form == "short":
         return f"{_short(estimate.value, 3)} {_short(estimate.low)}–{_short(estimate.high)}"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return estimate.text
 
 
 def _short(value: float, digits: int = 2) -> str:

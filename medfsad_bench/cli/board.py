@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from medfsad_bench.cli.console import difference_text, err, folded, out, print_json, table_of, unfolded
+from medfsad_bench.cli.console import err, folded, out, print_json, table_of, unfolded
 from medfsad_bench.cli.options import DATA, RUNS, Data, Json, Picture, Runs, Seed, Shots
 
 if TYPE_CHECKING:
@@ -122,4 +122,4 @@ def _differences_table(title: str, first_column: str, differences: "Iterable[tup
 def _difference_cells(difference: "Difference") -> list[str]:
     p = "–" if difference.p is None else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
     effect = "" if difference.effect is None else f"{difference.effect:+.2f}"
-    return [difference_text(difference), p, effect]
+    return [difference.text, p, effect]

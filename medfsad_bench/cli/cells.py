@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from medfsad_bench.cli.console import err, interval_text, progress_bars, table_of, unfolded
+from medfsad_bench.cli.console import err, progress_bars, table_of, unfolded
 from medfsad_bench.display import visible
 from medfsad_bench.errors import StoreError
 
@@ -172,7 +172,7 @@ def rows_table(rows: "Sequence[Row]") -> Table:
             + (" §" if row.settings_chosen_on else ""),
             row.target + (" *" if row.allowed else "") + (" ‡" if row.is_small else ""),
             str(row.shots) + (f" ({row.contaminated_supports} †)" if row.contaminated_supports else ""),
-            interval_text(row.metrics["image_auroc"]),
+            row.metrics["image_auroc"].text,
             *(f"{row.metrics[name].value:.3f}" if name in row.metrics else "–" for name in estimates),
         )
         for row in rows

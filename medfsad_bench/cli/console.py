@@ -1,10 +1,10 @@
-"""What all commands print with: consoles, the error paragraph, JSON, intervals, tables, progress bars."""
+"""What all commands print with: consoles, the error paragraph, JSON, tables, progress bars."""
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,10 +13,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from medfsad_bench.display import visible
-
-if TYPE_CHECKING:
-    from medfsad_bench.estimates.estimate import Estimate
-    from medfsad_bench.metrics.paired import Difference
 
 
 class SafeConsole(Console):
@@ -46,18 +42,6 @@ def print_json(content: Any) -> None:
 def printable(text: object) -> str:
     """A text that any console takes: bytes of a name that are no UTF-8 are written as hexadecimal."""
     return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def interval_text(estimate: "Estimate") -> str:
-    """An estimate with its interval where it has one, as `0.701 [0.650, 0.752]`."""
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
-
-
-def difference_text(difference: "Difference") -> str:
-    """A difference with its sign and its interval where it has one, as `-0.041 [-0.111, +0.030]`."""
-    ends = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return f"{difference.value:+.3f}{ends}"
 
 
 def table_of(columns: Iterable[str | Column], rows: Iterable[Iterable[str | Text]], **style: Any) -> Table:

@@ -8,7 +8,7 @@ import typer
 from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import failures_of, planned, rows_table, run_cells, stop_if_failed
-from medfsad_bench.cli.console import folded, interval_text, out, print_json, table_of, unfolded
+from medfsad_bench.cli.console import folded, out, print_json, table_of, unfolded
 from medfsad_bench.cli.sweep import EngineOptions, run_sweep
 
 
@@ -110,7 +110,7 @@ def rescore(
             continue
         verdict = f"differs in {', '.join(differ)}" if differ else "row and scores agree"
         out.print(f"{folder.path.name}: {verdict}", markup=False, soft_wrap=True)
-        rows = [(name, interval_text(estimate)) for name, estimate in (parts or estimates).items()]
+        rows = [(name, estimate.text) for name, estimate in (parts or estimates).items()]
         rows += [] if parts else [(name, f"absent: {reason}") for name, reason in again.absent.items()]
         columns = (*unfolded("metric"), *folded("value [95 %]"))
         out.print(table_of(columns, rows, box=None, padding=(0, 1, 0, 0)))

@@ -13,9 +13,7 @@ from medfsad_bench.cli import options as opt
 from medfsad_bench.cli.cache import feature_store
 from medfsad_bench.cli.cells import existing, failures_of, planned, run_cells, stop_if_failed
 from medfsad_bench.cli.console import (
-    difference_text,
     folded,
-    interval_text,
     out,
     print_json,
     progress_bars,
@@ -52,7 +50,7 @@ def robustness(
     json_: opt.Json = False,
 ) -> None:
     """Show what an unnoticed anomaly among the supports does: contaminated minus clean, on the same queries."""
-    from medfsad_bench.board.robustness import as_json, means, measure, write_picture
+    from medfsad_bench.board.robustness import as_json, means, measure, table_of_points, write_picture
     from medfsad_bench.runner.plan import RunOptions
     from medfsad_bench.runner.runner import Runner
 
@@ -79,14 +77,7 @@ def robustness(
     points = [measure(*(runs / cell.run_id for cell in pair)) for pair in whole_pairs]
     points += [] if failures.paragraphs else means(points)  # of fewer targets it would be another figure
     write_picture(points, out_png)
-    columns = ("method", "target", "M of K", "clean", "with M", "difference [95 %]")
-    rows = [
-        (
-            *(point.method, point.target or "mean", point.case, f"{point.clean.value:.3f}"),
-            *(f"{point.spoilt.value:.3f}", difference_text(point.difference)),
-        )
-        for point in points
-    ]
+    columns, rows = table_of_points(points)
     if json_ or format_ == "json":
         print_json(as_json(points))
     elif format_ == "md":
@@ -191,7 +182,7 @@ def protocols(
     if not results:
         stop_if_failed([], failures.paragraphs)
     columns = ["protocol", *(result.target for result in results)]
-    rows = [[name, *(interval_text(result.figures[name]) for result in results)] for name in results[0].figures]
+    rows = [[name, *(result.figures[name].text for result in results)] for name in results[0].figures]
     if json_ or format_ == "json":
         print_json(
             [
@@ -214,7 +205,7 @@ def _influences_table(influences: "Sequence[Influence]", title: str) -> Table:
             (
                 *((str(support.draw), f"{support.auroc:.3f}") if first_of_draw else ("", "")),
                 support.id + (" (an anomaly)" if support.anomalous else ""),
-                difference_text(support.difference),
+                support.difference.text,
             )
         )
     caption = "Above 0: it helps. Intervals are for other test images, with these supports."

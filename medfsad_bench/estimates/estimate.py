@@ -29,6 +29,12 @@ class Estimate(BaseModel):
     draws_sd: float | None = None
     error: float | None = None
 
+    @property
+    def text(self) -> str:
+        """With its interval where it has one, as `0.701 [0.650, 0.752]`."""
+        ends = "" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{ends}"
+
 
 def metric_estimate(metric: Metric, table: Replicates, *, error: float | None = None) -> Estimate:
     """The estimate of a metric from its replicates, if any; the interval lies within the metric's bounds."""

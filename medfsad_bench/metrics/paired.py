@@ -49,6 +49,12 @@ class Difference:
     reason: str = ""
     measured: Measurement | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def text(self) -> str:
+        """With its sign, and its interval where it has one, as `-0.041 [-0.111, +0.030]`."""
+        ends = "" if self.low is None else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.value:+.3f}{ends}"
+
     def figures(self) -> dict[str, Any]:
         """Its figures as JSON has them."""
         return {name: value for name, value in asdict(replace(self, measured=None)).items() if name != "measured"}

@@ -93,8 +93,8 @@ def labelled_figures(
 
 def _in_words(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f} (too few patients or files for an interval)"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+        return f"{estimate.text} (too few patients or files for an interval)"
+    return estimate.text
 
 
 def _share(count: int, total: int) -> str:

@@ -100,10 +100,7 @@ def _draw_aurocs(panel: Any, curve: Curve) -> None:
 
 
 def _auroc(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
+    return "–" if estimate is None else estimate.text
 
 
 def _published(curve: Curve) -> str:

@@ -125,12 +125,8 @@ def _difference(line: Sequence[Cell], done: Mapping[str, Sequence[Cell]]) -> str
     default = done.get(DEFAULT.name)
     if default is None or line is default or line[0].options.seed != default[0].options.seed:
         return ""
-    found = (
-        compare([_folder(cell).path for cell in line], [_folder(cell).path for cell in default])
-        .means[RANKING.name]
-        .these_targets
-    )
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    folders = ([_folder(cell).path for cell in cells] for cells in (line, default))
+    return compare(*folders).means[RANKING.name].these_targets.text
 
 
 def _mean_score(row: Row) -> float:

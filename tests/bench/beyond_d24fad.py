@@ -178,7 +178,7 @@ def _folder(cell: Cell) -> RunFolder:
 def _shown(difference: Difference) -> str:
     if difference.low is None or not difference.error:
         return f"{difference.value:+.3f}"
-    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return difference.text
 
 
 def _scores(cell: Cell, runner: Runner) -> list[np.ndarray]:

@@ -8,12 +8,11 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from medfsad_bench.board.site.environment import asset, figure
+from medfsad_bench.board.site.environment import asset
 from medfsad_bench.display import html_templates
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import write_advice, write_text
 from medfsad_bench.metrics.metric import title_of
-from medfsad_bench.metrics.paired import Difference
 
 
 def rendered(template: str, **content: Any) -> str:
@@ -42,13 +41,8 @@ def _environment() -> Environment:
     environment = html_templates("medfsad_bench.board.report", "pages")
     own_style = (files("medfsad_bench.board.report") / "pages" / "report.css").read_text("utf-8")
     environment.globals |= {"style": asset("site.css") + Markup(own_style)}  # noqa: S704 - our own file
-    environment.filters |= {"figure": figure, "difference": _difference, "title": title_of, "p": _p}
+    environment.filters |= {"title": title_of, "p": _p}
     return environment
-
-
-def _difference(difference: Difference) -> str:
-    ends = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return f"{difference.value:+.3f}{ends}"
 
 
 def _p(p: float | None) -> str:

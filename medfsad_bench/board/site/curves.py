@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from medfsad_bench.board.groups import Group
 from medfsad_bench.board.labels import labels_of
-from medfsad_bench.board.robustness import Point, clean_and_contaminated, point_of
+from medfsad_bench.board.robustness import Point, points_of
 from medfsad_bench.board.significance import Evidence, mean_interval
-from medfsad_bench.errors import MetricError, ResultsError
 from medfsad_bench.results.row import Row
-from medfsad_bench.results.run_folder import read_scores
 
 _NAMED = 9  # curves that bear a colour, a mark and a name: more can't be told apart
 
@@ -74,18 +72,10 @@ def ranked_lines(board: Sequence[Group]) -> dict[str, dict[str, dict[str, list[R
 
 def contamination_of(rows: Sequence[Row], evidence: Evidence) -> dict[str, list[Point]]:
     """What an anomaly among the supports does, by method: where the scores of both runs are at hand."""
-    points: dict[str, list[Point]] = defaultdict(list)
-    for clean, contaminated in clean_and_contaminated(rows):
-        if clean.run_id not in evidence or contaminated.run_id not in evidence:
-            continue
-        try:
-            scores = (read_scores(evidence[row.run_id]) for row in (clean, contaminated))
-            points[clean.method].append(point_of(clean, contaminated, *scores))
-        except (MetricError, ResultsError):
-            continue  # too few groups for an interval, or scores of other queries: their rows stand by themselves
-    for of_method in points.values():
-        of_method.sort(key=lambda point: (point.target, point.shots, point.contaminated))
-    return points
+    by_method: dict[str, list[Point]] = defaultdict(list)
+    for point in points_of(rows, evidence):
+        by_method[point.method].append(point)
+    return by_method
 
 
 def _over_shots(group: Group) -> str:

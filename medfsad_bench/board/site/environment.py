@@ -14,7 +14,6 @@ from markupsafe import Markup, escape
 from medfsad_bench.board.labels import verdict
 from medfsad_bench.board.site.payload import CONFOUNDED
 from medfsad_bench.display import html_templates, visible
-from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.metrics.metric import title_of
 from medfsad_bench.results.row import Row
 from medfsad_bench.store.composition import SMALL
@@ -26,7 +25,7 @@ _LANDSCAPE = Markup("@page { size: landscape; }")  # for pages of wide tables on
 def environment() -> Environment:
     """The templates of the site."""
     templates = html_templates("medfsad_bench.board.site", "pages")
-    templates.filters |= {"figure": figure, "file": method_file, "set_file": set_file, "title": title_of}
+    templates.filters |= {"file": method_file, "set_file": set_file, "title": title_of}
     templates.filters |= {"json_text": _json_text, "log10": math.log10, "verdict": verdict}
     templates.filters |= {"breakable": _breakable, "thousandths": _thousandths}
     templates.globals |= {"SMALL": SMALL, "CONFOUNDED": CONFOUNDED, "style": asset("site.css"), "landscape": _LANDSCAPE}
@@ -51,12 +50,6 @@ def method_file(method: str) -> str:
 def set_file(row: Row) -> str:
     """Name of a data set's page: a set of one's own may be called as a benchmark's set is."""
     return f"own-{row.target}" if row.benchmark == "own" else row.target
-
-
-def figure(estimate: Estimate) -> str:
-    """An estimate as pages show it, with its interval where it has one."""
-    ends = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{ends}"
 
 
 def _thousandths(value: float | None) -> str:
