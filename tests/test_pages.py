@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from board_rows import row_of
@@ -13,10 +14,12 @@ from medfsad_bench.board import accepted, pages
 from medfsad_bench.board.groups import Line, groups
 from medfsad_bench.board.labels import labels_of, verdict
 from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
-from medfsad_bench.board.sections import with_rows
+from medfsad_bench.board.sections import Material, made_anew
 from medfsad_bench.errors import ResultsError
+from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.registry import preset_settings
 from medfsad_bench.resources import resource_dir
+from medfsad_bench.results.habits import HabitStudy, write_study
 from medfsad_bench.results.rescore import differences
 from medfsad_bench.results.row import Row
 from medfsad_bench.runner.runner import Runner
@@ -71,12 +74,40 @@ def test_parts_choose_their_rows(results: Path, row: Row, tmp_path: Path) -> Non
     page = tmp_path / "page.md"
     for conditions, there in (("", True), (" preset=paper,quick", True), (" preset=paper", False), (" shots=4", False)):
         page.write_text(f"<!-- generated: rows{conditions} -->\n<!-- end -->\n", "utf-8")
-        assert ("| toy |" in with_rows(page, [row], {})) == there
+        assert ("| toy |" in made_anew(page, Material([row]))) == there
     page.write_text("<!-- generated: curve x -->\n\nkept\n\n<!-- end -->\n", "utf-8")
-    assert with_rows(page, [row], {}) == page.read_text("utf-8"), "another command's part"
+    assert made_anew(page, Material([row])) == page.read_text("utf-8"), "another command's part"
     page.write_text("<!-- generated: rows colour=red -->\n<!-- end -->\n", "utf-8")
     with pytest.raises(ResultsError, match="by 'colour'"):
-        with_rows(page, [row], {})
+        made_anew(page, Material([row]))
+
+
+def test_a_part_of_protocols_has_the_kept_studies_lines(tmp_path: Path) -> None:
+    lines = ("published", "published, but each map smoothed by itself", "strict, but one draw", "strict")
+    figures = {line: Estimate(value=0.9 - number / 10, low=0.1, high=0.95) for number, line in enumerate(lines)}
+    facts: dict[str, Any] = {
+        "method_version": "1",
+        "preset": "quick",
+        "config": {},
+        "target_version": "1",
+        "benchmark": "own",
+    }
+    facts |= {"target": "lgg", "shots": 4, "draws": 5, "seed": 0, "figures": figures}
+    for folder, method in (("a", "toy"), ("b", "other"), ("c", "other")):
+        study = HabitStudy.model_validate({"method": method, **facts})
+        write_study(tmp_path / "results" / "protocols" / folder, study)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- generated: protocols method=toy -->\n<!-- end -->\n<!-- generated: protocols short -->\n<!-- end -->\n"
+    )
+    accepted.write_pages(tmp_path / "results", [page])
+    of_toy, short = (part.split("<!-- end")[0].strip() for part in page.read_text("utf-8").split("-->\n")[1::2])
+    cells = [f"| {line} | {estimate.text} |" for line, estimate in figures.items()]
+    assert of_toy.splitlines() == ["| protocol | lgg |", "|---|---|", *cells]
+    assert [line.count("|") for line in short.splitlines()] == [5] * 5, "three lines of three studies"
+    assert "one draw" not in short
+    page.write_text(page.read_text("utf-8").replace("0.600", "0.700"), "utf-8")
+    assert len(accepted.board_faults(tmp_path / "results", [page])) == 1
 
 
 def test_reported_figures_stand_apart_and_have_no_rank(
@@ -178,7 +209,7 @@ def test_settings_of_one_method_have_lines_of_their_own(tmp_path: Path) -> None:
     facts = {"preset": "quick", "config": {"stages": [1], "epochs": None}}
     plain = row_of("toy", "lgg", 0.6, **facts)
     other = row_of("toy", "lgg", 0.7, run_id="other", **facts | {"config": {"stages": [1], "epochs": 0}})
-    written = with_rows(page, [plain, other], {})
+    written = made_anew(page, Material([plain, other]))
     assert "| toy, epochs 0 | 0.700 [0.650, 0.750] |\n| toy | 0.600 [0.550, 0.650] |" in written
 
 

@@ -20,6 +20,7 @@ from medfsad_bench.errors import MedfsadError, ResultsError
 from medfsad_bench.files import write_text
 from medfsad_bench.metrics.metric import BOX_METRICS, PIXEL_METRICS
 from medfsad_bench.results.assembly import reassembled
+from medfsad_bench.results.habits import studies_in
 from medfsad_bench.results.identity import identity_faults
 from medfsad_bench.results.reproduction import Reproduction, read_marks
 from medfsad_bench.results.rescore import differences, rescored
@@ -123,7 +124,7 @@ def write_pages(results: Path, pages: Sequence[Path] = ()) -> list[Path]:
     Raises:
         ResultsError: If a row or a page is damaged.
     """
-    texts = {_page(results): _page_text(results), **{page: _with_rows(page, results) for page in pages}}
+    texts = {_page(results): _page_text(results), **{page: _made_anew(page, results) for page in pages}}
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)
@@ -161,7 +162,7 @@ def row_faults(row: Row, results: Path) -> list[str]:
 
 def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
     """What's wrong with the accepted rows as a whole: one stands twice, a mark is of none, or a page is stale."""
-    stale = [other for other in pages if sections.page_text(other) != _with_rows(other, results)]
+    stale = [other for other in pages if sections.page_text(other) != _made_anew(other, results)]
     times = Counter(row.run_id for row in rows_in_results(results))
     faults = [f"{run_id} stands twice" for run_id, number in times.items() if number > 1]
     for run_id, mark in read_marks(results).items():
@@ -183,8 +184,9 @@ def _page_text(results: Path) -> str:
     return "\n".join(filter(None, chapters))
 
 
-def _with_rows(page: Path, results: Path) -> str:
-    return sections.with_rows(page, rows_in_results(results), scores_by_run(_kept(results)))
+def _made_anew(page: Path, results: Path) -> str:
+    evidence, studies = scores_by_run(_kept(results)), studies_in(results)
+    return sections.made_anew(page, sections.Material(rows_in_results(results), evidence, studies))
 
 
 def _kept(results: Path) -> Path:

@@ -6,13 +6,16 @@
 
 A part that begins with `rows` is made of accepted rows with clean supports: one table per K, methods by targets, of
 the rows that its conditions choose. One that begins with `robustness` is made of those with contaminated supports and
-of their scores: a line per method, target and K, or, for `robustness means`, per method and K. Any other is filled by
-the command that bears its name.
+of their scores: a line per method, target and K, or, for `robustness means`, per method and K. One that begins with
+`protocols` is made of the studies that `medfsad protocols` left: a line per habit of the published protocol, or, for
+`protocols short`, three. Any other is filled by the command that bears its name.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from medfsad_bench.board.pages import NO_SUCH_ROW, auroc_tables
 from medfsad_bench.board.robustness import means, points_of, table_of_points
@@ -20,12 +23,29 @@ from medfsad_bench.board.significance import Evidence
 from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.files import write_text
+from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
+R = TypeVar("R", Row, HabitStudy)
 _PART = re.compile(r"(?ms)^<!-- generated: (?P<name>[^\n]*?) -->\n(?P<content>.*?)^<!-- end -->$")
 _CONDITIONS = ("method", "preset", "target", "benchmark", "shots", "seed")
-ROWS = "rows"
-_ROBUSTNESS, _MEANS = "robustness", "means"
+_MEANS, _SHORT = "means", "short"
+_SMOOTHED_ALONE = "published, but each map smoothed by itself"  # the habit that does nearly all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What parts of pages are made of.
+
+    Attributes:
+        rows: The accepted ones.
+        evidence: Their scores.
+        studies: Of the published protocol's habits.
+    """
+
+    rows: Sequence[Row]
+    evidence: Evidence = field(default_factory=dict)
+    studies: Sequence[HabitStudy] = ()
 
 
 def fill(page: Path, name: str, content: str) -> None:
@@ -43,24 +63,21 @@ def fill(page: Path, name: str, content: str) -> None:
     write_text(page, _replaced(text, lambda part, before: content if part == name else before))
 
 
-def with_rows(page: Path, rows: Sequence[Row], evidence: Evidence) -> str:
-    """A page's text with its parts of rows made anew.
+def made_anew(page: Path, material: Material) -> str:
+    """A page's text with its parts made anew that are made of accepted results.
 
     Args:
         page: Markdown file.
-        rows: The accepted ones.
-        evidence: Their scores.
+        material: What they are made of.
 
     Raises:
         ResultsError: If the page isn't there, or a condition is unknown.
     """
+    kinds = {"rows": _rows, "robustness": _robustness, "protocols": _protocols}
 
     def made(part: str, before: str) -> str:
-        kind, *conditions = part.split()
-        if kind == _ROBUSTNESS:
-            return _robustness(page, rows, evidence, conditions)
-        clean = [row for row in rows if not row.contaminated_supports]
-        return auroc_tables(_chosen(page, clean, conditions)) if kind == ROWS else before
+        kind, *words = part.split()
+        return kinds[kind](page, material, words) if kind in kinds else before
 
     return _replaced(page_text(page), made)
 
@@ -105,15 +122,30 @@ def _replaced(text: str, content_of: Callable[[str, str], str]) -> str:
     return _PART.sub(part, text)
 
 
-def _robustness(page: Path, rows: Sequence[Row], evidence: Evidence, conditions: Sequence[str]) -> str:
-    chosen = _chosen(page, rows, [condition for condition in conditions if condition != _MEANS])
-    points = points_of(chosen, evidence)
-    shown = means(points) if _MEANS in conditions else points
+def _rows(page: Path, material: Material, words: Sequence[str]) -> str:
+    strict = [row for row in material.rows if row.protocol == "strict" and not row.contaminated_supports]
+    return auroc_tables(_chosen(page, strict, words))
+
+
+def _robustness(page: Path, material: Material, words: Sequence[str]) -> str:
+    chosen = _chosen(page, material.rows, [word for word in words if word != _MEANS])
+    points = points_of(chosen, material.evidence)
+    shown = means(points) if _MEANS in words else points
     return markdown_table(*table_of_points(shown)) if shown else NO_SUCH_ROW
 
 
-def _chosen(page: Path, rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
-    """The strict rows that meet every condition, `name=value,value`."""
+def _protocols(page: Path, material: Material, words: Sequence[str]) -> str:
+    studies = _chosen(page, material.studies, [word for word in words if word != _SHORT])
+    if not studies:
+        return "No such study is kept yet.\n"
+    lines = list(studies[0].figures)
+    lines = [lines[0], _SMOOTHED_ALONE, lines[-1]] if _SHORT in words else lines
+    columns = ["protocol", *(study.target for study in studies)]
+    return markdown_table(columns, [[line, *(study.figures[line].text for study in studies)] for line in lines])
+
+
+def _chosen(page: Path, results: Sequence[R], conditions: Sequence[str]) -> list[R]:
+    """Those that meet every condition, `name=value,value`."""
     wanted = {name: values.split(",") for name, _, values in (part.partition("=") for part in conditions)}
     if unknown := sorted(set(wanted) - set(_CONDITIONS)):
         raise ResultsError(
@@ -121,7 +153,5 @@ def _chosen(page: Path, rows: Sequence[Row], conditions: Sequence[str]) -> list[
             f"{', '.join(_CONDITIONS)}."
         )
     return [
-        row
-        for row in rows
-        if row.protocol == "strict" and all(str(getattr(row, name)) in values for name, values in wanted.items())
+        result for result in results if all(str(getattr(result, name)) in values for name, values in wanted.items())
     ]

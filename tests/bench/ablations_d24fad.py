@@ -1,6 +1,7 @@
 """What each part of D²4FAD does to its figure: one setting changed at a time, same targets, draws and images.
 
-    python tests/bench/ablations_d24fad.py --data medfsad-data --runs runs-ablations [--steps 600] [--only TEXT]
+    python tests/bench/ablations_d24fad.py --data medfsad-data --runs runs-ablations [--steps 600] [--only TEXT] \
+        [--into methods/d24fad/RESULTS.md]
 
 Prints one line a setting: strict image AUROC of each target, their mean, and the mean difference from the default with
 its 95 % interval for these targets and trainings. Done cells aren't done again, and two processes may share a folder of
@@ -16,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from medfsad_bench.board.comparison import compare
+from medfsad_bench.board.sections import fill, text_with_part
 from medfsad_bench.metrics.metric import RANKING
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.row import Row
@@ -78,12 +80,19 @@ def main() -> None:
     parser.add_argument("--only", default="", help="lines whose name this regular expression finds, beside the default")
     parser.add_argument("--reverse", action="store_true", help="begin with the last line")
     parser.add_argument("--table", action="store_true", help="print what is done; run nothing")
+    parser.add_argument("--into", type=Path, help="page with a part `ablations d24fad STEPS`, to be written anew")
     arguments = parser.parse_args()
+    part = f"ablations d24fad {arguments.steps}"
+    if arguments.into:
+        text_with_part(arguments.into, part)  # that it can't be written is told before the work
     wanted = [one for one in ABLATIONS if one is DEFAULT or re.search(arguments.only, one.name)]
     planned = {one.name: _cells(one, arguments) for one in wanted}
     if not arguments.table:
         _run([planned[one.name] for one in (reversed(wanted) if arguments.reverse else wanted)])
-    print(_table(planned))
+    table = _table(planned)
+    print(table)
+    if arguments.into:
+        fill(arguments.into, part, table)
 
 
 def _cells(ablation: Ablation, arguments: argparse.Namespace) -> list[Cell]:
