@@ -103,6 +103,15 @@ def test_the_printed_command_names_the_targets_that_are_left(browser: Any, site:
     assert command.endswith("--metric image_average_precision " + " ".join(f"--target {name}" for name in kept))
 
 
+def test_whoever_asks_for_nothing_sees_the_track_of_most_lines(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    small = [row_of("alone", "lgg", 0.9, size_px=128)]
+    write_site([*small, *(row_of(name, "lgg", 0.6, size_px=256) for name in ("one", "other"))], {}, tmp_path / "site")
+    tab = board(browser, tmp_path / "site", "")
+    assert "256 px" in tab.page.locator("#title").inner_text()
+    assert [line[1] for line in table_of(tab)] == ["one", "other"]
+    assert tab.faults == []
+
+
 def test_downloads_by_click_are_the_rows(browser: Any, site: Path) -> None:  # noqa: F811
     tab = board(browser, site)
     values = {(row.run_id, name): e.value for row in ROWS for name, e in row.metrics.items()}

@@ -32,9 +32,10 @@
 
   function settle() {
     FILTERS.forEach((name, number) => {
-      const offered = unique(tracksLike(FILTERS.slice(0, number)).map((track) => String(track[name])));
+      const left = tracksLike(FILTERS.slice(0, number));
+      const offered = unique(left.map((track) => String(track[name])));
       if (name === "shots") offered.sort((a, b) => a - b);
-      if (!offered.includes(state[name])) state[name] = name === "shots" && offered.includes("4") ? "4" : offered[0];
+      if (!offered.includes(state[name])) state[name] = usual(name, offered, left);
       fill(name, offered.map((value) => [value, value]));
     });
     const boards = tracksLike(FILTERS)[0].boards;
@@ -42,6 +43,14 @@
     if (!metrics.some((metric) => metric.name === state.metric)) state.metric = metrics[0].name;
     fill("metric", metrics.map((metric) => [metric.name, metric.title]));
     for (const name of CHECKS) form.elements[name].checked = state[name] === "1";
+  }
+
+  // What is shown to whoever asks for nothing: 4 shots, and of tracks that differ in nothing else the largest.
+  function usual(name, offered, tracks) {
+    if (name === "shots" && offered.includes("4")) return "4";
+    if (name !== "track") return offered[0];
+    const lines = (track) => Object.values(track.boards)[0][""].lines.length;
+    return tracks.reduce((largest, track) => (lines(track) > lines(largest) ? track : largest)).track;
   }
 
   function fill(name, options) {
