@@ -16,10 +16,11 @@ from test_store import HEADER, toy_table
 
 from medfsad_bench.board.accepted import accept, board_faults, rows_in_runs, write_pages
 from medfsad_bench.board.groups import groups
-from medfsad_bench.board.robustness import means, measure, write_picture
+from medfsad_bench.board.robustness import clean_and_contaminated, means, measure, write_picture
 from medfsad_bench.episodes import Episodes
 from medfsad_bench.episodes.contamination import contaminants, reserved_groups
 from medfsad_bench.errors import ResultsError
+from medfsad_bench.files import write_json
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Method, RunContext, Scorer, Scores
 from medfsad_bench.metrics.image import auroc_score
@@ -268,6 +269,14 @@ def test_only_a_clean_and_a_contaminated_run_of_one_cell_make_a_point(grey: Data
         measure(folders[1], folders[0])
     with pytest.raises(ResultsError, match="differ in shots"):
         measure(folders[2], folders[1])
+    rows = [RunFolder(folder).row() for folder in folders[:2]]
+    assert clean_and_contaminated(rows) == [tuple(rows)]
+    trained_elsewhere = rows[1].model_copy(update={"pretrain_s": 12.5})
+    assert clean_and_contaminated([rows[0], trained_elsewhere]) == []
+    write_json(folders[1] / "row.json", trained_elsewhere.dump())
+    with pytest.raises(ResultsError, match="differ in their training"):
+        measure(folders[0], folders[1])
+    write_json(folders[1] / "row.json", rows[1].dump())
     from medfsad_bench.board.comparison import compare
 
     with pytest.raises(ResultsError, match="differ in contaminated supports"):

@@ -24,8 +24,9 @@ from medfsad_bench.metrics.paired import Difference, mean_over_targets, paired_d
 from medfsad_bench.results.row import Row
 from medfsad_bench.results.run_folder import RunFolder, read_scores
 
+_TRAINING = "pretrain_s"  # no two trainings take the same time to the last bit, and who shares weights shares it
 _SAME = (
-    *("method", "method_version", "preset", "config", "weights_digest", "sources"),
+    *("method", "method_version", "preset", "config", "weights_digest", "sources", _TRAINING),
     *("target", "membership_digest", "content_digest", "hold_out", "shots", "draws", "seed"),
 )
 
@@ -228,8 +229,9 @@ def _check(clean: Row, contaminated: Row) -> None:
         )
     for field in _SAME:
         if getattr(clean, field) != getattr(contaminated, field):
+            named = "their training" if field == _TRAINING else field.replace("_", " ")
             raise ResultsError(
-                f"{clean.run_id} and {contaminated.run_id} differ in {field.replace('_', ' ')}; what an anomaly "
+                f"{clean.run_id} and {contaminated.run_id} differ in {named}; what an anomaly "
                 "among the supports does is seen between runs that differ in it alone."
             )
 
