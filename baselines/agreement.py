@@ -21,6 +21,7 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.board.sections import fill, text_with_part
 from medfsad_bench.display import markdown_table
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
@@ -112,7 +113,7 @@ class _Unshrunk(_Channels):
 
 
 def main() -> None:
-    """Print the part that is asked for."""
+    """Print the part that is asked for, or write it into its page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     of_runs = parts.add_parser("table")
@@ -121,9 +122,16 @@ def main() -> None:
     of_padim.add_argument("--data", type=Path, required=True, help="where prepared files lie")
     of_padim.add_argument("--target", action="append", required=True, help="data set; repeatable")
     of_padim.add_argument("--draws", type=int, default=10)
+    for part in (of_runs, of_padim):
+        part.add_argument("--into", type=Path, help="page with a part `agreement PART`, to be written anew")
     given = parser.parse_args()
+    if given.into:
+        text_with_part(given.into, f"agreement {given.part}")  # told before the work, if it can't be written
     text = table(given.runs) if given.part == "table" else padim(given.data, given.target, given.draws)
-    sys.stdout.write(text + "\n")
+    if given.into:
+        fill(given.into, f"agreement {given.part}", text)
+    else:
+        sys.stdout.write(text + "\n")
 
 
 def _line(row: Row, folder: Path, other: Row, other_folder: Path) -> str:
