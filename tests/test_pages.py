@@ -106,6 +106,7 @@ def test_a_part_of_protocols_has_the_kept_studies_lines(tmp_path: Path) -> None:
     assert of_toy.splitlines() == ["| protocol | lgg |", "|---|---|", *cells]
     assert [line.count("|") for line in short.splitlines()] == [5] * 5, "three lines of three studies"
     assert "one draw" not in short
+    assert short.startswith("| protocol | toy on lgg | other on lgg | other on lgg |")
     page.write_text(page.read_text("utf-8").replace("0.600", "0.700"), "utf-8")
     assert len(accepted.board_faults(tmp_path / "results", [page])) == 1
 

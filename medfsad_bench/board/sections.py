@@ -140,8 +140,12 @@ def _protocols(page: Path, material: Material, words: Sequence[str]) -> str:
         return "No such study is kept yet.\n"
     lines = list(studies[0].figures)
     lines = [lines[0], _SMOOTHED_ALONE, lines[-1]] if _SHORT in words else lines
-    columns = ["protocol", *(study.target for study in studies)]
-    return markdown_table(columns, [[line, *(study.figures[line].text for study in studies)] for line in lines])
+    of_one_method = len({study.method for study in studies}) == 1
+    columns = [study.target if of_one_method else f"{study.method} on {study.target}" for study in studies]
+    cells = [[study.figures[line].text if line in study.figures else "–" for study in studies] for line in lines]
+    return markdown_table(
+        ["protocol", *columns], [[line, *of_line] for line, of_line in zip(lines, cells, strict=True)]
+    )
 
 
 def _chosen(page: Path, results: Sequence[R], conditions: Sequence[str]) -> list[R]:
