@@ -8,7 +8,6 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from medfsad_baselines.padim import Config, Padim
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.board.sections import fill, text_with_part
+from medfsad_bench.board.sections import writer
 from medfsad_bench.display import markdown_table
 from medfsad_bench.estimates.estimate import REPLICATES, Estimate, metric_estimate
 from medfsad_bench.estimates.image import score_matrix
@@ -125,13 +124,8 @@ def main() -> None:
     for part in (of_runs, of_padim):
         part.add_argument("--into", type=Path, help="page with a part `agreement PART`, to be written anew")
     given = parser.parse_args()
-    if given.into:
-        text_with_part(given.into, f"agreement {given.part}")  # told before the work, if it can't be written
-    text = table(given.runs) if given.part == "table" else padim(given.data, given.target, given.draws)
-    if given.into:
-        fill(given.into, f"agreement {given.part}", text)
-    else:
-        sys.stdout.write(text + "\n")
+    write = writer(given.into, f"agreement {given.part}")
+    write(table(given.runs) if given.part == "table" else padim(given.data, given.target, given.draws))
 
 
 def _line(row: Row, folder: Path, other: Row, other_folder: Path) -> str:

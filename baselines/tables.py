@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from medfsad_bench.board.accepted import rows_in_runs
-from medfsad_bench.board.sections import fill, text_with_part
+from medfsad_bench.board.sections import writer
 from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import MedfsadError
 
@@ -123,13 +123,8 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="page with a part of this name, to be written anew")
     arguments = parser.parse_args()
     try:
-        if arguments.into:
-            text_with_part(arguments.into, arguments.part)  # told before minutes of measuring, if it can't be written
-        text = parts[arguments.part](arguments.given)
-        if arguments.into:
-            fill(arguments.into, arguments.part, text)
-        else:
-            sys.stdout.write(text + "\n")
+        write = writer(arguments.into, arguments.part)
+        write(parts[arguments.part](arguments.given))
     except MedfsadError as error:
         parser.exit(2, f"{error}\n")
 

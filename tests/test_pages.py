@@ -14,7 +14,7 @@ from medfsad_bench.board import accepted, pages
 from medfsad_bench.board.groups import Line, groups
 from medfsad_bench.board.labels import labels_of, verdict
 from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
-from medfsad_bench.board.sections import Material, made_anew
+from medfsad_bench.board.sections import Material, made_anew, writer
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.registry import preset_settings
@@ -80,6 +80,19 @@ def test_parts_choose_their_rows(results: Path, row: Row, tmp_path: Path) -> Non
     page.write_text("<!-- generated: rows colour=red -->\n<!-- end -->\n", "utf-8")
     with pytest.raises(ResultsError, match="by 'colour'"):
         made_anew(page, Material([row]))
+
+
+def test_a_script_writes_its_part_or_prints_and_is_told_before_that_it_cant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: costs -->\n<!-- end -->\n", "utf-8")
+    writer(page, "costs")("| a |\n")
+    assert page.read_text("utf-8") == "<!-- generated: costs -->\n\n| a |\n\n<!-- end -->\n"
+    writer(None, "costs")("| b |\n")
+    assert capsys.readouterr().out == "| b |\n"
+    with pytest.raises(ResultsError, match="no part 'other'"):
+        writer(page, "other")
 
 
 def test_a_part_of_protocols_has_the_kept_studies_lines(tmp_path: Path) -> None:

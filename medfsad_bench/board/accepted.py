@@ -124,7 +124,8 @@ def write_pages(results: Path, pages: Sequence[Path] = ()) -> list[Path]:
     Raises:
         ResultsError: If a row or a page is damaged.
     """
-    texts = {_page(results): _page_text(results), **{page: _made_anew(page, results) for page in pages}}
+    material = _material(results)
+    texts = {_page(results): _page_text(results), **{page: sections.made_anew(page, material) for page in pages}}
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)
@@ -162,8 +163,9 @@ def row_faults(row: Row, results: Path) -> list[str]:
 
 def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
     """What's wrong with the accepted rows as a whole: one stands twice, a mark is of none, or a page is stale."""
-    stale = [other for other in pages if sections.page_text(other) != _made_anew(other, results)]
-    times = Counter(row.run_id for row in rows_in_results(results))
+    material = _material(results)
+    stale = [other for other in pages if sections.page_text(other) != sections.made_anew(other, material)]
+    times = Counter(row.run_id for row in material.rows)
     faults = [f"{run_id} stands twice" for run_id, number in times.items() if number > 1]
     for run_id, mark in read_marks(results).items():
         faults += _mark_faults(mark, results) if run_id in times else [f"{run_id} bears a mark and isn't accepted"]
@@ -184,9 +186,8 @@ def _page_text(results: Path) -> str:
     return "\n".join(filter(None, chapters))
 
 
-def _made_anew(page: Path, results: Path) -> str:
-    evidence, studies = scores_by_run(_kept(results)), studies_in(results)
-    return sections.made_anew(page, sections.Material(rows_in_results(results), evidence, studies))
+def _material(results: Path) -> sections.Material:
+    return sections.Material(rows_in_results(results), scores_by_run(_kept(results)), studies_in(results))
 
 
 def _kept(results: Path) -> Path:

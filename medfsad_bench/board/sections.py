@@ -12,8 +12,10 @@ of their scores: a line per method, target and K, or, for `robustness means`, pe
 """
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +63,22 @@ def fill(page: Path, name: str, content: str) -> None:
     """
     text = text_with_part(page, name)
     write_text(page, _replaced(text, lambda part, before: content if part == name else before))
+
+
+def writer(page: Path | None, name: str) -> Callable[[str], object]:
+    """What takes a table that a script makes: a part of a page, or, where there is none, standard output.
+
+    Args:
+        page: Markdown file. That it lacks the part is told here, so before the work.
+        name: Of the part.
+
+    Raises:
+        ResultsError: If the page isn't there or hasn't that part.
+    """
+    if page is None:
+        return lambda content: sys.stdout.write(content.rstrip("\n") + "\n")
+    text_with_part(page, name)
+    return partial(fill, page, name)
 
 
 def made_anew(page: Path, material: Material) -> str:

@@ -3,8 +3,8 @@
     python tests/bench/ablations_d24fad.py --data medfsad-data --runs runs-ablations [--steps 600] [--only TEXT] \
         [--into methods/d24fad/RESULTS.md]
 
-Prints one line a setting: strict image AUROC of each target, their mean, and the mean difference from the default with
-its 95 % interval for these targets and trainings. Done cells aren't done again, and two processes may share a folder of
+One line a setting: strict image AUROC of each target, their mean, and the mean difference from the default with its
+95 % interval for these targets and trainings. Done cells aren't done again, and two processes may share a folder of
 runs (`--reverse` starts from the other end).
 """
 
@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from medfsad_bench.board.comparison import compare
-from medfsad_bench.board.sections import fill, text_with_part
+from medfsad_bench.board.sections import writer
 from medfsad_bench.metrics.metric import RANKING
 from medfsad_bench.registry import method_info
 from medfsad_bench.results.row import Row
@@ -82,17 +82,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is done; run nothing")
     parser.add_argument("--into", type=Path, help="page with a part `ablations d24fad STEPS`, to be written anew")
     arguments = parser.parse_args()
-    part = f"ablations d24fad {arguments.steps}"
-    if arguments.into:
-        text_with_part(arguments.into, part)  # that it can't be written is told before the work
+    write = writer(arguments.into, f"ablations d24fad {arguments.steps}")
     wanted = [one for one in ABLATIONS if one is DEFAULT or re.search(arguments.only, one.name)]
     planned = {one.name: _cells(one, arguments) for one in wanted}
     if not arguments.table:
         _run([planned[one.name] for one in (reversed(wanted) if arguments.reverse else wanted)])
-    table = _table(planned)
-    print(table)
-    if arguments.into:
-        fill(arguments.into, part, table)
+    write(_table(planned))
 
 
 def _cells(ablation: Ablation, arguments: argparse.Namespace) -> list[Cell]:

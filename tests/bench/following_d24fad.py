@@ -24,7 +24,7 @@ from d24fad.detector import D24FAD
 from d24fad.info import INFO
 from d24fad.losses import cosine_loss
 from d24fad.networks import new_networks
-from medfsad_bench.board.sections import fill, text_with_part
+from medfsad_bench.board.sections import writer
 from medfsad_bench.display import markdown_table
 from medfsad_bench.runner.opened import OpenCell, opened
 from medfsad_bench.runner.plan import RunOptions, cells
@@ -54,8 +54,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+")
     parser.add_argument("--into", type=Path, help="page with a part `following d24fad`, to be written anew")
     arguments = parser.parse_args()
-    if arguments.into:
-        text_with_part(arguments.into, PART)  # that it can't be written is told before the work
+    write = writer(arguments.into, PART)
     torch.set_flush_denormal(True)
     sets = prepared_sets(arguments.data)
     targets = [dataset for dataset in sets if not arguments.targets or dataset.name in arguments.targets]
@@ -63,11 +62,7 @@ def main() -> None:
     for cell in cells(INFO, targets, sets, [SHOTS], RunOptions(arguments.runs, preset=arguments.preset)):
         with opened(cell, runner.device, runner.cache, lambda *_: None) as run:
             lines.append([cell.target.name, *(f"{value:.2f}" for value in nearness(run))])
-    table = markdown_table(list(HEAD), lines)
-    if arguments.into:
-        fill(arguments.into, PART, table)
-    else:
-        print(table)
+    write(markdown_table(list(HEAD), lines))
 
 
 @torch.no_grad()
