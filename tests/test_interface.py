@@ -96,6 +96,7 @@ def test_jobs_that_cannot_be_are_told(jobs: int, callbacks: list[RunCallback], o
     ("workers", "start"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)]
 )
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than a machine of one core has
 def test_a_loader_gives_each_image_with_its_label(own_data: Path, workers: int, start: str | None) -> None:
     dataset = medfsad.load(own_data / "own" / "ward_a-0.0.0-64px.h5")
     images = dataset.to_torch("test")
@@ -113,6 +114,7 @@ def halved(image: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than a machine of one core has
 def test_a_loader_gives_episodes_whose_queries_are_loaded_in_turn(own_data: Path) -> None:
     dataset = medfsad.load(own_data / "own" / "ward_a-0.0.0-64px.h5")
     episodes = dataset.to_torch(shots=2, transform=halved)
