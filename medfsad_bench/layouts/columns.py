@@ -124,7 +124,7 @@ def unused_columns(table: TableFile, columns: Mapping[str, tuple[str, ...]]) -> 
     for header in table.header:
         cells = [row[header] for row in rows]
         values = len(set(cells))
-        runs = 1 + sum(one != other for one, other in pairwise(cells))
+        runs = 1 + sum(cell != following for cell, following in pairwise(cells))
         if header not in taken and 2 < values <= len(cells) / _REPEATS and runs <= _RUNS * values:
             what = (
                 f"column {header!r} isn't used, and looks like patients: {values} values in {len(cells)} rows, shared "

@@ -162,14 +162,14 @@ class _Names:
             yield cores, unified(form)
 
 
-def _same_folder(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return one == other
+def _same_folder(image_folder: tuple[str, ...], mask_folder: tuple[str, ...]) -> bool:
+    return image_folder == mask_folder
 
 
-def _ends_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+def _ends_alike(image_folder: tuple[str, ...], mask_folder: tuple[str, ...]) -> bool:
     """Whether one is the other's end; a flat folder is anybody's."""
-    shared = min(len(one), len(other))
-    return one[len(one) - shared :] == other[len(other) - shared :]
+    shared = min(len(image_folder), len(mask_folder))
+    return image_folder[len(image_folder) - shared :] == mask_folder[len(mask_folder) - shared :]
 
 
 def _forms(name: str) -> Iterator[str]:

@@ -99,14 +99,14 @@ class Ranking:
         of_classes = [order[anomalous[order]], order[~anomalous[order]]]
         falling = [-scores[indices] for indices in of_classes]  # rising, as `searchsorted` wants it
         ends = [np.flatnonzero(np.append(values[1:] != values[:-1], True)) for values in falling]
-        found, false = (values[last] for values, last in zip(falling, ends, strict=True))
-        above, reached = (np.searchsorted(found, false, side=side) for side in ("left", "right"))
+        anomalous_steps, normal_steps = (values[last] for values, last in zip(falling, ends, strict=True))
+        above, reached = (np.searchsorted(anomalous_steps, normal_steps, side=side) for side in ("left", "right"))
         return cls(
             anomalous=of_classes[0],
             normal=of_classes[1],
             anomalous_ends=ends[0],
             normal_ends=ends[1],
-            normal_reached=np.searchsorted(false, found, side="right"),
+            normal_reached=np.searchsorted(normal_steps, anomalous_steps, side="right"),
             anomalous_above=above,
             anomalous_reached=None if np.array_equal(above, reached) else reached,
         )
@@ -206,9 +206,10 @@ def auroc(c: Curve) -> Float[np.ndarray, "*replicates"]:
 
 def average_precision(c: Curve) -> Float[np.ndarray, "*replicates"]:
     """Sum over thresholds of precision × gain in recall; no interpolation."""
-    found = c.true_positives[1:]
-    flagged = np.maximum(found + c.false_positives_at, np.finfo(np.float64).tiny)  # 0 where nothing has weight yet
-    return np.asarray((np.diff(c.true_positives, axis=0) * (found / flagged)).sum(axis=0) / c.positives)
+    true_positives = c.true_positives[1:]
+    nothing = np.finfo(np.float64).tiny  # where nothing has weight yet
+    flagged = np.maximum(true_positives + c.false_positives_at, nothing)
+    return np.asarray((np.diff(c.true_positives, axis=0) * (true_positives / flagged)).sum(axis=0) / c.positives)
 
 
 def fpr_at_tpr(c: Curve, *, tpr: float = 0.95) -> Float[np.ndarray, "*replicates"]:
@@ -227,14 +228,14 @@ def sensitivity_at_specificity(c: Curve, *, specificity: float = 0.95) -> Float[
 def precision_at_recall(c: Curve, *, recall: float) -> Float[np.ndarray, "*replicates"]:
     """Share of anomalous ones among what is flagged, at the highest threshold that finds at least `recall` of them."""
     first = np.argmax(c.true_positives[1:] / c.positives >= recall - 1e-9, axis=0)
-    found, false = _at(c.true_positives[1:], first), _at(c.false_positives_at, first)
-    return np.asarray(found / (found + false))
+    true_positives, false_positives = _at(c.true_positives[1:], first), _at(c.false_positives_at, first)
+    return np.asarray(true_positives / (true_positives + false_positives))
 
 
 def f1_max(c: Curve) -> Float[np.ndarray, "*replicates"]:
     """Largest F1 (Dice) over all thresholds: an oracle, since it picks the threshold by the labels."""
-    found = c.true_positives[1:]
-    return np.asarray((2 * found / (c.positives + found + c.false_positives_at)).max(axis=0))
+    true_positives = c.true_positives[1:]
+    return np.asarray((2 * true_positives / (c.positives + true_positives + c.false_positives_at)).max(axis=0))
 
 
 def balanced_accuracy_max(c: Curve) -> Float[np.ndarray, "*replicates"]:

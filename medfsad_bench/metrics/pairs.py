@@ -185,11 +185,11 @@ def _differences(values: Float64[np.ndarray, " methods"]) -> Float64[np.ndarray,
     return values[first] - values[second]
 
 
-def _covariances(one: PairTable, other: PairTable) -> Float64[np.ndarray, " pairs"]:
+def _covariances(table: PairTable, other: PairTable) -> Float64[np.ndarray, " pairs"]:
     """Of the differences on two targets, by the groups that both have; 0 for pairs that aren't measured on both."""
-    _, here, there = np.intersect1d(one.groups, other.groups, assume_unique=True, return_indices=True)
-    products = one.deviations[:, here] @ other.deviations[:, there].T
+    _, here, there = np.intersect1d(table.groups, other.groups, assume_unique=True, return_indices=True)
+    products = table.deviations[:, here] @ other.deviations[:, there].T
     first, second = np.triu_indices(len(products), 1)
     own = products.diagonal()
     between = own[first] + own[second] - products[first, second] - products[second, first]
-    return np.where(one.measured & other.measured, between, 0.0)
+    return np.where(table.measured & other.measured, between, 0.0)

@@ -64,7 +64,7 @@ def read_supports(images: Sequence[RawImage], reader: Reader) -> tuple[list[RawI
         DownloadError: If none can be used.
     """
     loaded = reader.read(images)
-    left_out, usable, known = [], [], dict[tuple[str, int | None, int], str]()
+    left_out, usable, id_by_key = [], [], dict[tuple[str, int | None, int], str]()
     for image in images:
         facts = loaded[image.id]
         key = facts.sha256, image.slice_index, image.frame
@@ -72,10 +72,10 @@ def read_supports(images: Sequence[RawImage], reader: Reader) -> tuple[list[RawI
             left_out.append(LeftOut(image.id, facts.problem))
         elif facts.contrast < BLANK:
             left_out.append(LeftOut(image.id, "blank: hardly any contrast, so that nothing is seen in it"))
-        elif key in known:
-            left_out.append(LeftOut(image.id, f"the same file as {known[key]}, which counts once"))
+        elif key in id_by_key:
+            left_out.append(LeftOut(image.id, f"the same file as {id_by_key[key]}, which counts once"))
         else:
-            known[key] = image.id
+            id_by_key[key] = image.id
             usable.append(image)
     if not usable:
         why = "; ".join(f"{item.name}: {item.reason}" for item in left_out[:3])

@@ -54,12 +54,12 @@ def differences(stored: Row, again: Row) -> list[str]:
     return names
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING**2)
-    return bool(one == other)
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(_same(before[key], after[key]) for key in before)
+    if isinstance(before, float) and isinstance(after, float):
+        return math.isclose(before, after, rel_tol=_ROUNDING, abs_tol=_ROUNDING**2)
+    return bool(before == after)
 
 
 def _joined(scores: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
