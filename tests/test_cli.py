@@ -328,7 +328,7 @@ def test_robustness_and_influence_as_a_user_meets_them(medfsad: Medfsad, own_dat
         "influence", "pixel_distance", *asked, "--shots", 3, "--draw", 1, "--contaminated", 1, "--json"
     )
     assert code == 0
-    assert [(one["draw"], one["anomalous"]) for one in json.loads(out)].count((1, True)) == 1
+    assert [(influence["draw"], influence["anomalous"]) for influence in json.loads(out)].count((1, True)) == 1
     assert (tmp_path / "influence.png").read_bytes().startswith(b"\x89PNG")
 
 

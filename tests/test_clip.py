@@ -101,7 +101,7 @@ def test_embeddings_are_those_of_open_clip(clip: Clip) -> None:
 def test_an_ensemble_is_the_mean_of_unit_embeddings(clip: Clip) -> None:
     prompts = [template.format(state.format("image")) for template in TEMPLATES[:3] for state in ABNORMAL_STATES]
     each = [clip.network.encode_text(open_clip.tokenize([prompt]))[0] for prompt in prompts]
-    mean = sum((one / one.norm() for one in each), torch.zeros_like(each[0])) / len(each)
+    mean = sum((embedding / embedding.norm() for embedding in each), torch.zeros_like(each[0])) / len(each)
     assert ensemble(clip, prompts) == pytest.approx(mean / mean.norm(), abs=1e-6)
 
 
@@ -162,14 +162,14 @@ def test_windows_equal_a_slow_loop_over_them(clip: Clip, edge: int) -> None:
     """Each window by itself, its patches gathered one by one, through open_clip's own transformer."""
     images = phantom_images(2)
     tokens, masks = clip.embedded(images), window_masks(clip.grid, edge)
-    found, number = window_embeddings(clip, tokens, masks), 0
+    embeddings, number = window_embeddings(clip, tokens, masks), 0
     for top in range(clip.grid - edge + 1):
         for left in range(clip.grid - edge + 1):
             inside = [(top + i) * clip.grid + left + j for i in range(edge) for j in range(edge)]
             assert masks[number].nonzero()[:, 0].tolist() == inside
-            seen = torch.stack([tokens[:, 0], *(tokens[:, 1 + place] for place in inside)], dim=1)
+            seen = torch.stack([tokens[:, 0], *(tokens[:, 1 + patch] for patch in inside)], dim=1)
             pooled = clip.visual.ln_post(clip.visual.transformer(seen))[:, 0] @ clip.visual.proj
-            assert found[:, number] == pytest.approx(functional.normalize(pooled, dim=-1), abs=1e-5)
+            assert embeddings[:, number] == pytest.approx(functional.normalize(pooled, dim=-1), abs=1e-5)
             number += 1
     assert number == len(masks)
 
@@ -177,17 +177,17 @@ def test_windows_equal_a_slow_loop_over_them(clip: Clip, edge: int) -> None:
 def test_a_patch_takes_the_harmonic_mean_of_the_windows_that_hold_it() -> None:
     """3 × 3 patches and windows of 2 × 2: a corner lies in one window, an edge in two, the middle in all four."""
     scores = torch.tensor([[0.2, 0.4, 0.4, 0.8]])
-    found = harmonic_mean(scores, window_masks(3, 2)).view(3, 3)
-    assert found[0, 0] == pytest.approx(0.2)
-    assert found[0, 1] == pytest.approx(2 / (1 / 0.2 + 1 / 0.4))
-    assert found[1, 1] == pytest.approx(4 / (5 + 2.5 + 2.5 + 1.25))
-    assert found[2, 2] == pytest.approx(0.8)
+    means = harmonic_mean(scores, window_masks(3, 2)).view(3, 3)
+    assert means[0, 0] == pytest.approx(0.2)
+    assert means[0, 1] == pytest.approx(2 / (1 / 0.2 + 1 / 0.4))
+    assert means[1, 1] == pytest.approx(4 / (5 + 2.5 + 2.5 + 1.25))
+    assert means[2, 2] == pytest.approx(0.8)
 
 
 def test_the_nearest_of_the_support_is_found_as_by_a_loop() -> None:
     generator = Generator().manual_seed(0)
     own, bank = (functional.normalize(torch.randn(*shape, 8, generator=generator), dim=-1) for shape in ((2, 5), (7,)))
-    expected = [[min((1 - float(one @ other)) / 2 for other in bank) for one in image] for image in own]
+    expected = [[min((1 - float(patch @ other)) / 2 for other in bank) for patch in image] for image in own]
     assert nearest(own, bank) == pytest.approx(torch.tensor(expected), abs=1e-6)
 
 
@@ -214,14 +214,14 @@ def test_a_residual_map_equals_brute_force() -> None:
     generator = Generator().manual_seed(1)
     blocks, supports = ([torch.randn(n, 6, 5, generator=generator) for _ in range(2)] for n in (3, 4))
     unit = [[functional.normalize(block, dim=-1) for block in part] for part in (blocks, supports)]
-    found = residual_map([torch.zeros(3, 5), *unit[0]], [torch.zeros(4, 5), *unit[1]])
+    maps = residual_map([torch.zeros(3, 5), *unit[0]], [torch.zeros(4, 5), *unit[1]])
     for image in range(3):
         for patch in range(6):
             each = [
-                min(1 - float(own[image, patch] @ other) for one in known for other in one)
-                for own, known in zip(unit[0], unit[1], strict=True)
+                min(1 - float(own[image, patch] @ other) for support in bank for other in support)
+                for own, bank in zip(unit[0], unit[1], strict=True)
             ]
-            assert float(found[image, patch]) == pytest.approx(sum(each) / 2, abs=1e-6)
+            assert float(maps[image, patch]) == pytest.approx(sum(each) / 2, abs=1e-6)
 
 
 def test_training_episodes_share_no_group_between_support_and_queries() -> None:
@@ -249,15 +249,15 @@ def test_inctrl_learns_from_labels_and_a_checkpoint_keeps_what_it_learnt(clip: C
     assert fingerprint(clip) == before
     queries = torch.cat([phantom_images(20, seed=3), with_square(phantom_images(20, seed=4))])
     support = phantom_images(3, seed=5)
-    found = method.adapt(support, context)(queries).image
-    assert found is not None
+    scores = method.adapt(support, context)(queries).image
+    assert scores is not None
     labels = np.arange(40) >= 20
-    assert auroc_score(found.numpy(), labels) > 0.9, "the same square on images that it never saw"
+    assert auroc_score(scores.numpy(), labels) > 0.9, "the same square on images that it never saw"
     again = built("inctrl")
     again.load_state(method.state())
     copied = again.adapt(support, LocalContext())(queries).image
     assert copied is not None
-    assert torch.equal(copied, found)
+    assert torch.equal(copied, scores)
     with pytest.raises(WeightsError, match="no state of inctrl"):
         again.load_state({"other": torch.zeros(1)})
 
@@ -285,12 +285,12 @@ def test_a_synthetic_lesion_changes_its_mask_and_nothing_else(kind: object) -> N
     assert torch.equal(images, before)
 
 
-def test_lesions_hang_on_their_seed_alone() -> None:
+def test_lesions_depend_on_their_seed_alone() -> None:
     images = phantom_images(2)
-    one, other, third = (with_lesions(images, 6, Generator().manual_seed(seed)) for seed in (0, 0, 1))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
-    assert not torch.equal(one[0], third[0])
+    first, second, third = (with_lesions(images, 6, Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], third[0])
 
 
 def test_a_learnt_prompt_that_says_a_word_is_that_word(clip: Clip) -> None:
@@ -348,10 +348,10 @@ def test_a_later_block_sees_adapted_tokens(clip: Clip) -> None:
     """By hand over two blocks: F* = γ A(F) + (1 - γ) F before the second."""
     config = configure(method_info("mvfa"), preset="tiny", settings={"layers": (1, 2), "mixing": 0.3})
     adapters = Adapters(clip, config, Generator().manual_seed(0))
-    embedded, (one, two) = clip.embedded(phantom_images(2)), clip.visual.transformer.resblocks[:2]
-    first = one(embedded)
+    embedded, (first_block, second_block) = clip.embedded(phantom_images(2)), clip.visual.transformer.resblocks[:2]
+    first = first_block(embedded)
     first = 0.3 * adapters.adapters[0](first) + 0.7 * first
-    second = two(first)
+    second = second_block(first)
     second = 0.3 * adapters.adapters[1](second) + 0.7 * second
     expected = functional.normalize(adapters.projections[1](second[:, 1:]), dim=-1)
     assert adapters(embedded)[1].detach() == pytest.approx(expected.detach(), abs=1e-6)
@@ -388,13 +388,13 @@ def test_a_planted_anomaly_like_that_of_the_abnormal_supports_scores_higher() ->
     method = built("mvfa", steps=40, learning_rate=1e-2)
     assert isinstance(method, AbnormalShotMethod)
     scorer = method.adapt_to_both(phantom_images(4), bad, LocalContext())
-    found, other = scorer(planted), scorer(queries)
-    assert found.image is not None
-    assert other.image is not None
-    assert bool((found.image > other.image).all())
-    assert found.pixel is not None
-    assert other.pixel is not None
-    assert bool((found.pixel[:, 1, 1] > other.pixel[:, 1, 1]).all())
+    anomalous, normal = scorer(planted), scorer(queries)
+    assert anomalous.image is not None
+    assert normal.image is not None
+    assert bool((anomalous.image > normal.image).all())
+    assert anomalous.pixel is not None
+    assert normal.pixel is not None
+    assert bool((anomalous.pixel[:, 1, 1] > normal.pixel[:, 1, 1]).all())
 
 
 # --- whole runs

@@ -50,8 +50,8 @@ class Nearest(Method):
         self.config = config
 
     def adapt(self, support: torch.Tensor, context: RunContext) -> Scorer:
-        known = support.mean((1, 2, 3))
-        return lambda images: Scores(image=(images.mean((1, 2, 3))[:, None] - known).abs().min(1).values)
+        support_means = support.mean((1, 2, 3))
+        return lambda images: Scores(image=(images.mean((1, 2, 3))[:, None] - support_means).abs().min(1).values)
 
 
 NEAREST = MethodInfo(
@@ -164,11 +164,11 @@ def test_a_row_of_clean_supports_is_what_it_was(own_data: Path, pair: list[Path]
     """Neither its run id nor its content knows of contamination."""
     cell = cell_of(TOY, own_data, tmp_path)
     assert pair[0].name == cell.run_id
-    known = {
+    fields = {
         *("training", "config", "benchmark", "target", "membership_digest", "content_digest", "references"),
         *("hold_out", "protocol", "shots", "draws", "checkpoint", "scoring"),
     }
-    assert set(cell.identity) == known
+    assert set(cell.identity) == fields
     by_hand = hashlib.sha256(json.dumps(cell.identity, sort_keys=True, default=str).encode()).hexdigest()
     assert cell.run_id == f"toy-ward_a-2shot-{by_hand[:12]}"
     stored = json.loads((pair[0] / "row.json").read_text("utf-8"))
@@ -202,12 +202,12 @@ def test_a_contaminated_run_is_marked_checked_and_rescored(own_data: Path, pair:
 
 
 def test_clean_and_contaminated_rows_never_share_a_board(pair: list[Path]) -> None:
-    found = groups(rows_in_runs(pair[0].parent))
-    assert [group.title for group in found] == [
+    boards = groups(rows_in_runs(pair[0].parent))
+    assert [group.title for group in boards] == [
         "own: ward_a, 2 shots, 64 px",
         "own: ward_a, 2 shots, of them 1 contaminated, 64 px",
     ]
-    assert [len(group.lines) for group in found] == [1, 1]
+    assert [len(group.lines) for group in boards] == [1, 1]
 
 
 @settings(max_examples=15)
@@ -244,10 +244,10 @@ def test_the_rule_is_pinned(grey: Dataset) -> None:
         return hashlib.sha256(f"medfsad/contaminated/1:{text}".encode()).hexdigest()
 
     ids = [f"i{k}" for k in range(12, 20)]
-    held = sorted(ids, key=lambda one: rank(f"toy:{one}"))[:2]
-    assert reserved_groups(grey) == tuple(one.replace("i", "g") for one in held)
+    held = sorted(ids, key=lambda image_id: rank(f"toy:{image_id}"))[:2]
+    assert reserved_groups(grey) == tuple(image_id.replace("i", "g") for image_id in held)
     for draw in (0, 1):
-        expected = sorted(held, key=lambda one: rank(f"toy:{draw}:{one}"))
+        expected = sorted(held, key=lambda image_id: rank(f"toy:{draw}:{image_id}"))
         assert grey.table["id"].iloc[contaminants(grey, draw)].tolist() == expected
 
 
@@ -309,39 +309,43 @@ def test_a_redundant_support_has_no_influence_on_a_nearest_neighbour(tmp_path: P
     """Either of the two at 100 may go. Without 110 three normals are 8 to 11 away and 7 of 16 pairs are right."""
     target = grey_set(tmp_path / "x.h5", [100, 100, 110], [101, 108, 109, 111], [95, 96, 105, 116])
     cell = nearest_cell(target, tmp_path, shots=3)
-    found = {one.position: one for one in leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None)}
-    for place in (0, 1):
-        assert found[place].difference.value == found[place].difference.low == found[place].difference.high == 0
-    assert found[2].auroc == 1
-    assert found[2].difference.value == pytest.approx(1 - 7 / 16, abs=1e-12)
+    influences = {
+        influence.position: influence
+        for influence in leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None)
+    }
+    for position in (0, 1):
+        difference = influences[position].difference
+        assert difference.value == difference.low == difference.high == 0
+    assert influences[2].auroc == 1
+    assert influences[2].difference.value == pytest.approx(1 - 7 / 16, abs=1e-12)
 
 
 def test_the_influence_interval_is_that_of_the_two_detectors_and_order_is_from_harm_to_help(
     own_data: Path, tmp_path: Path
 ) -> None:
     cell = cell_of(TOY, own_data, tmp_path, shots=3)
-    found = leave_one_out(cell, [1], CPU, FeatureCache(CPU), progress=lambda *_: None)
-    values = [one.difference.value for one in found]
+    influences = leave_one_out(cell, [1], CPU, FeatureCache(CPU), progress=lambda *_: None)
+    values = [influence.difference.value for influence in influences]
     assert values == sorted(values)
-    assert sorted(one.position for one in found) == [0, 1, 2]
+    assert sorted(influence.position for influence in influences) == [0, 1, 2]
     tables = []
-    for without in (None, found[0].position):
+    for without in (None, influences[0].position):
         with opened(cell, CPU, FeatureCache(CPU), lambda *_: None) as run:
             draw = score_draw(run, 1, without=without)
         table = scores_table(cell.target, cell.episodes.queries, [draw])
         row = table["score"].to_numpy(float)[None]
         tables.append(replicate(row, table["anomalous"].to_numpy(bool), group_keys(table["group"])))
-    assert found[0].difference == paired_difference(*tables)
+    assert influences[0].difference == paired_difference(*tables)
 
 
 def test_a_contaminated_support_is_named_as_an_anomaly_and_hurts(grey: Dataset, tmp_path: Path) -> None:
     cell = nearest_cell(grey, tmp_path, shots=4, contaminated=1)
-    found = leave_one_out(cell, [0, 1], CPU, FeatureCache(CPU), progress=lambda *_: None)
+    influences = leave_one_out(cell, [0, 1], CPU, FeatureCache(CPU), progress=lambda *_: None)
     for draw in (0, 1):
-        mine = [one for one in found if one.draw == draw]
-        assert [one.anomalous for one in mine] == [True, False, False, False]
+        mine = [influence for influence in influences if influence.draw == draw]
+        assert [influence.anomalous for influence in mine] == [True, False, False, False]
         assert mine[0].difference.value < 0 == mine[1].difference.value
-    write_influences(cell, found, tmp_path / "influence.png")
+    write_influences(cell, influences, tmp_path / "influence.png")
     assert width_of(tmp_path / "influence.png") > 500
 
 

@@ -134,16 +134,16 @@ def test_installed_from_wheels_alone_a_foreign_method_is_found_and_a_broken_one_
     methods = json.loads(listed.stdout)
     assert {"toy", "patchcore", "d24fad"} <= set(methods)
     assert "No module named 'no_such_package_here'" in methods["broken_toy"]["broken"]
-    assert [name for name, known in methods.items() if "broken" in known] == ["broken_toy"]
+    assert [name for name, info in methods.items() if "broken" in info] == ["broken_toy"]
     checked = medfsad("check", "toy")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "toy: keeps the contract" in checked.stdout
     refused = medfsad("check", "broken_toy")
     assert refused.returncode == 2
     assert "can't be imported: ModuleNotFoundError" in " ".join(refused.stderr.split())
-    known = medfsad("datasets")
-    assert known.returncode == 0, known.stderr
-    assert "brain_tumor" in known.stdout
+    datasets = medfsad("datasets")
+    assert datasets.returncode == 0, datasets.stderr
+    assert "brain_tumor" in datasets.stdout
     code = "import medfsad_bench; print(medfsad_bench.__file__)"
     where = subprocess.run([python, "-c", code], env={}, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert str(site) in where.stdout, "the wheel's code ran, not the checkout's"

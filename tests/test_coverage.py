@@ -24,16 +24,16 @@ from medfsad_bench.store import Dataset
 @pytest.mark.parametrize("detector", [Detector(draws=3), Detector(draws=1, draw_sd=0.0, per_group=2, group_sd=1.0)])
 def test_95_percent_intervals_hold_the_truth_in_about_95_percent_at_200_groups(detector: Detector) -> None:
     """250 simulations tell 95 % from 89 % and 99 %."""
-    found = coverage(
+    shares = coverage(
         detector, 200, simulations=250, replicates=200, metrics=("image_auroc", "image_average_precision"), seed=1
     )
-    assert all(0.90 <= share <= 0.985 for share in found.values()), found
+    assert all(0.90 <= share <= 0.985 for share in shares.values()), shares
 
 
 @pytest.mark.slow
 def test_few_groups_are_not_far_off() -> None:
-    found = coverage(CASES["one draw"], 30, simulations=300, replicates=200, metrics=("image_auroc",), seed=2)
-    assert 0.90 <= found["image_auroc"] <= 0.99, found
+    shares = coverage(CASES["one draw"], 30, simulations=300, replicates=200, metrics=("image_auroc",), seed=2)
+    assert 0.90 <= shares["image_auroc"] <= 0.99, shares
 
 
 @pytest.mark.slow

@@ -59,18 +59,18 @@ class Slow:
         return np.maximum(out + other, 0)
 
     def student(self, last: Array) -> list[Array]:
-        found: list[Array] = []
+        scales: list[Array] = []
         x = last
         for stage in (1, 2, 3):
             for depth in range(2):
                 x = self.block(x, f"decoder.layer{stage}.{depth}", first=depth == 0)
-            found.insert(0, x)
-        return found
+            scales.insert(0, x)
+        return scales
 
     def weights(self, query: Array, support: Array, scale: int) -> Array:
         """Equation 4 for one query and its K supports."""
         key = self.conv(support, f"weight.proj_in{scale + 1}")
-        logits = np.array([(query * one).sum() for one in key]) / np.sqrt(len(query))
+        logits = np.array([(query * support_key).sum() for support_key in key]) / np.sqrt(len(query))
         odds = np.exp(logits - logits.max())
         return odds / odds.sum()
 
@@ -79,17 +79,17 @@ def cosine(a: Array, b: Array) -> float:
     return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
 
 
-def resized(one: Array, edge: int) -> Array:
+def resized(map_: Array, edge: int) -> Array:
     """Bilinear with aligned corners, pixel by pixel."""
     out = np.zeros((edge, edge))
     for y in range(edge):
         for x in range(edge):
-            v, u = y * (one.shape[0] - 1) / (edge - 1), x * (one.shape[1] - 1) / (edge - 1)
-            top, left = min(int(v), one.shape[0] - 2), min(int(u), one.shape[1] - 2)
+            v, u = y * (map_.shape[0] - 1) / (edge - 1), x * (map_.shape[1] - 1) / (edge - 1)
+            top, left = min(int(v), map_.shape[0] - 2), min(int(u), map_.shape[1] - 2)
             dy, dx = v - top, u - left
             out[y, x] = (
-                (1 - dy) * ((1 - dx) * one[top, left] + dx * one[top, left + 1])
-                + dy * ((1 - dx) * one[top + 1, left] + dx * one[top + 1, left + 1])
+                (1 - dy) * ((1 - dx) * map_[top, left] + dx * map_[top, left + 1])
+                + dy * ((1 - dx) * map_[top + 1, left] + dx * map_[top + 1, left + 1])
             )  # fmt: skip
     return out
 
@@ -98,14 +98,14 @@ def resized(one: Array, edge: int) -> Array:
 def networks() -> Networks:
     """Small networks with weights, and running statistics, that are no one's default."""
     config = Config(size_px=32, depths=(2, 2, 2))
-    found = Networks([*CHANNELS, LAST[0], *HEIGHTS, LAST[1]], config)
+    small_networks = Networks([*CHANNELS, LAST[0], *HEIGHTS, LAST[1]], config)
     rng = np.random.default_rng(5)
     with torch.no_grad():
-        for name, value in found.state_dict().items():
+        for name, value in small_networks.state_dict().items():
             if value.is_floating_point():
                 drawn = torch.from_numpy(rng.normal(0, 0.4, tuple(value.shape)))
                 value.copy_(drawn.abs() + 0.5 if name.endswith(("var", "bn1.weight", "bn2.weight")) else drawn)
-    return found
+    return small_networks
 
 
 def features(count: int, *, seed: int) -> list[torch.Tensor]:
@@ -125,18 +125,20 @@ def test_the_map_is_that_of_the_equations(networks: Networks) -> None:
             weights[scale, image] = w
             mixed = np.einsum("k,kchw->chw", w, zs[scale])
             height = HEIGHTS[scale]
-            one = np.array(
+            map_ = np.array(
                 [[1 - cosine(zq[scale][image][:, y, x], mixed[:, y, x]) for x in range(height)] for y in range(height)]
             )
-            expected[image] += resized(one, 32)
+            expected[image] += resized(map_, 32)
     networks.eval()
     with torch.no_grad():
-        fast, known = networks.decode(query[3]), networks.decode(support[3])
-        keys = networks.weight.keys(known)
-        found = [shared_weights(q, key, s, "learned") for q, key, s in zip(fast, keys, known, strict=True)]
-        mixes = [torch.einsum("nk,kchw->nchw", w, s) for w, s in zip(found, known, strict=True)]
+        fast, decoded_support = networks.decode(query[3]), networks.decode(support[3])
+        keys = networks.weight.keys(decoded_support)
+        fast_weights = [
+            shared_weights(q, key, s, "learned") for q, key, s in zip(fast, keys, decoded_support, strict=True)
+        ]
+        mixes = [torch.einsum("nk,kchw->nchw", w, s) for w, s in zip(fast_weights, decoded_support, strict=True)]
         maps = residual_map(fast, mixes, 32)
-    np.testing.assert_allclose(np.stack([w.numpy() for w in found]), weights, atol=1e-4)
+    np.testing.assert_allclose(np.stack([w.numpy() for w in fast_weights]), weights, atol=1e-4)
     np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -159,9 +161,9 @@ def test_the_losses_are_those_of_the_equations(networks: Networks, shared: bool)
     for scale in range(3):
         terms = []
         for i in range(count):
-            known = zs[0][scale] if shared else np.stack([zs[k][scale][i] for k in range(shots)])
-            w = slow.weights(zq[scale][i], known, scale)
-            terms.append(1 - cosine(zq[scale][i], np.einsum("k,kchw->chw", w, known)))
+            decoded_support = zs[0][scale] if shared else np.stack([zs[k][scale][i] for k in range(shots)])
+            w = slow.weights(zq[scale][i], decoded_support, scale)
+            terms.append(1 - cosine(zq[scale][i], np.einsum("k,kchw->chw", w, decoded_support)))
         self_distill += float(np.mean(terms))
     before = {name: value.clone() for name, value in networks.state_dict().items()}
     networks.train()
@@ -193,11 +195,11 @@ def test_doubling_and_its_gradients_are_those_of_torchs_transposed_convolution()
     doubling = Doubling(5, 3)
     image = torch.randn(2, 5, 4, 6, generator=generator, requires_grad=True)
     wanted = torch.nn.functional.conv_transpose2d(image, doubling.weight, stride=2)
-    found = doubling(image)
-    torch.testing.assert_close(found, wanted)
+    doubled = doubling(image)
+    torch.testing.assert_close(doubled, wanted)
     pull = torch.randn(wanted.shape, generator=generator)
     for mine, theirs in zip(
-        torch.autograd.grad(found, (image, doubling.weight), pull),
+        torch.autograd.grad(doubled, (image, doubling.weight), pull),
         torch.autograd.grad(wanted, (image, doubling.weight), pull),
         strict=True,
     ):

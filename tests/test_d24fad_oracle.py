@@ -86,10 +86,10 @@ def test_features_weights_losses_and_maps_are_the_references(oracle: Oracle) -> 
     means = np.array([float(teacher[stage].mean()) for stage in (3, 0, 1, 2)])
     np.testing.assert_allclose(means, expected["teacher_mean"], rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        query, known = networks.decode(teacher[3]), networks.decode(support[3])
-        keys = networks.weight.keys(known)
-        weights = [shared_weights(q, k, s, "learned") for q, k, s in zip(query, keys, known, strict=True)]
-        mixed = [torch.einsum("nk,kchw->nchw", w, s) for w, s in zip(weights, known, strict=True)]
+        query, decoded_support = networks.decode(teacher[3]), networks.decode(support[3])
+        keys = networks.weight.keys(decoded_support)
+        weights = [shared_weights(q, k, s, "learned") for q, k, s in zip(query, keys, decoded_support, strict=True)]
+        mixed = [torch.einsum("nk,kchw->nchw", w, s) for w, s in zip(weights, decoded_support, strict=True)]
         distill, self_distill = cosine_loss(teacher[:3], query), cosine_loss(query, mixed)
         maps = residual_map(query, mixed, 128).numpy()
     student = np.array([float(scale.mean()) for scale in query])

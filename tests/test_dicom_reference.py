@@ -82,12 +82,12 @@ NOT_SIMPLEITK = {
 @pytest.mark.shared
 @pytest.mark.slow
 def test_the_awkward_files_are_read_or_refused_as_listed(shared: Path) -> None:
-    found = {path.name: _refusal(path) for path in _inventory(shared)}
-    assert {name: text for name, text in found.items() if text and name not in REFUSED} == {}
+    refusals = {path.name: _refusal(path) for path in _inventory(shared)}
+    assert {name: text for name, text in refusals.items() if text and name not in REFUSED} == {}
     for name, reason in REFUSED.items():
-        assert name in found
-        assert reason in found[name], f"{name}: {found[name]!r}"
-    assert len(found) - len(REFUSED) >= 140
+        assert name in refusals
+        assert reason in refusals[name], f"{name}: {refusals[name]!r}"
+    assert len(refusals) - len(REFUSED) >= 140
 
 
 @pytest.mark.shared

@@ -51,12 +51,12 @@ def test_everything_is_found_wherever_it_lies_and_however_packed(demo: Path, tmp
     for name in ("__MACOSX", "empty"):
         (downloads / name).mkdir()
     (downloads / "Thumbs.db").touch()
-    found, left_alone = recognise(downloads)
-    assert {(item.layout, item.origin.relative_to(downloads).as_posix()) for item in found} == {
+    recognised, left_alone = recognise(downloads)
+    assert {(item.layout, item.origin.relative_to(downloads).as_posix()) for item in recognised} == {
         ("lag", "old/2023/archive/LAG_database"), ("brain_tumor", "archive.zip"), ("rsna", "kaggle"),
     }  # fmt: skip
     assert {(item.name, item.kind) for item in left_alone} == {("archive", "copy"), ("empty", "unknown")}
-    counts = {item.layout: len(item.images) for item in found}
+    counts = {item.layout: len(item.images) for item in recognised}
     assert counts == {item.layout: len(item.images) for item in recognise(demo)[0] if item.layout in counts}
 
 

@@ -58,9 +58,9 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def assert_equal(these: tuple[torch.Tensor, ...], those: tuple[torch.Tensor, ...]) -> None:
-    for one, other in zip(these, those, strict=True):
-        assert one.dtype == other.dtype == torch.float32
-        assert torch.equal(one, other)
+    for this, that in zip(these, those, strict=True):
+        assert this.dtype == that.dtype == torch.float32
+        assert torch.equal(this, that)
 
 
 class Told(list[str]):
@@ -171,8 +171,8 @@ def sweep(data: Path, runs: Path, store: FeatureStore | None) -> tuple[list[Tabl
 
 
 def assert_same_tables(these: Tables, those: Tables) -> None:
-    for one, other in zip(these, those, strict=True):
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    for this, that in zip(these, those, strict=True):
+        pd.testing.assert_frame_equal(this, that, check_exact=True)
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ def test_files_scores_and_estimates_are_the_committed_ones(tmp_path: Path) -> No
         return
     members = [{name: d["membership_digest"] for name, d in run["prepared"].items()} for run in (committed, computed)]
     assert members[0] == members[1]
-    expected, found = _aurocs(committed), _aurocs(computed)
-    assert found == pytest.approx(expected, abs=0.05)
+    expected, aurocs = _aurocs(committed), _aurocs(computed)
+    assert aurocs == pytest.approx(expected, abs=0.05)
 
 
 def _aurocs(digests: dict[str, Any]) -> dict[str, float]:

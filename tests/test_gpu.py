@@ -42,8 +42,8 @@ def maps_on(device: str, settings: Config) -> tuple[torch.Tensor, float]:
     started = time.perf_counter()
     pixel = scorer(images[4:]).pixel
     assert pixel is not None
-    found = pixel.cpu()
-    return found, 64 / (time.perf_counter() - started)
+    maps = pixel.cpu()
+    return maps, 64 / (time.perf_counter() - started)
 
 
 def test_maps_are_the_cpus(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,12 +64,12 @@ def test_lower_precision_stays_close(precision: str) -> None:
 @pytest.mark.parametrize("name", ["patchcore", "d24fad"])
 def test_a_run_has_the_cpus_auroc(own_data: Path, tmp_path: Path, name: str) -> None:
     settings = SETTINGS | {"steps": 0} if name == "d24fad" else {}
-    found = []
+    results = []
     for device in ("cpu", "cuda"):
         cell = cell_of(method_info(name), own_data, tmp_path / device, settings=settings)
         row, _ = Runner(device).run(cell)
-        found.append((row.metrics["image_auroc"].value, RunFolder(tmp_path / device / cell.run_id).scores()))
-    assert found[1][0] == pytest.approx(found[0][0], abs=1e-3)
+        results.append((row.metrics["image_auroc"].value, RunFolder(tmp_path / device / cell.run_id).scores()))
+    assert results[1][0] == pytest.approx(results[0][0], abs=1e-3)
     assert row.peak_memory_mb
 
 

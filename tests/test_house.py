@@ -126,6 +126,6 @@ def lists(path: Path) -> Iterator[set[str]]:
             yield {part.value for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
 
 
-def is_option(thing: object) -> bool:
+def is_option(value: object) -> bool:
     """Whether a name of a module is an annotated option or argument."""
-    return any(isinstance(part, ParameterInfo) for part in getattr(thing, "__metadata__", ()))
+    return any(isinstance(part, ParameterInfo) for part in getattr(value, "__metadata__", ()))

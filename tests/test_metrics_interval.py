@@ -79,14 +79,14 @@ def test_a_weighted_metric_is_what_each_threshold_by_itself_gives(distinct: int)
         for threshold in np.unique(scores)[::-1]:
             flagged = scores >= threshold
             points.append((weight[flagged & anomalous].sum(), weight[flagged & ~anomalous].sum()))
-        found, false = np.array(points).T
+        hits, false_alarms = np.array(points).T
         expected = {
-            "image_auroc": np.trapezoid(found / positives, false / negatives),
-            "image_average_precision": (np.diff(found) * found[1:] / (found + false)[1:]).sum() / positives,
-            "image_fpr_at_tpr95": min(false[found >= 0.95 * positives]) / negatives,
-            "image_sensitivity_at_specificity95": max(found[false <= 0.05 * negatives]) / positives,
-            "image_f1_max_oracle": (2 * found / (positives + found + false)).max(),
-            "image_balanced_accuracy_max_oracle": ((found / positives - false / negatives).max() + 1) / 2,
+            "image_auroc": np.trapezoid(hits / positives, false_alarms / negatives),
+            "image_average_precision": (np.diff(hits) * hits[1:] / (hits + false_alarms)[1:]).sum() / positives,
+            "image_fpr_at_tpr95": min(false_alarms[hits >= 0.95 * positives]) / negatives,
+            "image_sensitivity_at_specificity95": max(hits[false_alarms <= 0.05 * negatives]) / positives,
+            "image_f1_max_oracle": (2 * hits / (positives + hits + false_alarms)).max(),
+            "image_balanced_accuracy_max_oracle": ((hits / positives - false_alarms / negatives).max() + 1) / 2,
         }
         assert {name: of_metric[column] for name, of_metric in values.items()} == pytest.approx(expected, abs=1e-12)
 

@@ -27,7 +27,7 @@ def detections_by_hand(maps: Any, masks: Any, separation: float = 1 / 16) -> tup
     """Score of every lesion's highest detection, and those of false detections; one peak after the other."""
     from scipy.ndimage import label, maximum_filter
 
-    eight, found, false = np.ones((3, 3)), [], []
+    eight, lesion_scores, false = np.ones((3, 3)), [], []
     for image, mask in zip(maps, masks, strict=True):
         reach = max(round(separation * min(image.shape)), 1)
         peaks, count = label(image == maximum_filter(image, 2 * reach + 1, mode="nearest"), structure=eight)
@@ -39,15 +39,15 @@ def detections_by_hand(maps: Any, masks: Any, separation: float = 1 / 16) -> tup
             for lesion in hits:
                 best[lesion] = max(best[lesion], score)
             false += [] if hits else [score]
-        found += best[1:]
-    return found, false
+        lesion_scores += best[1:]
+    return lesion_scores, false
 
 
 def sensitivity_by_hand(maps: Any, masks: Any, *, per_image: float) -> float:
     """At the lowest threshold with at most `per_image` false detections per image."""
-    found, false = detections_by_hand(maps, masks)
-    allowed = [t for t in found if np.isfinite(t) and sum(f >= t for f in false) <= per_image * len(maps)]
-    return float(np.mean([score >= min(allowed) for score in found])) if allowed else 0.0
+    lesion_scores, false = detections_by_hand(maps, masks)
+    allowed = [t for t in lesion_scores if np.isfinite(t) and sum(f >= t for f in false) <= per_image * len(maps)]
+    return float(np.mean([score >= min(allowed) for score in lesion_scores])) if allowed else 0.0
 
 
 def froc_by_hand(maps: Any, masks: Any) -> float:

@@ -47,11 +47,11 @@ def test_delong_equals_its_definition(seed: int, several: int, many: int) -> Non
     """Structural components by pairs, one image after the other."""
     rng = np.random.default_rng(seed)
     scores, anomalous = rng.integers(0, 6, several + many).astype(float), np.arange(several + many) < several
-    found = delong(placements(scores[None], anomalous), anomalous, np.arange(len(scores)))
+    measurement = delong(placements(scores[None], anomalous), anomalous, np.arange(len(scores)))
     psi = np.array([[(a > b) + 0.5 * (a == b) for b in scores[~anomalous]] for a in scores[anomalous]])
     variance = psi.mean(axis=1).var(ddof=1) / several + psi.mean(axis=0).var(ddof=1) / many
-    assert found.value == pytest.approx(auroc_score(scores, anomalous), abs=1e-12)
-    assert found.error == pytest.approx(np.sqrt(variance), abs=1e-12)
+    assert measurement.value == pytest.approx(auroc_score(scores, anomalous), abs=1e-12)
+    assert measurement.error == pytest.approx(np.sqrt(variance), abs=1e-12)
 
 
 @pytest.mark.parametrize("group", [1, 3])
@@ -85,22 +85,22 @@ def test_a_class_of_one_group_has_no_variance() -> None:
 def test_pairing_finds_what_two_intervals_can_not() -> None:
     first, second, anomalous = two_methods(3, each=150, draws=10, gap=0.25, draw_sd=0.0)
     tables = [replicate(scores, anomalous, np.arange(300)) for scores in (first, second)]
-    found = paired_difference(tables[0], tables[1], pairs=150 * 150)
+    difference = paired_difference(tables[0], tables[1], pairs=150 * 150)
     alone = np.hypot(*(np.sqrt(variance_of(table)[0]) for table in tables))
-    low, _, p = ends_of(found)
-    assert found.error is not None
-    assert found.error < 0.5 * alone
+    low, _, p = ends_of(difference)
+    assert difference.error is not None
+    assert difference.error < 0.5 * alone
     assert low > 0
     assert p < 0.01
-    assert found.effect is not None
-    assert found.effect > 0
+    assert difference.effect is not None
+    assert difference.effect > 0
 
 
 def test_a_method_does_not_differ_from_itself() -> None:
     first, _, anomalous = two_methods(4)
     table = replicate(first, anomalous, np.arange(120), replicates=200)
-    found = paired_difference(table, table)
-    assert (found.value, found.low, found.high, found.p, found.effect) == (0, 0, 0, 1, 0)
+    difference = paired_difference(table, table)
+    assert (difference.value, difference.low, difference.high, difference.p, difference.effect) == (0, 0, 0, 1, 0)
 
 
 def test_a_difference_turned_round_is_its_negative() -> None:
@@ -140,16 +140,16 @@ def test_separation_is_cohens_d_of_normal_scores() -> None:
 
 def test_a_mean_counts_every_target_the_same() -> None:
     """Worked by hand: differences 0.18 and 0.22 with standard errors 0.02 and 0.04."""
-    found = mean_over_targets([difference_of(Measurement(0.18, 0.02, 40)), difference_of(Measurement(0.22, 0.04, 40))])
-    assert found.these_targets.value == pytest.approx(0.2)
-    assert found.these_targets.error == pytest.approx(np.sqrt(0.02**2 + 0.04**2) / 2)
-    assert found.other_targets is not None
-    assert found.other_targets.error == pytest.approx(0.02)
-    low, high, p = ends_of(found.other_targets)  # the roots of (0.2 - d)² (1 - 0.2²) = (12.706 × 0.02)² (1 - d²)
+    mean = mean_over_targets([difference_of(Measurement(0.18, 0.02, 40)), difference_of(Measurement(0.22, 0.04, 40))])
+    assert mean.these_targets.value == pytest.approx(0.2)
+    assert mean.these_targets.error == pytest.approx(np.sqrt(0.02**2 + 0.04**2) / 2)
+    assert mean.other_targets is not None
+    assert mean.other_targets.error == pytest.approx(0.02)
+    low, high, p = ends_of(mean.other_targets)  # the roots of (0.2 - d)² (1 - 0.2²) = (12.706 × 0.02)² (1 - d²)
     assert [(0.2 - d) ** 2 * 0.96 / (1 - d**2) for d in (low, high)] == pytest.approx(
         [(12.706 * 0.02) ** 2] * 2, rel=1e-3
     )
-    assert p > 0.05 > 0.001 > ends_of(found.these_targets)[2]
+    assert p > 0.05 > 0.001 > ends_of(mean.these_targets)[2]
 
 
 def test_one_target_says_nothing_of_others() -> None:
@@ -171,8 +171,8 @@ def test_holm_is_between_the_p_values_and_bonferroni(p_values: list[float]) -> N
 def test_methods_share_a_letter_exactly_if_they_are_not_apart(count: int, bits: int) -> None:
     names = list("uvwxyzs"[:count])
     pairs = list(itertools.combinations(names, 2))
-    apart = {pair: bool(bits >> place & 1) for place, pair in enumerate(pairs)}
-    found = letters(names, apart)
-    for (one, other), differ in apart.items():
-        assert bool(set(found[one]) & set(found[other])) != differ
-    assert all(found.values())
+    apart = {pair: bool(bits >> bit & 1) for bit, pair in enumerate(pairs)}
+    by_name = letters(names, apart)
+    for (first, second), differ in apart.items():
+        assert bool(set(by_name[first]) & set(by_name[second])) != differ
+    assert all(by_name.values())

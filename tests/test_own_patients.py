@@ -89,12 +89,12 @@ def test_files_that_share_a_patient_or_that_lack_one_and_share_a_study_are_never
     sources = [source(f"{f}/{k}", study=study_uid, patient=p) for k, (f, study_uid, p) in enumerate(facts)]
     patients, _ = patients_by_file(sources)
     everybody = {p for *_, p in facts}
-    for one, (_, study_uid, p) in zip(sources, facts, strict=True):
+    for own, (_, study_uid, p) in zip(sources, facts, strict=True):
         for other, (_, other_uid, other_p) in zip(sources, facts, strict=True):
             same_patient = p == other_p != "" and len(everybody) > 1
             same_study = study_uid == other_uid != "" and p == other_p == ""
             if same_patient or same_study:
-                assert patients[one.path] == patients[other.path]
+                assert patients[own.path] == patients[other.path]
 
 
 def test_dicom_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> None:

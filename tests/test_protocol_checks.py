@@ -34,8 +34,8 @@ from medfsad_bench.store import Dataset
 def scores_of(draws: int = 2, queries: int = 30) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     index = np.tile(np.arange(queries), draws)
-    known = {"index": index, "anomalous": index % 3 == 0, "group": index.astype(str)}
-    return pd.DataFrame({"draw": np.repeat(np.arange(draws), queries), **known, "score": rng.normal(size=len(index))})
+    columns = {"index": index, "anomalous": index % 3 == 0, "group": index.astype(str)}
+    return pd.DataFrame({"draw": np.repeat(np.arange(draws), queries), **columns, "score": rng.normal(size=len(index))})
 
 
 def test_sound_scores_pass() -> None:
@@ -69,10 +69,10 @@ def test_a_score_that_moved_is_found(rerun: str) -> None:
     reruns = pd.concat([first[["draw", "index", "score"]].assign(rerun=name) for name in RERUNS])
     assert set(check_reruns(reruns, scores).values()) == {PASSED}
     moved = reruns.assign(score=reruns["score"] + 0.1 * ((reruns["rerun"] == rerun) & (reruns["index"] == 5)))
-    found = check_reruns(moved, scores)
-    assert "scores depend on" in found[rerun]
-    assert "1 differ" in found[rerun]
-    assert [name for name, what in found.items() if what != PASSED] == [rerun]
+    verdicts = check_reruns(moved, scores)
+    assert "scores depend on" in verdicts[rerun]
+    assert "1 differ" in verdicts[rerun]
+    assert [name for name, what in verdicts.items() if what != PASSED] == [rerun]
 
 
 def test_scores_without_a_method_say_what_was_not_checked() -> None:

@@ -54,7 +54,7 @@ def test_scores_are_those_of_a_literal_transcription_of_the_loop() -> None:
     for batch in range(2):  # of 16; nine images are left over and dropped
         expected.append(gaussian_filter(maps[16 * batch : 16 * batch + 16], sigma=4))
     stack = np.concatenate(expected)
-    by_hand = [(one.max() - stack.min()) / (stack.max() - stack.min()) for one in stack]
+    by_hand = [(map_.max() - stack.min()) / (stack.max() - stack.min()) for map_ in stack]
     np.testing.assert_allclose(published_scores(maps), by_hand, rtol=1e-6)
 
 

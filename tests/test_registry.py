@@ -80,8 +80,8 @@ def test_a_method_that_fails_to_import_neither_hides_nor_breaks(monkeypatch: pyt
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     all_methods.cache_clear()
     try:
-        found = all_methods()
-        assert isinstance(found["broken"], Broken)
+        methods = all_methods()
+        assert isinstance(methods["broken"], Broken)
         with pytest.raises(MethodError, match="can't be imported: ModuleNotFoundError"):
             method_info("broken")
         with pytest.raises(MethodError, match=r"not installed\. There are broken, toy"):

@@ -101,19 +101,19 @@ def test_the_figures_are_those_of_the_stored_scores(own_data: Path, tmp_path: Pa
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(own_data: Path, tmp_path: Path) -> None:
     """Trained, too: four steps of D²4FAD, twice, in two folders."""
     info = method_info("d24fad")
-    found = []
+    scores = []
     for name in ("a", "b"):
         cell = cell_of(
             info, own_data, tmp_path / name, settings={"steps": 4, "size_px": 64, "batch_size": 4, "train_shots": 2}
         )
         Runner("cpu").run(cell)
-        found.append(RunFolder(tmp_path / name / cell.run_id).scores())
-    pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
+        scores.append(RunFolder(tmp_path / name / cell.run_id).scores())
+    pd.testing.assert_frame_equal(scores[0], scores[1], check_exact=True)
     other = cell_of(
         info, own_data, tmp_path / "c", seed=1, settings={"steps": 4, "size_px": 64, "batch_size": 4, "train_shots": 2}
     )
     Runner("cpu").run(other)
-    assert not RunFolder(tmp_path / "c" / other.run_id).scores()["score"].equals(found[0]["score"])
+    assert not RunFolder(tmp_path / "c" / other.run_id).scores()["score"].equals(scores[0]["score"])
 
 
 def test_a_finished_run_is_not_done_again(own_data: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_checkpoint_that_saw_the_target_is_refused(own_data: Path, tmp_path: P
         Runner("cpu").run(seen)
 
 
-def test_scores_do_not_hang_on_labels(own_data: Path, tmp_path: Path) -> None:
+def test_scores_do_not_depend_on_labels(own_data: Path, tmp_path: Path) -> None:
     """The labels of the prepared file are swapped behind the runner's back: every score stays as it was."""
     cell = cell_of(TOY, own_data, tmp_path / "a")
     Runner("cpu").run(cell)

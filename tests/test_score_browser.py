@@ -39,7 +39,7 @@ def test_the_report_is_readable_for_everybody(report: Path, browser: Any, scheme
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     tab = Tab(browser, report.as_uri(), color_scheme=scheme, viewport={"width": width, "height": 800})
     assert tab.faults == []
-    assert [found["id"] for found in axe.Axe().run(tab.page).response["violations"]] == []
+    assert [violation["id"] for violation in axe.Axe().run(tab.page).response["violations"]] == []
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
     tab.page.locator("#order").focus()
     tab.page.keyboard.press("ArrowDown")

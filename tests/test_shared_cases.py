@@ -114,8 +114,8 @@ def test_dicom_values_are_those_of_dcmtk(cases: Path) -> None:
 def test_tiff_is_what_its_tags_say(cases: Path) -> None:
     eight, sixteen = (read_picture(cases / "tiff_miniswhite" / f"w{bits}.tif").pixels for bits in (8, 16))
     assert np.abs(eight.astype(int) - sixteen).max() <= 1
-    one = read_picture(cases / "tiff_miniswhite" / "w1.tif").pixels > 0
-    assert np.corrcoef(one.ravel(), sixteen.ravel())[0, 1] > 0.5
+    one_bit = read_picture(cases / "tiff_miniswhite" / "w1.tif").pixels > 0
+    assert np.corrcoef(one_bit.ravel(), sixteen.ravel())[0, 1] > 0.5
     twelve = read_picture(cases / "tiff_12bit" / "t12.tif").pixels
     assert (int(twelve.min()), int(twelve.max())) == (30, 219)
 

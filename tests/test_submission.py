@@ -144,8 +144,8 @@ print("torch" in sys.modules)
 
 def test_two_runs_are_compared_on_their_draws(run: tuple[Row, Path], own_data: Path, tmp_path: Path) -> None:
     other, _ = Runner("cpu").run(cell_of(TOY, own_data, tmp_path / "runs", target="ward_b"))
-    found = compare([tmp_path / "runs" / other.run_id], [run[1]])
-    (only,) = found.targets
+    comparison = compare([tmp_path / "runs" / other.run_id], [run[1]])
+    (only,) = comparison.targets
     difference = only.differences["image_auroc"]
     expected = other.metrics["image_auroc"].value - run[0].metrics["image_auroc"].value
     assert difference.value == pytest.approx(expected, abs=1e-12)
@@ -155,8 +155,8 @@ def test_two_runs_are_compared_on_their_draws(run: tuple[Row, Path], own_data: P
     assert only.delong.value == pytest.approx(expected, abs=1e-12)
     assert only.delong.error == pytest.approx(difference.error, rel=0.15)
     assert {"image_average_precision", "image_fpr_at_tpr95"} <= set(only.differences)
-    assert found.means["image_auroc"].other_targets is None
-    assert json.loads(json.dumps(as_json(found)))["targets"]["ward_b"]["differences"]["image_auroc"]["p"] <= 1
+    assert comparison.means["image_auroc"].other_targets is None
+    assert json.loads(json.dumps(as_json(comparison)))["targets"]["ward_b"]["differences"]["image_auroc"]["p"] <= 1
 
 
 def test_methods_are_compared_over_their_targets(own_data: Path, tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_methods_are_compared_over_their_targets(own_data: Path, tmp_path: Path)
         for info in (TOY, method_info("chance")):
             Runner("cpu").run(cell_of(info, own_data, tmp_path, target=target))
     sides = [find_runs(tmp_path, name, shots=2) for name in ("toy", "chance")]
-    found = compare(*sides)
-    assert [one.target for one in found.targets] == ["ward_a", "ward_b"]
-    by_target = [one.differences["image_auroc"].value for one in found.targets]
-    assert found.means["image_auroc"].these_targets.value == pytest.approx(np.mean(by_target))
-    assert "pixel_auroc" not in found.means
+    comparison = compare(*sides)
+    assert [result.target for result in comparison.targets] == ["ward_a", "ward_b"]
+    by_target = [result.differences["image_auroc"].value for result in comparison.targets]
+    assert comparison.means["image_auroc"].these_targets.value == pytest.approx(np.mean(by_target))
+    assert "pixel_auroc" not in comparison.means
     rows = rows_in_runs(tmp_path)
     rows = [row.model_copy(update={"benchmark": "demo"}) for row in rows]  # own sets are ranked each by itself
     (board,) = groups(rows, scores_by_run(tmp_path))

@@ -20,8 +20,8 @@ def run_of(rng: np.random.Generator, *, shots: int, draws: int = 6, sources: int
     rows, lines = [], []
     for draw in range(draws):
         score = rng.normal(size=2 * each) + 2 * anomalous
-        known = {"index": np.arange(2 * each), "id": np.arange(2 * each).astype(str), "group": np.arange(2 * each)}
-        rows.append(pd.DataFrame({"draw": draw, **known, "anomalous": anomalous, "disease": "", "score": score}))
+        columns = {"index": np.arange(2 * each), "id": np.arange(2 * each).astype(str), "group": np.arange(2 * each)}
+        rows.append(pd.DataFrame({"draw": draw, **columns, "anomalous": anomalous, "disease": "", "score": score}))
         left_out = rng.normal(size=shots)
         lines.append(pd.DataFrame({"set": "target", "draw": draw, "kind": "support", "score": left_out}))
     for number in range(sources):

@@ -82,7 +82,7 @@ def test_abnormal_supports_are_anomalous_test_images_and_no_group_of_theirs_is_a
     target, scores = cell.target, RunFolder(folder).scores()
     test = target.table[target.table["split"] == "test"]
     pixels = {target.images(np.array([index])).tobytes(): index for index in test.index}
-    taken = {pixels[one] for batch in shown for one in bytes_of(batch)}
+    taken = {pixels[content] for batch in shown for content in bytes_of(batch)}
     assert all(len(batch) == cell.shots for batch in shown)
     assert (test.loc[sorted(taken), "label"] == 1).all()
     assert not set(test.loc[sorted(taken), "group"]) & set(scores["group"])
@@ -111,10 +111,10 @@ def test_queries_are_the_same_for_every_k_and_supports_are_nested(own_data: Path
     dataset = Dataset(own_data / "own" / "ward_a-0.0.0-64px.h5")
     at_one, at_two = (Episodes(dataset, shots, abnormal=True) for shots in (1, 2))
     for draw in range(10):
-        one, two = at_one.abnormal_support(draw), at_two.abnormal_support(draw)
-        assert one.tolist() == two[:1].tolist()
-        assert len(set(two.tolist())) == 2
-        assert set(two.tolist()) <= set(at_one.reserved.tolist())
+        fewer, more = at_one.abnormal_support(draw), at_two.abnormal_support(draw)
+        assert fewer.tolist() == more[:1].tolist()
+        assert len(set(more.tolist())) == 2
+        assert set(more.tolist()) <= set(at_one.reserved.tolist())
     assert len({at_one.abnormal_support(draw)[0] for draw in range(10)}) == 2, "draws differ"
     assert at_one.queries.tolist() == at_two.queries.tolist()
 
@@ -170,8 +170,8 @@ def test_labelled_anomalies_of_other_sets_are_shown_to_who_declares_them(
     if isinstance(source, LabelledSource):
         dataset = Dataset(own_data / "own" / "ward_a-0.0.0-64px.h5")
         rows = [row for row in dataset.indices("test") if dataset.table["label"][row] == 1]
-        found = source.anomalies[torch.arange(len(source.anomalies))].permute(0, 2, 3, 1).numpy()
-        assert np.array_equal(found, dataset.images(np.array(rows)))
+        anomalies = source.anomalies[torch.arange(len(source.anomalies))].permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(anomalies, dataset.images(np.array(rows)))
         assert source.anomalies.digest != source.digest, "or a cache would take one for the other"
 
 

@@ -106,10 +106,12 @@ def test_the_teacher_gets_no_gradient_and_stays_as_it_is(name: str) -> None:
     method.loss(network, batch).backward()
     assert not any(stage.requires_grad or stage.grad is not None for stage in batch.stages)
     assert all(torch.equal(a, b) for a, b in zip(before, images.stages(np.arange(4)), strict=True))
-    teacher = {one.data_ptr() for features in CACHE._networks.values() for one in features.parameters()}
-    assert teacher.isdisjoint(one.data_ptr() for one in network.parameters())
-    assert not any(one.requires_grad for features in CACHE._networks.values() for one in features.parameters())
-    assert all(one.grad is not None for one in network.parameters()), "all that is trained gets one"
+    teacher = {parameter.data_ptr() for features in CACHE._networks.values() for parameter in features.parameters()}
+    assert teacher.isdisjoint(parameter.data_ptr() for parameter in network.parameters())
+    assert not any(
+        parameter.requires_grad for features in CACHE._networks.values() for parameter in features.parameters()
+    )
+    assert all(parameter.grad is not None for parameter in network.parameters()), "all that is trained gets one"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -358,10 +360,10 @@ def test_partners_are_of_the_same_set_and_of_another_group() -> None:
 
 def test_the_support_is_trained_on_in_one_order() -> None:
     support = normal(4)
-    one, other = (
+    first, second = (
         SupportImages(part, built("rd4ad").settings.features, context()) for part in (support, support.flip(0))
     )
-    assert torch.equal(one.images(np.arange(4)), other.images(np.arange(4)))
+    assert torch.equal(first.images(np.arange(4)), second.images(np.arange(4)))
 
 
 PAPER_STAGES = {

@@ -205,7 +205,7 @@ def test_parts_of_the_depth_are_stages() -> None:
     context = LocalContext()
     by_depth = context.features(Backbone(stages=(0.2, 0.6, 1.0)), QUERIES)
     by_number = context.features(Backbone(stages=(0, 2, 4)), QUERIES)
-    assert all(torch.equal(one, other) for one, other in zip(by_depth, by_number, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(by_depth, by_number, strict=True))
 
 
 def test_every_stage_weighs_the_same_whatever_its_width_and_scale() -> None:

@@ -83,10 +83,10 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="page with a part `ablations d24fad STEPS`, to be written anew")
     arguments = parser.parse_args()
     write = writer(arguments.into, f"ablations d24fad {arguments.steps}")
-    wanted = [one for one in ABLATIONS if one is DEFAULT or re.search(arguments.only, one.name)]
-    planned = {one.name: _cells(one, arguments) for one in wanted}
+    wanted = [ablation for ablation in ABLATIONS if ablation is DEFAULT or re.search(arguments.only, ablation.name)]
+    planned = {ablation.name: _cells(ablation, arguments) for ablation in wanted}
     if not arguments.table:
-        _run([planned[one.name] for one in (reversed(wanted) if arguments.reverse else wanted)])
+        _run([planned[ablation.name] for ablation in (reversed(wanted) if arguments.reverse else wanted)])
     write(_table(planned))
 
 

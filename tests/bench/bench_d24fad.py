@@ -108,17 +108,17 @@ class Plain:
         self.networks.eval()
         with torch.no_grad():
             query = self.networks.decode(self.teacher(queries)[3])
-            repeated = [one.repeat(len(queries), 1, 1, 1) for one in support]  # every query brings its own copies
+            repeated = [image.repeat(len(queries), 1, 1, 1) for image in support]  # every query brings its own copies
             passes = [self.networks.decode(self.teacher(column)[3]) for column in repeated]
             return residual_map(query, self._mixed(query, passes), SIZE_PX)
 
     def _mixed(self, query: list[Tensor], passes: list[list[Tensor]]) -> list[Tensor]:
         mixed = []
         for scale, project in enumerate(self.networks.weight.children()):
-            known = torch.stack([one[scale] for one in passes], dim=1)
-            keys = torch.stack([project(one[scale]) for one in passes], dim=1)
-            weights = (einsum(query[scale], keys, "n c h w, n k c h w -> n k") / known.shape[2] ** 0.5).softmax(1)
-            mixed.append((weights[:, :, None, None, None] * known).sum(1))
+            supports = torch.stack([decoded[scale] for decoded in passes], dim=1)
+            keys = torch.stack([project(decoded[scale]) for decoded in passes], dim=1)
+            weights = (einsum(query[scale], keys, "n c h w, n k c h w -> n k") / supports.shape[2] ** 0.5).softmax(1)
+            mixed.append((weights[:, :, None, None, None] * supports).sum(1))
         return mixed
 
 
@@ -252,7 +252,7 @@ def by_turns(
     has given back, which a loop by itself does once in all.
     """
     times: tuple[list[float], list[float]] = ([], [])
-    found = []
+    returned = []
     for _ in range(rounds):
         begin()
         pair = []
@@ -264,8 +264,8 @@ def by_turns(
                     seconds = time.perf_counter() - started
                     pair.append(value)
                 times[side].append(seconds)
-        found.append((pair[0], pair[1 + settle]))
-    return median(times[0]), median(times[1]), found
+        returned.append((pair[0], pair[1 + settle]))
+    return median(times[0]), median(times[1]), returned
 
 
 def rates(images: int, slow: float, fast: float) -> list[str]:

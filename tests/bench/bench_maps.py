@@ -25,7 +25,7 @@ def main() -> None:
     slow, fast, difference = [], [], 0.0
     for _ in range(options.rounds):
         started = time.process_time()
-        each = np.stack([gaussian_filter(one, SIGMA_PER_128_PX * options.size_px / 128) for one in maps])
+        each = np.stack([gaussian_filter(map_, SIGMA_PER_128_PX * options.size_px / 128) for map_ in maps])
         between = time.process_time()
         together = smooth_maps(torch.from_numpy(maps), options.size_px).numpy()
         slow.append(between - started)

@@ -134,10 +134,10 @@ def bootstrap(rounds: int) -> None:
 def plain_auroc(scores: Any, anomalous: Any, weights: Any) -> Any:
     """The area by trapezoids, one column after the other of both classes together."""
     order = np.argsort(-scores)
-    found, false = (
+    hits, false_alarms = (
         np.cumsum(weights[order] * kind[order, None], axis=0, dtype=float) for kind in (anomalous, ~anomalous)
     )
-    return np.trapezoid(found, false, axis=0) / (found[-1] * false[-1])
+    return np.trapezoid(hits, false_alarms, axis=0) / (hits[-1] * false_alarms[-1])
 
 
 def streamed(rounds: int, megapixels: int) -> None:
@@ -160,8 +160,8 @@ def streamed(rounds: int, megapixels: int) -> None:
 
         class Images:
             def __iter__(self) -> Any:
-                for one, mask in zip(*(np.load(path, mmap_mode="r") for path in paths), strict=True):
-                    yield np.asarray(one), np.asarray(mask)
+                for map_, mask in zip(*(np.load(path, mmap_mode="r") for path in paths), strict=True):
+                    yield np.asarray(map_), np.asarray(mask)
 
         took = timed(lambda: bounded_metrics(streamed_histogram(Images())), rounds=rounds)
     pixels = count * 512**2

@@ -111,15 +111,15 @@ def main() -> None:
         write_download(root, count)
         out.mkdir()
         plain = plain_loop(root, out)
-        one = timed(root, out / "one", 1, count)
+        solo = timed(root, out / "one", 1, count)
         two = timed(root, out / "two", 2, count)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    serial = one[1] / two[1]  # of one image's processor time, what two workers leave to the first process
+    serial = solo[1] / two[1]  # of one image's processor time, what two workers leave to the first process
     for line in (
-        f"prepare, one worker      {one[1]:6.1f} images/s of one core, {one[0]:.1f} by the clock (wanted: 45 a core)",
+        f"prepare, one worker      {solo[1]:6.1f} images/s of one core, {solo[0]:.1f} by the clock (wanted: 45 a core)",
         f"plain loop, no checks    {plain[1]:6.1f} images/s of one core, {plain[0]:.1f} by the clock",
-        f"prepare / plain loop     {one[1] / plain[1]:6.2f} of one core (wanted: 0.8, 45 of a quick machine's 57)",
-        f"prepare, two workers     {two[0]:6.1f} images/s by the clock, {two[0] / one[0]:.2f} times one  (wanted: 1.8)",
+        f"prepare / plain loop     {solo[1] / plain[1]:6.2f} of one core (wanted: 0.8, 45 of a quick machine's 57)",
+        f"prepare, two workers     {two[0]:6.1f} images/s by the clock, {two[0] / solo[0]:.2f} times one (wanted: 1.8)",
         f"left to one process      {serial:6.0%} of the work: two workers can reach {2 / (1 + serial):.2f} times one",
         f"memory of the process    {peak:6.0f} MiB",
         f"load of the machine      {os.getloadavg()[0]:6.1f} (above 1 before the start, the clock says little)",

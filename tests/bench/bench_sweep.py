@@ -66,9 +66,9 @@ def main() -> None:
             return clock() - started
 
         spent(1, (2,))  # loads weights and code
-        one, all_ = spent(1, (4,)), spent(DRAWS, SHOTS)
+        single, whole = spent(1, (4,)), spent(DRAWS, SHOTS)
         print(
-            f"{name}: {DRAWS} draws × {len(SHOTS)} shots cost {all_ / one:.1f} × one draw (goal: below {GOAL})",
+            f"{name}: {DRAWS} draws × {len(SHOTS)} shots cost {whole / single:.1f} × one draw (goal: below {GOAL})",
             flush=True,
         )
 

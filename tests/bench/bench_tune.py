@@ -44,9 +44,9 @@ def main() -> None:
             info = method_info(name)
             grid = settings_grid(info, preset="quick", settings={}, grid={})
             default = configure(info, preset="quick")
-            one: list[Settings] = [{field: getattr(default, field) for field in info.grid}]
-            spent(name, one, root, "warm", 1)  # loads weights and code
-            single = spent(name, one, root, "one", options.draws)
+            default_only: list[Settings] = [{field: getattr(default, field) for field in info.grid}]
+            spent(name, default_only, root, "warm", 1)  # loads weights and code
+            single = spent(name, default_only, root, "one", options.draws)
             whole = spent(name, grid, root, "grid", options.draws)
             goal = f" (goal: below {GOAL})" if len(grid) == 24 else ""
             print(f"{name}: {len(grid)} settings cost {whole / single:.1f} × one{goal}", flush=True)

@@ -119,14 +119,14 @@ def main() -> None:
     print(f"|---|--:|{'--:|' * len(options.metrics)}")
     for case in options.cases:
         for groups in options.groups:
-            found = coverage(
+            shares = coverage(
                 CASES[case],
                 groups,
                 simulations=options.simulations,
                 replicates=options.replicates,
                 metrics=options.metrics,
             )
-            print(f"| {case} | {groups} | {' | '.join(f'{value:.1%}' for value in found.values())} |", flush=True)
+            print(f"| {case} | {groups} | {' | '.join(f'{value:.1%}' for value in shares.values())} |", flush=True)
 
 
 if __name__ == "__main__":

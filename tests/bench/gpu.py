@@ -322,7 +322,7 @@ def synchronise(device: torch.device) -> None:
 def worst(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Largest difference, in parts of the largest value."""
     pairs = zip(given, expected, strict=True)
-    return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+    return max(float((computed - reference).abs().max() / reference.abs().max()) for computed, reference in pairs)
 
 
 def write(lines: Sequence[Line], device: torch.device, out: Path) -> None:

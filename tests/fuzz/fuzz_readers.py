@@ -91,15 +91,15 @@ def seeds(shared: Path | None) -> list[tuple[str, bytes]]:
         paths += sorted((shared / "data" / "brain_tumor" / "Testing" / "glioma").glob("*.jpg"))[:10]
         paths += sorted((shared / "data" / "lgg").rglob("*.tif"))[:10]
         paths += sorted((shared / "data" / "chest_nih_1024").rglob("*.png"))[:4]
-    found = [(path.name, path.read_bytes()) for path in sorted(paths) if 0 < path.stat().st_size <= LARGEST]
-    return found + generated() + large_forms()
+    files = [(path.name, path.read_bytes()) for path in sorted(paths) if 0 < path.stat().st_size <= LARGEST]
+    return files + generated() + large_forms()
 
 
 def generated() -> list[tuple[str, bytes]]:
     """Small rasters of all modes and forms, and NIfTI volumes."""
     rng = np.random.default_rng(0)
     colour = Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8))
-    found = []
+    files = []
     for form in ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"):
         for mode in ("L", "RGB", "P", "RGBA", "CMYK", "I;16"):
             image = (
@@ -110,29 +110,29 @@ def generated() -> list[tuple[str, bytes]]:
                 image.save(buffer, form)
             except (OSError, ValueError):
                 continue
-            found.append((f"a.{form.lower()}", buffer.getvalue()))
+            files.append((f"a.{form.lower()}", buffer.getvalue()))
     kinds: tuple[Any, ...] = (nib.nifti1.Nifti1Image, nib.nifti2.Nifti2Image)
     for kind in kinds:
         values = rng.integers(0, 900, (12, 13, 7)).astype(np.int16)
         volume = kind(values, np.diag([2.0, 2.0, 3.0, 1.0]))
-        found.append(("a.nii", volume.to_bytes()))
-    return found
+        files.append(("a.nii", volume.to_bytes()))
+    return files
 
 
 def large_forms() -> list[tuple[str, bytes]]:
     """Forms whose headers promise much: tiled and pyramid TIFF, whole slides, JPEG 2000, multi-frame DICOM."""
     rng = np.random.default_rng(1)
     pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((192, 160)))
-    found = []
+    files = []
     for compression in (None, "deflate", "lzw", "jpeg"):
         for number, values in enumerate((pixels, pixels[:, :, 0], pixels[:, :, 0].astype(np.uint16) * 250)):
             if compression != "jpeg" or values.dtype == np.uint8:
-                found.append(("tiled.tif", _tiff([values], tile=(64, 64), compression=compression)))
-                found.append(("stack.tif", _tiff([values] * 3, compression=compression, bigtiff=number == 1)))
+                files.append(("tiled.tif", _tiff([values], tile=(64, 64), compression=compression)))
+                files.append(("stack.tif", _tiff([values] * 3, compression=compression, bigtiff=number == 1)))
     levels = [pixels, pixels[::2, ::2], pixels[::4, ::4]]
     for compression, bigtiff in (("jpeg", False), ("deflate", True)):
         content = _tiff(levels, tile=(32, 32), pyramid=True, compression=compression, bigtiff=bigtiff)
-        found += [("pyramid.tif", content), ("normal_001.slide.tif", content)]
+        files += [("pyramid.tif", content), ("normal_001.slide.tif", content)]
     codestreams = {}
     forms: tuple[tuple[str, dict[str, Any]], ...] = (
         ("jp2", {}),
@@ -144,13 +144,13 @@ def large_forms() -> list[tuple[str, bytes]]:
         for form, options in forms:
             buffer = BytesIO()
             image.save(buffer, "JPEG2000", **options)
-            found.append((f"a.{form}", buffer.getvalue()))
+            files.append((f"a.{form}", buffer.getvalue()))
             codestreams[mode, form] = buffer.getvalue()
     for mode, bits in (("L", 8), ("I;16", 16)):
-        found.append(("frames.dcm", _multi_frame(160, 192, bits, [codestreams[mode, "j2k"]] * 4, JPEG2000Lossless)))
+        files.append(("frames.dcm", _multi_frame(160, 192, bits, [codestreams[mode, "j2k"]] * 4, JPEG2000Lossless)))
         raw = pixels[:, :, 0].astype(f"<u{bits // 8}").tobytes() * 4
-        found.append(("frames.dcm", _multi_frame(160, 192, bits, raw, ExplicitVRLittleEndian)))
-    return found
+        files.append(("frames.dcm", _multi_frame(160, 192, bits, raw, ExplicitVRLittleEndian)))
+    return files
 
 
 def _tiff(pages: list[np.ndarray], *, bigtiff: bool = False, pyramid: bool = False, **options: Any) -> bytes:
