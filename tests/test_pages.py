@@ -13,7 +13,7 @@ from test_runner import TOY, cell_of
 from medfsad_bench.board import accepted, pages
 from medfsad_bench.board.groups import Line, groups
 from medfsad_bench.board.labels import labels_of, verdict
-from medfsad_bench.board.reported import as_markdown, as_tables, reported_sources
+from medfsad_bench.board.reported import Figure, as_json, as_markdown, as_tables, grid_of, reported_sources
 from medfsad_bench.board.sections import Material, made_anew, writer
 from medfsad_bench.errors import ResultsError
 from medfsad_bench.estimates.estimate import Estimate
@@ -158,7 +158,7 @@ def test_the_papers_table_is_whole() -> None:
         (name, k) for name in ("his", "lag", "aptos", "rsna", "brain_tumor") for k in (2, 4, 8)
     }
     for k, mean in ((2, 94.7), (4, 96.7), (8, 97.3)):
-        figures = [figure.auroc for figure in table.figures if figure.shots == k]
+        figures = [float(figure.auroc) for figure in table.figures if figure.shots == k]
         assert sum(figures) / 5 == pytest.approx(mean, abs=0.051)
 
 
@@ -167,6 +167,24 @@ def test_every_source_says_where_it_is_from_and_how_it_was_tested() -> None:
     assert all(source.url.startswith("https://") and source.protocol and source.figures for source in sources)
     assert len(as_tables(sources)) == len(sources)
     assert as_markdown([]) == ""
+
+
+def test_reported_figures_keep_the_digits_of_their_source(tmp_path: Path) -> None:
+    path = tmp_path / "reported.toml"
+    path.write_text(ONE_SOURCE.replace("99.9", "82.70"), "utf-8")
+    (source,) = reported_sources(path)
+    assert grid_of(source)[1] == [["theirs", "ward_b", "–", "82.70"], ["other", "others", "50", "–"]]
+    (as_kept,) = as_json([source])
+    assert [figure["auroc"] for figure in as_kept["figures"]] == [82.7, 50.0]
+
+
+def test_what_the_shared_facts_have_of_the_papers_teachers_and_of_univad_is_reported() -> None:
+    figures: list[Figure] = [figure for source in reported_sources(REPORTED) for figure in source.figures]
+    by_name = {(figure.method, figure.images, figure.shots): str(figure.auroc) for figure in figures}
+    assert by_name["D²4FAD, teacher WRN-50", "his", 2] == "96.7"
+    assert by_name["D²4FAD, teacher Swin-B", "his", 2] == "64.7"
+    assert by_name["UniVAD", "LiverCT of BMAD", 1] == "70.0"
+    assert by_name["MadCLIP", "Chest of BMAD", 4] == "82.70"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +227,8 @@ def test_the_page_says_who_leads_and_from_whom_that_can_be_told() -> None:
     (group,) = groups([row_of("first", "lgg", 0.9)])
     board = replace(group, lines=tuple(lines))
     assert verdict(board) == (
-        "first leads with a mean of 0.900. Can't be told from it: second. The best that can: third, 0.100 behind."
+        "first leads with a mean of 0.900, 0.050 ahead of second. Can't be told from it: second. "
+        "The best that can: third, 0.100 behind."
     )
     assert verdict(board) in pages.as_markdown([board])
     assert verdict(replace(board, lines=tuple(replace(line, letters="") for line in lines))) == ""

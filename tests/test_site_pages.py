@@ -130,7 +130,7 @@ def test_two_settings_of_a_method_have_curves_and_rows_of_their_own(tmp_path: Pa
     assert "a, k 2 lgg: 0.800 at K = 4" in page
     assert "a, k 1 lgg: 0.700 at K = 4" in page
     assert "lgg a, k 1 medfsad-open" in page
-    assert "a, k 2 leads with a mean of 0.800." in shown(tmp_path / "site" / "index.html")
+    assert "a, k 2 leads with a mean of 0.800, " in shown(tmp_path / "site" / "index.html")
 
 
 def test_curves_over_shots_are_means_over_the_targets_of_every_shot() -> None:

@@ -20,7 +20,7 @@ from medfsad_bench.cli.tune import grid_of
 from medfsad_bench.errors import MethodError, ResultsError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import RunContext, Scorer, Scores
-from medfsad_bench.registry import configure, method_info
+from medfsad_bench.registry import all_methods, configure, method_info
 from medfsad_bench.results.protocol_checks import check_target
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.context import LocalContext
@@ -32,7 +32,16 @@ from medfsad_bench.store import Dataset
 from medfsad_bench.store.prepared import prepared_sets
 from medfsad_bench.testing import phantom_images
 
-TUNABLE = ("multistage", "late_fusion", "pooled_and_patch", "patchcore", "mean_distance", "subspace", "whitened_patch")
+TUNABLE = (
+    "anomalydino",
+    "late_fusion",
+    "mean_distance",
+    "multistage",
+    "patchcore",
+    "pooled_and_patch",
+    "subspace",
+    "whitened_patch",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +167,11 @@ def test_a_method_that_trains_is_never_trained_on_the_target_for_another_set(own
         choice_of(dataclasses.replace(SIGN, trains=True), own_data, tmp_path)
 
 
+def test_no_method_with_a_grid_is_left_out_here() -> None:
+    with_a_grid = [info.name for info in all_methods().values() if isinstance(info, MethodInfo) and info.grid]
+    assert sorted(with_a_grid) == list(TUNABLE)
+
+
 @pytest.mark.parametrize("name", TUNABLE)
 def test_settings_that_share_a_cache_score_as_they_do_alone(name: str) -> None:
     """A method's keys in the cache stand for all settings that a value depends on."""
@@ -207,7 +221,7 @@ def test_what_is_no_grid_is_told(pairs: list[str], message: str) -> None:
         grid_of(pairs)
 
 
-@pytest.mark.parametrize("name", [*TUNABLE, "anomalydino"])
+@pytest.mark.parametrize("name", TUNABLE)
 @pytest.mark.parametrize("preset", ["paper", "quick"])
 def test_every_methods_own_grid_is_of_its_settings(name: str, preset: str) -> None:
     info = method_info(name)

@@ -182,8 +182,8 @@ def _page(results: Path) -> Path:
 
 def _page_text(results: Path) -> str:
     """The whole board, and what others report."""
-    chapters = as_markdown(board_of_results(results)), reported.as_markdown(reported_elsewhere(results))
-    return "\n".join(filter(None, chapters))
+    board = as_markdown(board_of_results(results), evidence=scores_by_run(_kept(results)))
+    return "\n".join(filter(None, (board, reported.as_markdown(reported_elsewhere(results)))))
 
 
 def _material(results: Path) -> sections.Material:

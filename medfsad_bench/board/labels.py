@@ -40,20 +40,33 @@ def labels_of(group: Group) -> list[str]:
 
 
 def verdict(group: Group) -> str:
-    """Who leads, who can't be told from the leader, and the best of those that can; empty where nobody is compared."""
+    """Who leads and by how much, who can't be told from the leader, and the best of those that can.
+
+    Empty where nobody is compared.
+    """
     ranked = [
-        (name, line.mean, _signs(line.letters))
+        (name, line, line.mean)
         for name, line in zip(labels_of(group), group.lines, strict=True)
         if line.rank is not None and line.mean is not None
     ]
-    if len(ranked) < 2 or not ranked[0][2]:
+    if len(ranked) < 2 or not ranked[0][1].letters:
         return ""
-    (leader, mean, letters), *others = ranked
-    alike = [name for name, _, of_line in others if of_line & letters]
-    apart = [f"{name}, {abs(mean - lower):.3f} behind" for name, lower, of_line in others if not of_line & letters]
-    text = f"{leader} leads with a mean of {mean:.3f}."
+    (leader, first, mean), *others = ranked
+    apart = [told_apart(first, line) for _, line, _ in others]
+    gaps = [f"{abs(mean - of_line):.3f}" for _, _, of_line in others]
+    names = [name for name, _, _ in others]
+    alike = [name for name, is_apart in zip(names, apart, strict=True) if not is_apart]
+    text = f"{leader} leads with a mean of {mean:.3f}, {gaps[0]} ahead of {names[0]}."
     text += f" Can't be told from it: {listed(alike)}." if alike else ""
-    return text + (f" The best that can: {apart[0]}." if apart else "")
+    if True in apart:
+        best = apart.index(True)
+        text += f" The best that can: {names[best]}, {gaps[best]} behind."
+    return text
+
+
+def told_apart(first: Line, second: Line) -> bool:
+    """Whether two ranked lines of a group share no letter."""
+    return not _signs(first.letters) & _signs(second.letters)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from medfsad_bench.board.answers import answers
 from medfsad_bench.board.groups import Group, Line, groups
 from medfsad_bench.board.labels import labels_of, shared_preset, verdict
+from medfsad_bench.board.significance import Evidence
 from medfsad_bench.display import markdown_table, markdown_text, visible
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
@@ -22,8 +24,14 @@ NO_SUCH_ROW = "No such row is accepted yet.\n"
 _GROUP_KEYS = ("benchmark", "shots", "size_px", "hold_out", "knowledge", "contaminated_supports", "tuned", "edition")
 
 
-def as_markdown(board: Sequence[Group], *, metric: Metric = RANKING) -> str:
-    """Groups, all of one metric, as a Markdown page."""
+def as_markdown(board: Sequence[Group], *, metric: Metric = RANKING, evidence: Evidence | None = None) -> str:
+    """Groups, all of one metric, as a Markdown page that opens with what they answer.
+
+    Args:
+        board: The groups.
+        metric: What they are ranked by.
+        evidence: Scores of as many of their rows as there are, see `board.significance`.
+    """
     title = metric.title[:1].upper() + metric.title[1:]
     parts = [
         "# Leaderboard",
@@ -33,6 +41,7 @@ def as_markdown(board: Sequence[Group], *, metric: Metric = RANKING) -> str:
         ACCEPTED,
     ]
     parts += ["[What acceptance shows and what it can't](THREATS.md).", ""]
+    parts += [opening] if (opening := answers(board, evidence or {})) else []
     for group in board:
         header = ("rank", "method", *_headings(group), "mean")
         rows = (_cells(name, line, group) for name, line in zip(labels_of(group), group.lines, strict=True))

@@ -4,10 +4,11 @@
 """
 
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -31,7 +32,7 @@ class Figure(BaseModel):
         method: As the source calls it.
         images: Of which the figure is: a set of ours by its name, or a set in the source's words.
         shots: K; None where the source doesn't say.
-        auroc: In per cent.
+        auroc: In per cent; a decimal, which keeps the digits of the source (82.70, not 82.7).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,7 +40,11 @@ class Figure(BaseModel):
     method: str
     images: str
     shots: int | None = Field(default=None, ge=1)
-    auroc: float = Field(ge=0, le=100)
+    auroc: Decimal = Field(ge=0, le=100)
+
+    @field_serializer("auroc", when_used="json")
+    def _as_number(self, auroc: Decimal) -> float:
+        return float(auroc)
 
 
 class Source(BaseModel):
@@ -79,7 +84,7 @@ def reported_sources(path: Path) -> list[Source]:
     if not path.is_file():
         return []
     try:
-        return list(_File.model_validate(tomllib.loads(path.read_text("utf-8"))).source)
+        return list(_File.model_validate(tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)).source)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
     except (OSError, ValueError) as error:
@@ -88,10 +93,10 @@ def reported_sources(path: Path) -> list[Source]:
 
 
 def grid_of(source: Source) -> tuple[list[str], list[list[str]]]:
-    """A source's figures as a table, its columns and its lines: methods and images by K."""
+    """A source's figures as printed, as a table, its columns and its lines: methods and images by K."""
     shots = sorted({figure.shots for figure in source.figures}, key=lambda k: k or 0)
     names = list(dict.fromkeys((figure.method, figure.images) for figure in source.figures))
-    figures = {(figure.method, figure.images, figure.shots): f"{figure.auroc:.1f}" for figure in source.figures}
+    figures = {(figure.method, figure.images, figure.shots): str(figure.auroc) for figure in source.figures}
     columns = ["method", "images", *(f"K {UNSTATED}" if k is None else f"K = {k}" for k in shots)]
     return columns, [[*name, *(figures.get((*name, k), "–") for k in shots)] for name in names]
 
@@ -136,5 +141,5 @@ def as_tables(sources: list[Source], *, width: int = 80) -> list[Table]:
 
 
 def as_json(sources: list[Source]) -> list[dict[str, Any]]:
-    """As they stand in the file."""
+    """As they stand in the file, an AUROC as a number."""
     return [source.model_dump(mode="json") for source in sources]

@@ -122,7 +122,7 @@ def leaderboard(
         _print_tables([*as_tables(board, width=out.width), *reported.as_tables(elsewhere, width=out.width)])
         return
     if format_ == "md":
-        text = pages.as_markdown(board, metric=chosen) + reported.as_markdown(elsewhere)
+        text = pages.as_markdown(board, metric=chosen, evidence=evidence) + reported.as_markdown(elsewhere)
     else:
         text = pages.as_json(shown, board, reported.as_json(elsewhere))
     if out_folder is None:

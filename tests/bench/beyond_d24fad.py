@@ -5,14 +5,16 @@ where it was broken off.
 
     medfsad run d24fad multistage --preset quick --shots 4
     PYTHONPATH=tests python -m bench.beyond_d24fad --data medfsad-data --runs medfsad-runs [--training paper position]
+        [--into methods/d24fad/RESULTS.md]
 
-Prints one line a variant and training: strict image AUROC of each target, their mean, and the mean difference from
-`d24fad` and from `multistage` on the same images and draws, with its 95 % interval for these targets. The last line
-takes for each target the variant, of all trainings, that has the best mean on the others. The teacher sees 128 px
-here, as the student's does; `multistage` sees 256.
+One line per variant and training: strict image AUROC of each target, their mean, and the mean difference from `d24fad`
+and from `multistage` on the same images and draws, with its 95 % interval for these targets. Lines `chosen on the
+other targets` take for each target the variant that has the best mean on those that share no images with it: of one
+training, and of all. The teacher sees 128 px here, as the student does; `multistage` sees 256.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,9 @@ from d24fad.networks import Networks
 from d24fad.weighting import shared_weights
 from medfsad_baselines.parts.maps import cosine_distance, enlarged, top_mean
 from medfsad_baselines.parts.patches import MemoryBank
+from medfsad_bench.board.sections import writer
 from medfsad_bench.board.significance import family_of
+from medfsad_bench.display import markdown_table
 from medfsad_bench.estimates.image import ScoreMatrix, score_matrix
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.metrics.delong import delong, placements
@@ -48,6 +52,7 @@ from medfsad_bench.runner.training import train
 from medfsad_bench.store.prepared import prepared_sets
 
 GRID, PATCHES, BATCH = 32, 16, 64
+CHOSEN = "chosen on the other targets"
 Scales = list[Tensor]
 Distances = Callable[[Scales, Scales], Tensor]  # of queries and supports: [scales, n, GRID, GRID]
 
@@ -101,7 +106,9 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--targets", nargs="+")
     parser.add_argument("--training", choices=TRAININGS, nargs="+", default=["paper"])
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="page with a part `beyond d24fad`")
     arguments = parser.parse_args()
+    write = writer(arguments.into, "beyond d24fad")
     torch.set_flush_denormal(True)
     planned = {name: _cells(method_info(name), arguments) for name in ("d24fad", "multistage")}
     runner = Runner("cpu", store=chosen_store(arguments.features, None, arguments.runs, "cpu"))
@@ -111,14 +118,17 @@ def main() -> None:
     tried = [[scores for part in parts for scores in part] for parts in zip(*scored, strict=True)]
     rows = [_folder(cell).row() for cell in planned["d24fad"]]
     table = Table([row.target for row in rows], [family_of(row) for row in rows], matrices)
-    print(table.head())
     for name, of_targets in matrices.items():
-        print(table.line(name, [matrix.scores for matrix in of_targets]))
-    names = [(training, variant) for training in trainings for variant in VARIANTS]
-    for number, (training, variant) in enumerate(names):
-        if variant.trained or training == arguments.training[0]:  # the teacher's own maps are the same in all
-            print(table.line(f"{training}: {variant.name}", [scores[number] for scores in tried]))
-    print(table.line("chosen on the other targets", table.chosen(tried)))
+        table.add(name, [matrix.scores for matrix in of_targets])
+    for number, training in enumerate(trainings):
+        of_training = scored[number]
+        for position, variant in enumerate(VARIANTS):
+            if variant.trained or number == 0:  # the teacher's own maps are the same in all
+                table.add(f"{training}: {variant.name}", [scores[position] for scores in of_training])
+        table.add(f"{training}: {CHOSEN}", table.chosen(of_training))
+    if len(trainings) > 1:
+        table.add(f"all trainings: {CHOSEN}", table.chosen(tried))
+    write(table.markdown())
 
 
 class Table:
@@ -129,17 +139,18 @@ class Table:
     ) -> None:
         self._targets, self._families, self._matrices = targets, families, matrices
         self._truth = next(iter(matrices.values()))
+        self._lines: list[list[str]] = []
 
-    def head(self) -> str:
-        """Of the table, in Markdown."""
-        minus = " | ".join(f"minus {name}" for name in self._matrices)
-        return f"| variant | {' | '.join(self._targets)} | mean | {minus} |\n|---|{'--:|' * (len(self._targets) + 3)}"
+    def markdown(self) -> str:
+        """The lines so far."""
+        minus = [f"minus {name}" for name in self._matrices]
+        return markdown_table(["variant", *self._targets, "mean", *minus], self._lines)
 
-    def line(self, name: str, scores: Sequence[np.ndarray]) -> str:
+    def add(self, name: str, scores: Sequence[np.ndarray]) -> None:
         """One variant, with its scores [draws, n] of each target."""
         values = self.aurocs(scores)
-        minus = " | ".join(_shown(self._difference(scores, others)) for others in self._matrices.values())
-        return f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} | {fmean(values):.3f} | {minus} |"
+        minus = [_shown(self._difference(scores, others)) for others in self._matrices.values()]
+        self._lines.append([name, *(f"{value:.3f}" for value in values), f"{fmean(values):.3f}", *minus])
 
     def aurocs(self, scores: Sequence[np.ndarray]) -> list[float]:
         """Mean over draws, of each target."""
@@ -147,10 +158,12 @@ class Table:
         return [fmean(float(auroc_score(draw, truth.anomalous)) for draw in of_target) for of_target, truth in pairs]
 
     def chosen(self, tried: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-        """Scores of each target by the variant that has the best mean on the others."""
+        """Scores of each target by the variant that has the best mean on the others, sharing no images with it."""
         values = np.array([self.aurocs([scores[number] for scores in tried]) for number in range(len(tried[0]))])
+        families = np.array(self._families)
         return [
-            scores[int(np.delete(values, target, axis=1).mean(axis=1).argmax())] for target, scores in enumerate(tried)
+            scores[int(values[:, families != family].mean(axis=1).argmax())]
+            for family, scores in zip(families, tried, strict=True)
         ]
 
     def _difference(self, scores: Sequence[np.ndarray], others: Sequence[ScoreMatrix]) -> Difference:
@@ -190,7 +203,7 @@ def _scores(cell: Cell, runner: Runner) -> list[np.ndarray]:
         for draw in range(cell.options.draws):
             support = features_of(run, shown_images(cell.target, cell.episodes.support(draw), run.context.device))
             by_draw.append(_of_draw(run, query, support))
-        print(f"{cell.target.name}: {len(run.queries)} queries", flush=True)
+        print(f"{cell.target.name}: {len(run.queries)} queries", file=sys.stderr, flush=True)
     order = np.argsort(cell.episodes.queries)
     return [np.stack(of_variant)[:, order] for of_variant in zip(*by_draw, strict=True)]
 

@@ -1,0 +1,106 @@
+"""What a board answers before its tables: which method to take for an unseen target, and what training adds.
+
+Only a row whose settings were chosen on other sets says what to expect of a target that nobody has looked at. What
+training adds is the difference between two lines that differ in `epochs` alone, where one of them has none.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from medfsad_bench.board.groups import Group, Line
+from medfsad_bench.board.labels import labels_of, told_apart
+from medfsad_bench.board.significance import Evidence, pairs_of
+from medfsad_bench.display import markdown_table
+from medfsad_bench.estimates.estimate import Estimate
+from medfsad_bench.results.row import Row
+
+_CHOICE = (
+    "## What to take for an unseen target\n\n"
+    "By rows whose settings were chosen on the other sets, target by target (`medfsad tune`), since settings of other "
+    "tracks may have been chosen with these targets in view. Differences are means over the targets, paired.\n"
+)
+_CHOICE_HEADER = ("track", "take", "mean", "trained on other sets", "minus the others", "settings chosen, targets")
+_APART = {True: "told apart", False: "can't be told apart"}
+_TRAINING = (
+    "## What training adds\n\n"
+    "Trained lines beside the same method as initialised (`epochs 0`): means over the targets, and their paired "
+    "difference. *Better* and *worse* count the targets on which the difference is sure by itself (5 %).\n"
+)
+_TRAINING_HEADER = ("track", "method", "as initialised", "trained", "difference [95 %]", "better", "worse")
+
+
+def answers(board: Sequence[Group], evidence: Evidence) -> str:
+    """Both answers as Markdown, as far as the board can give them; empty where it can give none.
+
+    Args:
+        board: Groups, all of one metric.
+        evidence: Scores of as many of their rows as there are, see `board.significance`.
+    """
+    comparable = [group for group in board if not group.contaminated_supports and not group.edition]
+    choices = [_choice(group, evidence) for group in comparable if group.tuned and len(_ranked(group)) > 1]
+    trainings = [cells for group in comparable if not group.tuned for cells in _trainings(group, evidence)]
+    parts = [f"{_CHOICE}\n{markdown_table(_CHOICE_HEADER, choices)}"] if choices else []
+    parts += [f"{_TRAINING}\n{markdown_table(_TRAINING_HEADER, trainings)}"] if trainings else []
+    return "\n".join(parts)
+
+
+def _ranked(group: Group) -> list[tuple[str, Line]]:
+    labelled = zip(labels_of(group), group.lines, strict=True)
+    return [(label, line) for label, line in labelled if line.rank is not None]
+
+
+def _choice(group: Group, evidence: Evidence) -> list[str]:
+    (name, leader), *others = ranked = _ranked(group)
+    pairs = pairs_of([_in_mean(group, line) for _, line in ranked], evidence, group.metric)
+    differences = [
+        f"{label}: {pairs.mean_of(number).text}, {_APART[told_apart(leader, line)]}"
+        for number, (label, line) in enumerate(others)  # the leader's pairs come first
+    ]
+    trained = "yes" if any(row.sources for row in leader.rows.values()) else "no"
+    return [_track(group), name, _mean(leader), trained, "; ".join(differences), _chosen_settings(leader)]
+
+
+def _track(group: Group) -> str:
+    return replace(group, tuned=False).title
+
+
+def _chosen_settings(line: Line) -> str:
+    """What was chosen of each setting, the most frequent first, with the number of targets where it isn't all."""
+    rows = list(line.rows.values())
+    settings = []
+    for name in rows[0].settings_grid:
+        counts = Counter(str(row.config[name]) for row in rows).most_common()
+        values = [value if len(counts) == 1 else f"{value} ({count})" for value, count in counts]
+        settings.append(f"{name} {', '.join(values)}")
+    return "; ".join(settings)
+
+
+def _trainings(group: Group, evidence: Evidence) -> Iterator[list[str]]:
+    ranked = [line for _, line in _ranked(group)]
+    for untrained in ranked:
+        for trained in ranked:
+            if _is_training_of(trained, untrained):
+                pairs = pairs_of([_in_mean(group, line) for line in (trained, untrained)], evidence, group.metric)
+                gains, losses = (str(of_pairs[0]) for of_pairs in pairs.wins())
+                name = f"{trained.method}, {trained.preset}"
+                difference = pairs.mean_of(0).text
+                yield [_track(group), name, _mean(untrained), _mean(trained), difference, gains, losses]
+
+
+def _is_training_of(trained: Line, untrained: Line) -> bool:
+    """Whether they differ in `epochs` alone, which are none in the second."""
+    row, other = (next(iter(line.rows.values())) for line in (trained, untrained))
+    if other.config.get("epochs") != 0 or row.config.get("epochs") in (0, None):
+        return False
+    same = ("method", "method_version", "preset", "seed", "draws")
+    return row.config | {"epochs": 0} == other.config and all(getattr(row, f) == getattr(other, f) for f in same)
+
+
+def _in_mean(group: Group, line: Line) -> dict[str, Row]:
+    return {target: line.rows[target] for target in group.in_mean}
+
+
+def _mean(line: Line) -> str:
+    low, high = line.interval or (None, None)
+    return Estimate(value=line.mean or 0.0, low=low, high=high).text
