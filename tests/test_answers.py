@@ -1,6 +1,7 @@
 """What LEADERBOARD.md opens with: the method to take for an unseen target, and what training adds."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from board_rows import row_of
 from medfsad_bench.board.answers import answers
 from medfsad_bench.board.groups import groups
 from medfsad_bench.board.pages import as_markdown
+from medfsad_bench.board.site.build import write_site
 from medfsad_bench.results.row import Row
 
 TARGETS = ("brain_tumor", "lgg")
@@ -31,11 +33,11 @@ def tuned(method: str, values: tuple[float, float], fractions: tuple[float, floa
 
 
 def table(rows: list[Row]) -> list[list[str]]:
-    lines = answers(groups(rows), {}).splitlines()
-    return [line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and "| ---" not in line][1:]
+    (answer,) = answers(groups(rows), {})
+    return answer.lines
 
 
-def test_the_method_to_take_is_the_best_of_those_whose_settings_were_chosen_without_the_target() -> None:
+def test_the_method_to_take_is_the_best_of_those_whose_settings_were_chosen_without_the_target(tmp_path: Path) -> None:
     """Two targets, so a difference of means: (0.9 + 0.7) / 2 - (0.87 + 0.67) / 2."""
     rows = tuned("first", (0.9, 0.7), (0.1, 0.2)) + tuned("second", (0.87, 0.67), (0.1, 0.1))
     rows += tuned("far", (0.3, 0.2), (0.1, 0.1), sources={"chest_nih": "0" * 64}) + rows_of("by_hand", (0.99, 0.99))
@@ -48,7 +50,13 @@ def test_the_method_to_take_is_the_best_of_those_whose_settings_were_chosen_with
     assert far.startswith("far: +0.550 [")
     assert far.endswith("], told apart")
     assert settings == "fraction 0.1 (1), 0.2 (1); turns 4"
-    assert answers(groups(rows), {}) in as_markdown(groups(rows))
+    page, basis = as_markdown(groups(rows)), answers(groups(rows), {})[0].basis
+    assert f"| {track} | first | {mean} | no | {others} | {settings} |" in page
+    assert "What training adds" not in page
+    write_site(rows, {}, tmp_path / "site")
+    front = " ".join((tmp_path / "site" / "index.html").read_text("utf-8").split())
+    assert f'<h2 id="answer-1">What to take for an unseen target</h2> <p>{basis}</p>' in front
+    assert f"<td>first</td><td>{mean}</td><td>no</td><td>{others.replace(chr(39), '&#39;')}</td>" in front
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_the_method_to_take_is_the_best_of_those_whose_settings_were_chosen_with
     ids=["no rows", "by hand", "one alone", "contaminated"],
 )
 def test_where_nothing_was_compared_nothing_is_recommended(rows: list[Row]) -> None:
-    assert answers(groups(rows), {}) == ""
+    assert answers(groups(rows), {}) == []
 
 
 def test_what_training_adds_is_a_line_less_the_one_that_differs_in_its_epochs_alone() -> None:
@@ -78,6 +86,6 @@ def test_what_training_adds_is_a_line_less_the_one_that_differs_in_its_epochs_al
     assert difference.startswith("+0.130 [")
     assert (better, worse) == ("1", "0"), "0.3 is sure where intervals are 0.05 to either side, and -0.04 isn't"
     for other in (lines((0.6, 0.6), epochs=0, width=4), lines((0.6, 0.6), epochs=3)):
-        assert answers(groups(trained + other), {}) == ""
+        assert answers(groups(trained + other), {}) == []
     of_seed = [row.model_copy(update={"seed": 1}) for row in untrained]
-    assert answers(groups(trained + of_seed), {}) == ""
+    assert answers(groups(trained + of_seed), {}) == []

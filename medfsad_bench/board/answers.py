@@ -6,7 +6,7 @@ training adds is the difference between two lines that differ in `epochs` alone,
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from medfsad_bench.board.groups import Group, Line
 from medfsad_bench.board.labels import labels_of, told_apart
@@ -15,34 +15,56 @@ from medfsad_bench.display import markdown_table
 from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.results.row import Row
 
-_CHOICE = (
-    "## What to take for an unseen target\n\n"
-    "By rows whose settings were chosen on the other sets, target by target (`medfsad tune`), since settings of other "
-    "tracks may have been chosen with these targets in view. Differences are means over the targets, paired.\n"
-)
-_CHOICE_HEADER = ("track", "take", "mean", "trained on other sets", "minus the others", "settings chosen, targets")
 _APART = {True: "told apart", False: "can't be told apart"}
-_TRAINING = (
-    "## What training adds\n\n"
-    "Trained lines beside the same method as initialised (`epochs 0`): means over the targets, and their paired "
-    "difference. *Better* and *worse* count the targets on which the difference is sure by itself (5 %).\n"
-)
-_TRAINING_HEADER = ("track", "method", "as initialised", "trained", "difference [95 %]", "better", "worse")
 
 
-def answers(board: Sequence[Group], evidence: Evidence) -> str:
-    """Both answers as Markdown, as far as the board can give them; empty where it can give none.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, as a table.
+
+    Attributes:
+        title: Of its section.
+        basis: What it is made of, in plain words.
+        header: Of the table.
+        lines: Its cells.
+    """
+
+    title: str
+    basis: str
+    header: tuple[str, ...]
+    lines: list[list[str]]
+
+
+def answers(board: Sequence[Group], evidence: Evidence) -> list[Answer]:
+    """The answers that the board can give.
 
     Args:
         board: Groups, all of one metric.
         evidence: Scores of as many of their rows as there are, see `board.significance`.
     """
     comparable = [group for group in board if not group.contaminated_supports and not group.edition]
-    choices = [_choice(group, evidence) for group in comparable if group.tuned and len(_ranked(group)) > 1]
-    trainings = [cells for group in comparable if not group.tuned for cells in _trainings(group, evidence)]
-    parts = [f"{_CHOICE}\n{markdown_table(_CHOICE_HEADER, choices)}"] if choices else []
-    parts += [f"{_TRAINING}\n{markdown_table(_TRAINING_HEADER, trainings)}"] if trainings else []
-    return "\n".join(parts)
+    choice = Answer(
+        "What to take for an unseen target",
+        "By rows whose settings were chosen on the other sets, target by target, since settings of other tracks may "
+        "have been chosen with these targets in view. Differences are means over the targets, paired.",
+        ("track", "take", "mean", "trained on other sets", "minus the others", "settings chosen, targets"),
+        [_choice(group, evidence) for group in comparable if group.tuned and len(_ranked(group)) > 1],
+    )
+    training = Answer(
+        "What training adds",
+        "Trained lines beside the same method as initialised (epochs 0): means over the targets, and their paired "
+        "difference. Better and worse count the targets on which the difference is sure by itself (5 %).",
+        ("track", "method", "as initialised", "trained", "difference [95 %]", "better", "worse"),
+        [cells for group in comparable if not group.tuned for cells in _trainings(group, evidence)],
+    )
+    return [answer for answer in (choice, training) if answer.lines]
+
+
+def as_markdown(shown: Sequence[Answer]) -> str:
+    """Answers as sections of a page."""
+    return "\n".join(
+        f"## {answer.title}\n\n{answer.basis}\n\n{markdown_table(answer.header, answer.lines)}" for answer in shown
+    )
 
 
 def _ranked(group: Group) -> list[tuple[str, Line]]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medfsad_bench.board.answers import answers
+from medfsad_bench.board import answers
 from medfsad_bench.board.groups import Group, Line, groups
 from medfsad_bench.board.labels import labels_of, shared_preset, verdict
 from medfsad_bench.board.significance import Evidence
@@ -41,7 +41,7 @@ def as_markdown(board: Sequence[Group], *, metric: Metric = RANKING, evidence: E
         ACCEPTED,
     ]
     parts += ["[What acceptance shows and what it can't](THREATS.md).", ""]
-    parts += [opening] if (opening := answers(board, evidence or {})) else []
+    parts += [answers.as_markdown(shown)] if (shown := answers.answers(board, evidence or {})) else []
     for group in board:
         header = ("rank", "method", *_headings(group), "mean")
         rows = (_cells(name, line, group) for name, line in zip(labels_of(group), group.lines, strict=True))

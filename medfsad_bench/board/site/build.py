@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medfsad_bench.board.answers import answers
 from medfsad_bench.board.groups import Group
 from medfsad_bench.board.labels import labels_of
 from medfsad_bench.board.reported import WARNING, Source, grid_of
@@ -83,6 +84,12 @@ def write_site(
             versions = benchmark_versions(rows, evidence, reproduced, today=board)
             content = payload(rows, boards, evidence, reproduced, command=_terminal_command(runs))
             script = asset("board.js")
+            front = {
+                "answers": answers(board, evidence),
+                "payload": content,
+                "script": script,
+                "digest": digest(script),
+            }
             shared |= {
                 "addresses": _addresses(content),
                 "board": [(group, labels_of(group), confounded_of(group, solved)) for group in board],
@@ -92,7 +99,7 @@ def write_site(
                 "versions": versions,
             }
             pages = [
-                ("index.html", "index", {"payload": content, "script": script, "digest": digest(script)}),
+                ("index.html", "index", front),
                 ("protocol.html", "protocol", _protocol(rows, studies, reported)),
                 ("compare.html", "compare", _comparison(board, evidence)),
                 ("changes.html", "changes", {}),
