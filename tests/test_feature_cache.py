@@ -12,22 +12,46 @@ from test_runner import cell_of
 from torch.overrides import TorchFunctionMode
 
 from medfsad_bench.errors import MethodError
-from medfsad_bench.registry import method_info
-from medfsad_bench.runner.digests import digests_of, inherit
+from medfsad_bench.registry import configure, method_info
+from medfsad_bench.runner.answers import scorer_of, scores_of
+from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.digests import chosen, digests_of, inherit
 from medfsad_bench.runner.features import FeatureCache
-from medfsad_bench.runner.images import shown, stored_images
+from medfsad_bench.runner.images import shown, shown_images, stored_images
 from medfsad_bench.runner.opened import opened
 from medfsad_bench.runner.scoring import score_draw
 from medfsad_bench.store.prepared import own_sets
 from medfsad_bench.testing import phantom_images
 
 CPU = torch.device("cpu")
+PIXELS = 3 * 64 * 64  # numbers of one image
+TRAINING_FREE = (
+    "chance",
+    "shortcut",
+    "mean_distance",
+    "pixel_distance",
+    "patchcore",
+    "spade",
+    "padim",
+    "anomalydino",
+    "multistage",
+    "late_fusion",
+    "subspace",
+    "whitened_patch",
+    "pooled_and_patch",
+)
 
 
 class StandInDevice(TorchFunctionMode):
-    """Takes every tensor for one on a device, and counts the numbers that are brought back from there."""
+    """Takes every tensor for one on a device, and counts the numbers that are brought back from there.
 
-    BRINGING = ("cpu", "numpy", "tolist", "item", "__array__", "__bool__", "equal")
+    A run on `STAND_IN` brings nothing back by `.to(context.device)`; `.to("cpu")` does.
+    """
+
+    STAND_IN = torch.device("cpu", 0)
+    BRINGING = (
+        "cpu", "numpy", "tolist", "item", "equal", "__array__", "__bool__", "__int__", "__float__", "__index__",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,22 +61,86 @@ class StandInDevice(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in self.BRINGING and args and isinstance(args[0], torch.Tensor):
+        if name in self.BRINGING or (name == "to" and self._names_the_host(*args[1:], **(kwargs or {}))):
             self.brought.append(1 if name == "equal" else args[0].numel())
         return func(*args, **(kwargs or {}))
 
+    def _names_the_host(self, *args: Any, device: Any = None, **_: Any) -> bool:
+        return any(str(value) == "cpu" for value in (device, *args))
+
+
+@pytest.mark.parametrize(
+    "bring",
+    [
+        lambda images: images.cpu(),
+        lambda images: images.to("cpu"),
+        lambda images: images.to(torch.device("cpu"), torch.float64),
+        lambda images: images.to(device="cpu"),
+        lambda images: images.numpy(),
+        lambda images: np.asarray(images),
+        lambda images: images.tolist(),
+        lambda images: [pixel.item() for pixel in images.flatten()],
+        lambda images: [float(pixel) for pixel in images.flatten()],
+    ],
+)
+def test_the_stand_in_counts_every_way_back(bring: Callable[[torch.Tensor], object]) -> None:
+    with StandInDevice() as device:
+        bring(torch.zeros(2, 3))
+        torch.zeros(4).to(device.STAND_IN, torch.float64)
+    assert sum(device.brought) == 6
+
 
 def test_scoring_brings_scores_back_and_no_pixels(own_data: Path, tmp_path: Path) -> None:
-    """Ten draws of a method on cached features: cold and warm, support and queries."""
+    """Draws of a method on cached features: cold and warm, support and queries."""
     cell = cell_of(method_info("mean_distance"), own_data, tmp_path, target="ward_b")
-    with opened(cell, CPU, FeatureCache(CPU), lambda *_: None) as run:
+    with opened(cell, StandInDevice.STAND_IN, FeatureCache(StandInDevice.STAND_IN), lambda *_: None) as run:
         device = StandInDevice()
         with device:
             first, again = score_draw(run, 0), score_draw(run, 0)
             score_draw(run, 1)
         queries = len(run.queries)
     np.testing.assert_array_equal(first.columns["score"], again.columns["score"])
-    assert max(device.brought) <= queries, "not even one image of 64 px, which has 12,288 numbers"
+    assert max(device.brought) <= queries < PIXELS
+
+
+@pytest.mark.parametrize("name", TRAINING_FREE)
+def test_a_method_without_training_brings_no_pixels_back(name: str, own_data: Path) -> None:
+    """Preset `quick` at K = 4, two draws with an empty cache and again: at most 16 numbers of each image at once.
+
+    `chance` hashes each image's pixels, once. `whitened_patch` brings its supports' features, at 16 positions of each,
+    for scikit-learn's covariance.
+    """
+    info, dataset = method_info(name), own_sets(own_data)[0]
+    method = info.build(configure(info, preset="quick"))
+    context = LocalContext(StandInDevice.STAND_IN)
+    queries = shown_images(dataset, dataset.indices("test"), context.device)
+    supports = [shown_images(dataset, dataset.episodes[draw][:4], context.device) for draw in range(2)]
+    most = {"whitened_patch": 4 * 16 * (40 + 112)}.get(name, 16 * len(queries))
+    assert most < PIXELS
+
+    def numbers_brought() -> list[int]:
+        with StandInDevice() as device:
+            for support in supports:
+                scores_of(scorer_of(method, support, context), queries)
+        return device.brought
+
+    cold, warm = numbers_brought(), numbers_brought()
+    assert max(warm) <= most
+    if name != "chance":
+        assert max(cold) <= most
+
+
+@pytest.mark.parametrize("copied", [lambda images: images.clone(), lambda images: images.rot90(1, (2, 3))])
+def test_only_images_that_somebody_else_made_come_back(
+    copied: Callable[[torch.Tensor], torch.Tensor], own_data: Path
+) -> None:
+    images = shown_images(own_sets(own_data)[0], np.arange(3), CPU)
+    with StandInDevice() as device:
+        digests_of(images)
+        digests_of(chosen(images, [2, 0]))
+        assert not device.brought
+        digests_of(copied(images))
+    assert device.brought[0] == 3 * PIXELS
 
 
 def test_an_image_has_one_digest_as_stored_as_shown_and_made_anew(own_data: Path) -> None:
@@ -69,6 +157,15 @@ def test_an_image_has_one_digest_as_stored_as_shown_and_made_anew(own_data: Path
     assert digests_of(changed)[1] != expected[1]
     images[0] = 0
     assert digests_of(images)[0] != expected[0], "a tensor that was changed in place is hashed again"
+
+
+def test_tensors_that_dont_tell_when_they_are_changed_are_hashed_each_time() -> None:
+    with torch.inference_mode():
+        images = phantom_images(2)
+        before = digests_of(images)
+        images[0] = 0
+        assert digests_of(images)[0] != before[0]
+        assert digests_of(chosen(images, [1])) == before[1:]
 
 
 def test_digests_end_with_their_tensor() -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medfsad_baselines.parts.augmentations import rotated
+from medfsad_baselines.parts.augmentations import with_rotations
 from medfsad_baselines.parts.maps import check_fraction, top_mean
 from medfsad_baselines.parts.patches import FeatureConfig, MemoryBank, patch_grid
 from medfsad_bench.info import MethodInfo
@@ -48,8 +48,8 @@ class AnomalyDino(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fill the bank."""
-        turned = [rotated(support, 360 * step / self.config.rotations) for step in range(self.config.rotations)]
-        bank = MemoryBank(self._directions(torch.cat(turned), context).flatten(0, 2))
+        turned = with_rotations(support, self.config.rotations)
+        bank = MemoryBank(self._directions(turned, context).flatten(0, 2))
 
         def score(images: Images) -> Scores:
             maps = torch.stack([_cosine_distances(grid, bank) for grid in self._directions(images, context)])

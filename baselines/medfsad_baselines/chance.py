@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from medfsad_bench.info import MethodInfo
@@ -27,19 +27,26 @@ class Chance(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """The support only seeds; its order doesn't matter."""
-        key = hashlib.blake2b(b"".join(sorted(_digest(image) for image in support)), digest_size=16)
+        key = hashlib.blake2b(b"".join(sorted(_digests(support, context))), digest_size=16)
         key.update(context.seed.to_bytes(8, "big"))
         seed = key.digest()
 
         def score(images: Images) -> Scores:
-            values = [_uniform(seed + _digest(image)) for image in images]
+            values = [_uniform(seed + digest) for digest in _digests(images, context)]
             return Scores(image=torch.tensor(values, dtype=torch.float64, device=images.device))
 
         return score
 
 
-def _digest(image: Float[Tensor, "3 h w"]) -> bytes:
-    return hashlib.blake2b(image.contiguous().cpu().numpy().tobytes(), digest_size=16).digest()
+def _digests(images: Images, context: RunContext) -> list[bytes]:
+    """One per image. They are kept, so that an image's pixels come back from the device once and not in every draw."""
+    (digests,) = context.cached("chance", images, lambda batch: (_hashed(batch),))
+    return [digest.tobytes() for digest in digests.cpu().numpy()]
+
+
+def _hashed(images: Images) -> UInt8[Tensor, "n 16"]:
+    digests = [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in images.cpu().numpy()]
+    return torch.tensor([list(digest) for digest in digests], dtype=torch.uint8, device=images.device)
 
 
 def _uniform(data: bytes) -> float:

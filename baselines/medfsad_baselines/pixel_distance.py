@@ -30,19 +30,23 @@ class PixelDistance(Method):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:  # noqa: ARG002
+    def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Average the support's pixels."""
-        mean = self._shrunk(support).mean(0)
+        mean = self._shrunk(support, context).mean(0)
 
         def score(images: Images) -> Scores:
-            squares = (self._shrunk(images) - mean).square().mean(1)
+            squares = (self._shrunk(images, context) - mean).square().mean(1)
             return Scores(image=squares.mean((1, 2)).sqrt(), pixel=squares.sqrt())
 
         return score
 
-    def _shrunk(self, images: Images) -> Float[Tensor, "n 3 s s"]:
+    def _shrunk(self, images: Images, context: RunContext) -> Float[Tensor, "n 3 s s"]:
         size = (self.config.size_px, self.config.size_px)
-        return functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+
+        def shrink(batch: Images) -> list[Float[Tensor, "n 3 s s"]]:
+            return [functional.interpolate(batch, size, mode="bilinear", antialias=True, align_corners=False)]
+
+        return context.cached(("pixel distance", size), images, shrink)[0]
 
 
 INFO = MethodInfo(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medfsad_baselines.parts.maps import check_fraction, top_mean
-from medfsad_baselines.parts.patches import FeatureConfig, unit_maps
+from medfsad_baselines.parts.patches import FeatureConfig, unit_maps, unit_maps_to_each
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
 from medfsad_bench.method import Images, Method, RunContext, Scorer, Scores
@@ -53,12 +53,12 @@ class PooledAndPatch(Method):
                 "pooled_and_patch got 1 support image, and sets its scale by leaving one out. Expected 2 shots or more."
             )
         embeddings = self._pooled(support, context)
+        maps_to_each = unit_maps_to_each(self.config.features, support, support, context)
         pooled_scale, patch_scale = embeddings.new_zeros(2)
         for left_out in range(len(support)):
             others = [index for index in range(len(support)) if index != left_out]
-            held_out = support[left_out : left_out + 1]
             pooled_scale += _distance(embeddings[left_out : left_out + 1], embeddings[others])[0] / len(support)
-            patches = unit_maps(self.config.features, held_out, support[others], context)
+            patches = maps_to_each[left_out : left_out + 1, others].amin(1)
             patch_scale += self._patch_score(patches)[0] / len(support)
 
         def score(images: Images) -> Scores:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medfsad_baselines.parts.augmentations import rotated
+from medfsad_baselines.parts.augmentations import with_rotations
 from medfsad_baselines.parts.maps import check_fraction, top_mean
 from medfsad_baselines.parts.patches import FeatureConfig
 from medfsad_bench.errors import MethodError
@@ -53,8 +53,8 @@ class Subspace(Method):
 
     def adapt(self, support: Float[Tensor, "shots 3 h w"], context: RunContext) -> Scorer:
         """Fit the subspace."""
-        turned = [rotated(support, 360 * step / self.config.rotations) for step in range(self.config.rotations)]
-        mean, components = principal_subspace(self._patches(torch.cat(turned), context).flatten(0, 2), self.config.kept)
+        turned = with_rotations(support, self.config.rotations)
+        mean, components = principal_subspace(self._patches(turned, context).flatten(0, 2), self.config.kept)
 
         def score(images: Images) -> Scores:
             maps = torch.stack([residuals(grid - mean, components) for grid in self._patches(images, context)]).float()

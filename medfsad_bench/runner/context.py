@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from medfsad_bench.method import Backbone, Images, ImageSource
+from medfsad_bench.runner.digests import chosen
 from medfsad_bench.runner.features import FeatureCache
 
 _LONE = 2  # rows of a pass for one image: itself and a copy, which compute as a batch does
@@ -72,7 +73,7 @@ class LocalContext:
         self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]]
     ) -> tuple[Tensor, ...]:
         """What `compute` makes of each image, kept by `key` and the pixels' digest."""
-        parts, chunk = (images.split(1), _LONE) if self.one_by_one else ([images], None)
+        parts, chunk = (_singly(images), _LONE) if self.one_by_one else ([images], None)
         values = [self.values.cached(_of_method(key), part, compute, chunk=chunk) for part in parts]
         return values[0] if len(values) == 1 else tuple(map(torch.cat, zip(*values, strict=True)))
 
@@ -80,7 +81,7 @@ class LocalContext:
         self, key: Hashable, images: Images, others: Float[Tensor, "k 3 h w"], compute: Callable[[Images], Tensor]
     ) -> Shaped[Tensor, "n k *shape"]:
         """What `compute` makes of each image and each of some others, kept by `key` and both digests."""
-        parts = others.split(1) if self.one_by_one else [others]
+        parts = _singly(others) if self.one_by_one else [others]
         return torch.cat([self.values.paired(_of_method(key), images, part, compute) for part in parts], dim=1)
 
     def epoch_end(self, epoch: int) -> None:
@@ -93,6 +94,10 @@ class LocalContext:
         self.figures = figures
         if self.on_progress:
             self.on_progress(done, total, figures)
+
+
+def _singly(images: Images) -> list[Float[Tensor, "1 3 h w"]]:
+    return [chosen(images, [position]) for position in range(len(images))]
 
 
 def _of_method(key: Hashable) -> Hashable:

@@ -16,7 +16,7 @@ from torch import Tensor
 from medfsad_bench.errors import MethodError, WeightsError
 from medfsad_bench.method import Backbone, Images, ImageSource
 from medfsad_bench.runner.blocks import Block, Key, Place, gathered
-from medfsad_bench.runner.digests import digests_of
+from medfsad_bench.runner.digests import chosen, digests_of
 from medfsad_bench.runner.feature_store import FeatureStore
 from medfsad_bench.runner.frozen import Features, counted, load_backbone, stage_numbers
 from medfsad_bench.runner.images import shown
@@ -145,7 +145,7 @@ class FeatureCache:
         size = chunk or self._chunk
         for start in range(0, len(order), size):
             fresh = order[start : start + size]
-            parts = _padded(compute, images[[missing[image_key] for image_key in fresh]], size)
+            parts = _padded(compute, chosen(images, [missing[image_key] for image_key in fresh]), size)
             places |= self._keep(fresh, [part.clone() for part in parts])
         return gathered([places[image_key] for image_key in keys])
 
@@ -163,7 +163,7 @@ class FeatureCache:
         }
         if missing:
             with torch.no_grad():
-                fresh = compute(others[list(missing.values())])
+                fresh = compute(chosen(others, list(missing.values())))
             pairs = [(key, row + column) for row, column in product(rows, missing)]
             places |= self._keep(pairs, [fresh.flatten(0, 1).clone()])
         return gathered([places[pair_key] for pair_key in keys])[0].unflatten(0, (len(rows), len(columns)))
@@ -296,5 +296,5 @@ def _size(value: Sequence[Tensor]) -> int:
 def _padded(compute: Callable[[Images], Sequence[Tensor]], images: Images, size: int) -> list[Tensor]:
     """What is computed of a few images, in a batch of `size`."""
     with torch.no_grad():
-        parts = compute(torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)]))
+        parts = compute(chosen(images, [row if row < len(images) else 0 for row in range(size)]))
     return [part[: len(images)] for part in parts]

@@ -31,5 +31,5 @@ def shown(stored: UInt8[Tensor, "stored 3 h w"], positions: Int64[Tensor, " m"])
         positions: Of those to show, on the CPU.
     """
     images = stored[positions.to(stored.device)].float() / 255
-    inherit(images, stored, positions)
+    inherit(images, stored, positions.tolist())
     return images

@@ -16,6 +16,7 @@ from medfsad_bench.method import Images, Method, Scorer
 from medfsad_bench.results.tables import normals_table
 from medfsad_bench.runner.answers import scorer_of
 from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.digests import chosen
 from medfsad_bench.runner.images import shown_images
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.scoring import image_scores
@@ -139,5 +140,6 @@ def _left_out(method: Method, support: Images, context: LocalContext) -> Float64
     scores = np.full(len(support), np.nan)
     for position in range(min(len(support), LEFT_OUT)):
         others = [other for other in range(len(support)) if other != position]
-        scores[position] = image_scores(method.adapt(support[others], context), support[position : position + 1])[0]
+        scorer = method.adapt(chosen(support, others), context)
+        scores[position] = image_scores(scorer, chosen(support, [position]))[0]
     return scores

@@ -15,6 +15,7 @@ from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
 from medfsad_bench.runner.answers import scorer_of, scores_of
+from medfsad_bench.runner.digests import chosen
 from medfsad_bench.runner.images import shown, shown_images
 from medfsad_bench.runner.maps import pooled, smooth_maps
 from medfsad_bench.runner.opened import OpenCell
@@ -135,7 +136,7 @@ def score_batches(
     device = run.context.device
     support = shown_images(run.cell.target, run.cell.episodes.support(draw), device)
     if without is not None:
-        support = torch.cat([support[:without], support[without + 1 :]])
+        support = chosen(support, [position for position in range(len(support)) if position != without])
     started = _now(device)
     scorer = scorer_of(run.bound(draw), support, run.context)
     result.adapt_s = _now(device) - started

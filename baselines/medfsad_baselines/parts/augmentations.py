@@ -50,6 +50,13 @@ class AugmentationConfig:
         return torch.cat(augmented)
 
 
+def with_rotations(images: Images, count: int) -> Float[Tensor, "_m 3 h w"]:
+    """The images as they are, then all of them turned by each of `count` − 1 equal steps of a full turn."""
+    if count == 1:
+        return images  # and not a copy, whose pixels the cache would have to bring back from the device to know them
+    return torch.cat([images, *(rotated(images, 360 * step / count) for step in range(1, count))])
+
+
 def rotated(images: Images, degrees: float) -> Images:
     """Images turned about their centre; quarter turns exactly, others by bilinear sampling with repeated borders."""
     if degrees % 90 == 0:

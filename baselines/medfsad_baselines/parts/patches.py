@@ -4,7 +4,8 @@ patch_grid           one vector per patch, from a network's stages
 middle_grid          the same on the grid of the middle stage: finer stages are averaged
 unit_grid            the same, each stage scaled to length 1 before they are joined
 maps_to_supports     distances of an image's patches to those of each support image, kept for the next draw
-unit_maps            the same by `unit_grid`, to the nearest patch of the support
+unit_maps_to_each    the same by `unit_grid`
+unit_maps            the same to the nearest patch of the whole support
 nearest_distances    of each patch to the nearest vector of the support, as the papers write it
 MemoryBank           the same, faster
 """
@@ -140,15 +141,22 @@ def maps_to_supports(
     return context.paired((name, backbone), images, support, maps)
 
 
-def unit_maps(
+def unit_maps_to_each(
     backbone: Backbone, images: Images, support: Float[Tensor, "shots 3 h w"], context: RunContext
-) -> Float[Tensor, "n ph pw"]:
-    """Distance of each patch of each image to the nearest patch of the support, over stages that weigh the same."""
+) -> Float[Tensor, "n shots ph pw"]:
+    """Distance of each patch to the nearest patch of each support image, over stages that weigh the same."""
 
     def grid(batch: Images) -> Float[Tensor, "n ph pw d"]:
         return unit_grid(context.features(backbone, batch))
 
-    return maps_to_supports("unit grid", backbone, grid, images, support, context).amin(1)
+    return maps_to_supports("unit grid", backbone, grid, images, support, context)
+
+
+def unit_maps(
+    backbone: Backbone, images: Images, support: Float[Tensor, "shots 3 h w"], context: RunContext
+) -> Float[Tensor, "n ph pw"]:
+    """The same to the nearest patch of the whole support."""
+    return unit_maps_to_each(backbone, images, support, context).amin(1)
 
 
 def nearest_distances(patches: Float[Tensor, "p d"], vectors: Float[Tensor, "m d"]) -> Float[Tensor, " p"]:
