@@ -1,5 +1,6 @@
 """The rows in leaderboard/results: each is what its scores give, and every page is made of them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,23 @@ def test_every_figure_is_recomputed_from_its_scores(target: str) -> None:
 @pytest.mark.slow
 def test_pages_are_made_of_the_rows_and_studies() -> None:
     assert board_faults(RESULTS, PAGES) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_figure_in_prose_stands_in_a_table(page: Path) -> None:
+    """Of three decimals: of the page itself, or the board's means and answers. What a table no longer says is stale."""
+    board = (RESULTS.parent / "LEADERBOARD.md").read_text("utf-8")
+    tabled = figures(board.partition("\n## medfsad")[0])
+    for line in board.splitlines():
+        tabled |= figures(line.rstrip("| ").rpartition("|")[2])  # the mean, or a sentence
+    lines = [line for line in page.read_text("utf-8").splitlines() if not line.startswith("    ")]
+    tabled |= {figure for line in lines if line.startswith("|") for figure in figures(line)}
+    stale = {line: figures(line) - tabled for line in lines if not line.startswith("|")}
+    assert {line: missing for line, missing in stale.items() if missing} == {}
+
+
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", text))
 
 
 def test_what_is_kept_of_their_runs_stays_small() -> None:
