@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_gpu
 import torch
 from bench import gpu
 from stand_in_gpu import stand_in_gpu
 
+from d24fad.info import INFO
+from medfsad_baselines import patchcore
 from medfsad_bench.method import Backbone
 from medfsad_bench.runner import features
 from medfsad_bench.runner.frozen import load_backbone
@@ -28,6 +32,15 @@ torch.compile = functools.partial(torch.compile, backend=backend, fullgraph=True
 (line,) = gpu.training("", "compiled", 2, gpu.CPU, replace(gpu.SMALL, networks=(network,), depths=depths))
 sys.exit(not line.passed)
 """
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver would say of the stand-in."""
+    monkeypatch.setattr(features, "_CUDA_CHUNK", 4)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a stand-in")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 2**20)
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
 
 
 def lines_in(folder: Path) -> list[dict[str, Any]]:
@@ -68,14 +81,10 @@ def test_files_of_another_size_or_none_are_refused(
 def test_every_part_runs_on_a_stand_in_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From part to part with `device="cuda"`, no tensor left on the CPU; the compiler has tests of its own."""
     load_backbone(Backbone("efficientnet_lite0"), gpu.CPU)  # reads its weights
+    pretend(monkeypatch)
     data = gpu.phantom_data(tmp_path, TINY)
     parts = [part for part in gpu.parts(torch.device("cuda"), TINY, tmp_path, data) if "patchcore" not in part.what]
     monkeypatch.setattr(gpu, "parts", lambda *_: iter(parts))  # patchcore's way is multistage's
-    monkeypatch.setattr(features, "_CUDA_CHUNK", 4)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a stand-in")
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 2**20)
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     with stand_in_gpu() as device:
         assert gpu.measured(device, TINY, tmp_path, data, time.monotonic() + 250) == 0, lines_in(tmp_path)
     lines = lines_in(tmp_path)
@@ -105,6 +114,22 @@ def test_the_rehearsal_runs_as_a_command(tmp_path: Path) -> None:
     lines = lines_in(tmp_path)
     assert len(lines) == 7
     assert all(line["value"] > 0 and line["difference"] <= line["tolerance"] for line in lines)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")
+def test_the_gpu_tests_pass_on_a_stand_in(
+    own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but those of a compiler and of bfloat16, which an autocast for CUDA that isn't there leaves out."""
+    load_backbone(Backbone("efficientnet_lite0"), gpu.CPU)  # reads its weights
+    pretend(monkeypatch)
+    with stand_in_gpu():
+        test_gpu.test_maps_are_the_cpus(capsys)
+        test_gpu.test_lower_precision_stays_close("tf32")
+        test_gpu.test_training_steps_have_the_cpus_losses("no", capsys)
+        for info in (patchcore.INFO, INFO):
+            test_gpu.test_a_run_has_the_cpus_auroc(own_data, tmp_path / info.name, info)
 
 
 @pytest.mark.long
@@ -151,7 +176,11 @@ def test_a_part_that_fails_differs_or_takes_too_long_leaves_the_others(
 
 
 def test_a_part_ends_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [gpu.Part(name, lambda: time.sleep(60) or []) for name in "ab"]
+    def sleeps() -> list[gpu.Line]:
+        time.sleep(60)
+        return []
+
+    parts = [gpu.Part(name, sleeps) for name in "ab"]
     monkeypatch.setattr(gpu, "parts", lambda *_: iter(parts))
     began = time.monotonic()
     assert gpu.measured(gpu.CPU, gpu.SMALL, tmp_path, None, began + 0.3) == 1
@@ -170,11 +199,11 @@ def test_whenever_it_is_stopped_the_table_names_every_part(tmp_path: Path, monke
     assert [line["fault"] for line in lines_in(tmp_path)] == ["", *["left out: the script was stopped before"] * 2]
 
 
-def test_an_alarm_that_was_set_before_rings_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alarm_that_was_set_before_rings_all_the_same() -> None:
     """pytest-timeout sets one, for instance."""
-    rung = []
-    handler = gpu.signal.signal(gpu.signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
-    earlier, _ = gpu.signal.setitimer(gpu.signal.ITIMER_REAL, 0.3)
+    rung: list[float] = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    earlier, _ = signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
         with gpu.stopped_after(60):
             pass
@@ -184,13 +213,14 @@ def test_an_alarm_that_was_set_before_rings_all_the_same(monkeypatch: pytest.Mon
         time.sleep(0.5)
         assert rung
     finally:
-        gpu.signal.signal(gpu.signal.SIGALRM, handler)
-        gpu.signal.setitimer(gpu.signal.ITIMER_REAL, earlier)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, earlier)
 
 
 def test_the_gpu_tests_are_begun_and_reported() -> None:
-    """Without a GPU they are all skipped, which isn't a failure."""
+    """Without a GPU they are all skipped."""
     (line,) = gpu.gpu_tests()
+    assert line.passed
     assert line.value == 0 or torch.cuda.is_available()
     with pytest.raises(gpu.OutOfTime), gpu.stopped_after(0.5):
         gpu.gpu_tests()

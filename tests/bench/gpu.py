@@ -19,6 +19,7 @@ import faulthandler
 import gc
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -285,19 +286,20 @@ def gpu_tests() -> list[Line]:
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
 
-        def tail() -> str:
+        def printed() -> str:
             output.seek(0)
-            return " ".join(output.read().split())[-500:]
+            return " ".join(output.read().split())
 
         try:
             code = process.wait()
         except OutOfTime:
-            raise OutOfTime(tail()) from None
+            raise OutOfTime(printed()[-500:]) from None
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        return [Line("gpu tests", float(code), "exit code", fault=tail() if code else "")]
+        passed = re.search(r"(\d+) passed", printed())
+        return [Line("gpu tests", float(passed[1]) if passed else 0, "passed", fault=printed()[-500:] if code else "")]
 
 
 def features(what: str, name: str, precision: str, device: torch.device, scale: Scale) -> list[Line]:
