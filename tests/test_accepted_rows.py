@@ -29,7 +29,10 @@ def test_pages_are_made_of_the_rows_and_studies() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_figure_in_prose_stands_in_a_table(page: Path) -> None:
-    """Of three decimals: of the page itself, or the board's means and answers. What a table no longer says is stale."""
+    """Of three decimals: of the page itself, or the board's means and answers. What a table no longer says is stale.
+
+    A wrong figure that stands elsewhere on the page isn't noticed.
+    """
     board = (RESULTS.parent / "LEADERBOARD.md").read_text("utf-8")
     tabled = figures(board.partition("\n## medfsad")[0])
     for line in board.splitlines():

@@ -265,7 +265,7 @@ def test_a_method_computes_where_its_fake_images_are(name: str, fake_scores: Cal
 
 
 @pytest.mark.parametrize("name", sorted(NOT_FAKE))
-def test_why_a_method_knows_no_fake_images(name: str, fake_scores: Callable[[Method], Scores]) -> None:
+def test_methods_that_look_at_values_refuse_fake_tensors(name: str, fake_scores: Callable[[Method], Scores]) -> None:
     """The list is to shrink when a method, or torch, can do more."""
     info, config = small(name)
     with pytest.raises(RuntimeError, match=NOT_FAKE[name]):

@@ -1,5 +1,6 @@
 """The cache: pixels aren't brought back from a device, values are the same whatever company, and the budget is kept."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -166,6 +167,21 @@ def test_tensors_that_dont_tell_when_they_are_changed_are_hashed_each_time() -> 
         images[0] = 0
         assert digests_of(images)[0] != before[0]
         assert digests_of(chosen(images, [1])) == before[1:]
+
+
+def test_images_made_in_inference_mode_are_hashed_once_for_all_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, sha256 = [], hashlib.sha256
+
+    def counted(data: bytes) -> Any:
+        hashed.append(data)
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    with torch.inference_mode():
+        images = (255 * phantom_images(40)).round() / 255
+        (means,) = LocalContext().cached("mean", images, lambda batch: (batch.mean((1, 2, 3)),))
+    assert torch.equal(means, images.mean((1, 2, 3)))
+    assert len(hashed) == 40
 
 
 def test_digests_end_with_their_tensor() -> None:

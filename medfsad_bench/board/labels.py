@@ -53,15 +53,21 @@ def verdict(group: Group) -> str:
         return ""
     (leader, first, mean), *others = ranked
     apart = [told_apart(first, line) for _, line, _ in others]
-    gaps = [f"{abs(mean - of_line):.3f}" for _, _, of_line in others]
+    gaps = [_gap(abs(mean - of_line)) for _, _, of_line in others]
     names = [name for name, _, _ in others]
     alike = [name for name, is_apart in zip(names, apart, strict=True) if not is_apart]
     text = f"{leader} leads with a mean of {mean:.3f}, {gaps[0]} ahead of {names[0]}."
-    text += f" Can't be told from it: {listed(alike)}." if alike else ""
+    if not alike:
+        return f"{text} It can be told from all others."
+    text += f" Can't be told from it: {listed(alike)}."
     if True in apart:
         best = apart.index(True)
         text += f" The best that can: {names[best]}, {gaps[best]} behind."
     return text
+
+
+def _gap(difference: float) -> str:
+    return f"{difference:.3f}" if difference >= 0.0005 else "less than 0.001"
 
 
 def told_apart(first: Line, second: Line) -> bool:

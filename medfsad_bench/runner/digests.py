@@ -2,7 +2,7 @@
 
 Images of a prepared file are hashed once, on the host, when they are read; the tensors that the runner makes of them
 have their digests (`inherit`, `chosen`), so that none is brought back from the device. Only a tensor that a method made
-is: a rotated support, or a part of one.
+is: a rotated support, or a slice that it takes of the support itself.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ def inherit(
 def chosen(images: Shaped[Tensor, "n c h w"], positions: Sequence[int]) -> Shaped[Tensor, "m c h w"]:
     """Some of the images, with the digests that they have."""
     part = images[list(positions)]
-    inherit(part, images, positions)
+    if _at_hand(images) is not None:  # else all would be hashed, for each part anew
+        inherit(part, images, positions)
     return part
 
 
@@ -47,9 +48,8 @@ def digests_of(images: Shaped[Tensor, "n c h w"] | UInt8[np.ndarray, "n c h w"])
     """
     if isinstance(images, np.ndarray):
         return [hashlib.sha256(image.tobytes()).digest() for image in images]
-    remembered = _remembered.get(images)
-    if remembered and remembered[0] == images._version:
-        return list(remembered[1])
+    if (digests := _at_hand(images)) is not None:
+        return list(digests)
     stored = images if images.dtype == torch.uint8 else (images * 255).round().clamp(0, 255).byte()
     digests = digests_of(stored.cpu().numpy())
     if stored is not images:
@@ -58,6 +58,11 @@ def digests_of(images: Shaped[Tensor, "n c h w"] | UInt8[np.ndarray, "n c h w"])
             digests[position] = hashlib.sha256(b"as shown" + image.tobytes()).digest()
     _remember(images, digests)
     return digests
+
+
+def _at_hand(images: Shaped[Tensor, "n c h w"]) -> list[bytes] | None:
+    remembered = _remembered.get(images)
+    return remembered[1] if remembered and remembered[0] == images._version else None
 
 
 def _remember(images: Shaped[Tensor, "n c h w"], digests: list[bytes]) -> None:

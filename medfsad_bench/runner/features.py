@@ -125,14 +125,14 @@ class FeatureCache:
         key = (served, source.digest)
         if key not in self._sources:
             self._sources[key] = self._whole(served, source, on_done)
-        chosen = [backbone.stages[position] for position in (range(len(backbone.stages)) if stages is None else stages)]
+        wanted = [backbone.stages[position] for position in (range(len(backbone.stages)) if stages is None else stages)]
         whole = self._sources[key]
         if isinstance(whole, list):
-            numbers = [served.stages.index(stage) for stage in chosen]
+            numbers = [served.stages.index(stage) for stage in wanted]
             return tuple(part.float() for part in gathered([whole[row] for row in indices.tolist()], numbers))
         if whole is None:
-            return self.features(replace(backbone, stages=tuple(chosen)), source[indices].float() / 255)
-        return tuple(whole[served.stages.index(stage)][indices].float() for stage in chosen)
+            return self.features(replace(backbone, stages=tuple(wanted)), source[indices].float() / 255)
+        return tuple(whole[served.stages.index(stage)][indices].float() for stage in wanted)
 
     def cached(
         self, key: Hashable, images: Images, compute: Callable[[Images], Sequence[Tensor]], *, chunk: int | None = None

@@ -51,7 +51,7 @@ class AugmentationConfig:
 
 
 def with_rotations(images: Images, count: int) -> Float[Tensor, "_m 3 h w"]:
-    """The images as they are, then all of them turned by each of `count` − 1 equal steps of a full turn."""
+    """The images as they are, then all of them turned by each other multiple of 360° / `count`."""
     if count == 1:
         return images  # and not a copy, whose pixels the cache would have to bring back from the device to know them
     return torch.cat([images, *(rotated(images, 360 * step / count) for step in range(1, count))])
