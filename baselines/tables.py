@@ -134,7 +134,7 @@ def _grid(cells: dict[tuple[str, str], str]) -> str:
     first = [name for name in METHODS + TRAINED if name in present]
     names = first + sorted(present - set(first))
     columns = sorted({column for _, column in cells})
-    rows = ((f"`{name}`", *(cells.get((name, column), "–") for column in columns)) for name in names)
+    rows = ((name, *(cells.get((name, column), "–") for column in columns)) for name in names)
     return markdown_table(["method", *columns], rows).rstrip()
 
 
