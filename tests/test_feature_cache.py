@@ -13,7 +13,7 @@ from test_runner import cell_of
 from torch.overrides import TorchFunctionMode
 
 from medfsad_bench.errors import MethodError
-from medfsad_bench.registry import configure, method_info
+from medfsad_bench.registry import Broken, all_methods, configure, method_info
 from medfsad_bench.runner.answers import scorer_of, scores_of
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.digests import chosen, digests_of, inherit
@@ -26,20 +26,10 @@ from medfsad_bench.testing import phantom_images
 
 CPU = torch.device("cpu")
 PIXELS = 3 * 64 * 64  # numbers of one image
-TRAINING_FREE = (
-    "chance",
-    "shortcut",
-    "mean_distance",
-    "pixel_distance",
-    "patchcore",
-    "spade",
-    "padim",
-    "anomalydino",
-    "multistage",
-    "late_fusion",
-    "subspace",
-    "whitened_patch",
-    "pooled_and_patch",
+TRAINING_FREE = sorted(
+    name
+    for name, info in all_methods().items()
+    if not (isinstance(info, Broken) or info.member or info.trains) and info.knowledge == "normals"
 )
 
 

@@ -12,7 +12,6 @@ from medfsad_bench.board.groups import Group, Line
 from medfsad_bench.board.labels import labels_of, told_apart
 from medfsad_bench.board.significance import Evidence, pairs_of
 from medfsad_bench.display import markdown_table
-from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.results.row import Row
 
 _APART = {True: "told apart", False: "can't be told apart"}
@@ -132,5 +131,4 @@ def _in_mean(group: Group, line: Line) -> dict[str, Row]:
 
 
 def _mean(line: Line) -> str:
-    low, high = line.interval or (None, None)
-    return Estimate(value=line.mean or 0.0, low=low, high=high).text
+    return "–" if line.estimate is None else line.estimate.text

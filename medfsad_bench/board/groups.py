@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from medfsad_bench.board.significance import Evidence, letters_of, mean_interval
+from medfsad_bench.estimates.estimate import Estimate
 from medfsad_bench.manifest import OWN, is_current
 from medfsad_bench.metrics.metric import RANKING, Metric
 from medfsad_bench.results.row import Row
@@ -59,6 +60,12 @@ class Line:
     lacks: tuple[str, ...] = ()
     seeds_sd: float | None = None
     reproduced: bool = False
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The mean with its interval; None where there is no mean."""
+        low, high = self.interval or (None, None)
+        return None if self.mean is None else Estimate(value=self.mean, low=low, high=high)
 
     def cost(self, name: str) -> float | None:
         """Median over its rows of what they say of their cost, as `score_ms_per_image`; None where none tells."""

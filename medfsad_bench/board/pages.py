@@ -112,8 +112,7 @@ def _headings(group: Group) -> list[str]:
 def _cells(name: str, line: Line, group: Group) -> list[str]:
     note = f" [{line.note}]" if line.note else f" [lacks {', '.join(line.lacks)}]" if line.lacks else ""
     shown = [_cell(line.rows.get(target), group.metric) for target in group.targets]
-    ends = "" if line.interval is None else " [{:.3f}, {:.3f}]".format(*line.interval)
-    mean = "–" if line.mean is None else f"{line.mean:.3f}{ends} {line.letters}".strip()
+    mean = "–" if line.estimate is None else f"{line.estimate.text} {line.letters}".strip()
     mean += "" if line.seeds_sd is None else f" (sd over seeds {line.seeds_sd:.3f})"
     mark = " ✓" if line.reproduced else ""
     return [str(line.rank or "–"), name + mark + note, *shown, mean]

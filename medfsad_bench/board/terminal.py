@@ -111,11 +111,10 @@ def _sign(number: int) -> str:
 
 
 def _mean(line: Line) -> str:
-    if line.mean is None:
+    if line.estimate is None:
         return "–"
-    low, high = line.interval or (None, None)
     spread = "" if line.seeds_sd is None else f" sd {_short(line.seeds_sd)}"
-    return _figure(Estimate(value=line.mean, low=low, high=high), "short") + spread
+    return _figure(line.estimate, "short") + spread
 
 
 def _cell(line: Line, target: str, metric: Metric, form: str) -> str:

@@ -12,25 +12,15 @@ import time
 import torch
 
 from medfsad_bench.method import Method
-from medfsad_bench.registry import configure, method_info
+from medfsad_bench.registry import Broken, all_methods, configure, method_info
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.digests import chosen
 from medfsad_bench.testing import phantom_images
 
-METHODS = (
-    "chance",
-    "shortcut",
-    "pixel_distance",
-    "mean_distance",
-    "padim",
-    "spade",
-    "patchcore",
-    "anomalydino",
-    "multistage",
-    "late_fusion",
-    "subspace",
-    "whitened_patch",
-    "pooled_and_patch",
+METHODS = sorted(
+    name
+    for name, info in all_methods().items()
+    if not (isinstance(info, Broken) or info.member or info.trains) and info.knowledge == "normals"
 )
 DRAWS, SHOTS, SIZE_PX = 10, (2, 4, 8), 256
 GOAL = 6
