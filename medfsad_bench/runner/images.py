@@ -30,6 +30,6 @@ def shown(stored: UInt8[Tensor, "stored 3 h w"], positions: Int64[Tensor, " m"])
         stored: On the device, from `stored_images`.
         positions: Of those to show, on the CPU.
     """
-    images = stored[positions.to(stored.device)].float() / 255
+    images = stored[positions.to(stored.device)].float().div_(255)  # in place: large tensors cost most by being new
     inherit(images, stored, positions.tolist())
     return images
