@@ -14,6 +14,7 @@ import pytest
 import test_gpu
 import torch
 from bench import gpu
+from bench.gpu_measures import CPU, SMALL, Line, Scale, phantom_data
 from stand_in_gpu import stand_in_gpu
 
 from d24fad.info import INFO
@@ -22,14 +23,14 @@ from medfsad_bench.method import Backbone
 from medfsad_bench.runner import features
 from medfsad_bench.runner.frozen import load_backbone
 
-TINY = replace(gpu.SMALL, depths=(1, 1, 1), draws=1)
+TINY = replace(SMALL, depths=(1, 1, 1), draws=1)
 COMPILED = """
 import functools, sys, torch
-from bench import gpu
+from bench.gpu_measures import CPU, SMALL, training
 from dataclasses import replace
 network, depths, backend = sys.argv[1], tuple(map(int, sys.argv[2])), sys.argv[3]
 torch.compile = functools.partial(torch.compile, backend=backend, fullgraph=True)
-(line,) = gpu.training("", "compiled", 2, gpu.CPU, replace(gpu.SMALL, networks=(network,), depths=depths))
+(line,) = training("", "compiled", 2, CPU, replace(SMALL, networks=(network,), depths=depths))
 sys.exit(not line.passed)
 """
 
@@ -80,9 +81,9 @@ def test_files_of_another_size_or_none_are_refused(
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available.*:UserWarning")
 def test_every_part_runs_on_a_stand_in_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From part to part with `device="cuda"`, no tensor left on the CPU; the compiler has tests of its own."""
-    load_backbone(Backbone("efficientnet_lite0"), gpu.CPU)  # reads its weights
+    load_backbone(Backbone("efficientnet_lite0"), CPU)  # reads its weights
     pretend(monkeypatch)
-    data = gpu.phantom_data(tmp_path, TINY)
+    data = phantom_data(tmp_path, TINY)
     parts = [part for part in gpu.parts(torch.device("cuda"), TINY, tmp_path, data) if "patchcore" not in part.what]
     monkeypatch.setattr(gpu, "parts", lambda *_: iter(parts))  # patchcore's way is multistage's
     with stand_in_gpu() as device:
@@ -122,7 +123,7 @@ def test_the_gpu_tests_pass_on_a_stand_in(
     own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All but those of a compiler and of bfloat16, which an autocast for CUDA that isn't there leaves out."""
-    load_backbone(Backbone("efficientnet_lite0"), gpu.CPU)  # reads its weights
+    load_backbone(Backbone("efficientnet_lite0"), CPU)  # reads its weights
     pretend(monkeypatch)
     with stand_in_gpu():
         test_gpu.test_maps_are_the_cpus(capsys)
@@ -134,9 +135,9 @@ def test_the_gpu_tests_pass_on_a_stand_in(
 
 @pytest.mark.long
 def test_a_wide_resnet_runs_in_small_and_agrees_with_itself(tmp_path: Path) -> None:
-    scale = replace(gpu.SMALL, networks=("random:wide_resnet50_2",))
-    wanted = [part for part in gpu.parts(gpu.CPU, scale, tmp_path, None) if "file to a row" not in part.what]
-    lines = [line for part in wanted for line in gpu.tried(part, gpu.CPU, 250)]
+    scale = replace(SMALL, networks=("random:wide_resnet50_2",))
+    wanted = [part for part in gpu.parts(CPU, scale, tmp_path, None) if "file to a row" not in part.what]
+    lines = [line for part in wanted for line in gpu.tried(part, CPU, 250)]
     assert len(lines) == 2 + 1 + 2
     assert all(line.passed for line in lines), lines
 
@@ -150,52 +151,52 @@ def test_the_whole_student_of_a_wide_resnet_is_compiled_in_both_directions() -> 
 def test_a_part_that_fails_differs_or_takes_too_long_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails() -> list[gpu.Line]:
+    def fails() -> list[Line]:
         raise RuntimeError("no compiler\nhere")
 
-    def never_ends() -> list[gpu.Line]:
+    def never_ends() -> list[Line]:
         while True:
             with contextlib.suppress(Exception):  # as a compiler might
                 time.sleep(60)
 
     parts = [
         gpu.Part("a", fails),
-        gpu.Part("b", lambda: [gpu.Line("b", 2.0, "s", 0.5, 0.1)]),
+        gpu.Part("b", lambda: [Line("b", 2.0, "s", 0.5, 0.1)]),
         gpu.Part("c", never_ends, limit_s=0.2),
-        gpu.Part("d", lambda: [gpu.Line("d", 1.0, "s")]),
+        gpu.Part("d", lambda: [Line("d", 1.0, "s")]),
     ]
     monkeypatch.setattr(gpu, "parts", lambda *_: iter(parts))
-    assert gpu.measured(gpu.CPU, gpu.SMALL, tmp_path, None, float("inf")) == 1
+    assert gpu.measured(CPU, SMALL, tmp_path, None, float("inf")) == 1
     lines = lines_in(tmp_path)
     assert [line["passed"] for line in lines] == [False, False, False, True]
     assert lines[0]["fault"] == "RuntimeError: no compiler here"
     assert lines[1]["fault"] == "", "too far from the CPU's"
     assert "left out: broken off after 0 s" in lines[2]["fault"]
-    assert gpu.measured(gpu.CPU, gpu.SMALL, tmp_path, None, 0.0) == 1
+    assert gpu.measured(CPU, SMALL, tmp_path, None, 0.0) == 1
     assert all("time was over" in line["fault"] for line in lines_in(tmp_path))
 
 
 def test_a_part_ends_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sleeps() -> list[gpu.Line]:
+    def sleeps() -> list[Line]:
         time.sleep(60)
         return []
 
     parts = [gpu.Part(name, sleeps) for name in "ab"]
     monkeypatch.setattr(gpu, "parts", lambda *_: iter(parts))
     began = time.monotonic()
-    assert gpu.measured(gpu.CPU, gpu.SMALL, tmp_path, None, began + 0.3) == 1
+    assert gpu.measured(CPU, SMALL, tmp_path, None, began + 0.3) == 1
     assert time.monotonic() - began < 10
     assert ["left out" in line["fault"] for line in lines_in(tmp_path)] == [True, True]
 
 
 def test_whenever_it_is_stopped_the_table_names_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed() -> list[gpu.Line]:
+    def killed() -> list[Line]:
         raise KeyboardInterrupt
 
-    parts = [gpu.Part("a", lambda: [gpu.Line("a", 1.0, "s")]), gpu.Part("b", killed), gpu.Part("c", killed)]
+    parts = [gpu.Part("a", lambda: [Line("a", 1.0, "s")]), gpu.Part("b", killed), gpu.Part("c", killed)]
     monkeypatch.setattr(gpu, "parts", lambda *_: iter(parts))
     with pytest.raises(KeyboardInterrupt):
-        gpu.measured(gpu.CPU, gpu.SMALL, tmp_path, None, float("inf"))
+        gpu.measured(CPU, SMALL, tmp_path, None, float("inf"))
     assert [line["fault"] for line in lines_in(tmp_path)] == ["", *["left out: the script was stopped before"] * 2]
 
 
@@ -236,7 +237,7 @@ def test_the_gpu_tests_are_begun_and_reported() -> None:
 
 
 def test_a_gpu_measures_three_precisions_two_batches_and_three_loops_the_compiled_last(tmp_path: Path) -> None:
-    parts = list(gpu.parts(torch.device("cuda"), gpu.Scale(), tmp_path, None))
+    parts = list(gpu.parts(torch.device("cuda"), Scale(), tmp_path, None))
     names = [part.what for part in parts]
     assert names[0] == "gpu tests"
     assert sum(name.startswith("features") for name in names) == 2 * 3
