@@ -1,6 +1,7 @@
 """The tables of baselines/RESULTS.md, from runs and from counting. `python baselines/tables.py --help` lists its parts.
 
 - backbones RUNS: mean AUROC of methods by feature networks, and which of the two matters more
+- on-support RUNS: what an unnoticed anomaly does to methods that learn from the support alone
 - costs [METHOD…]: parameters, FLOPs, time and memory of each method, in a process of its own
 
 `--into PAGE` writes a table where the page has a part of its name, and does not print it.
@@ -16,9 +17,11 @@ from pathlib import Path
 from statistics import fmean
 
 from medfsad_bench.board.accepted import rows_in_runs
+from medfsad_bench.board.robustness import means, points_of, table_of_points
 from medfsad_bench.board.sections import writer
 from medfsad_bench.display import markdown_table
 from medfsad_bench.errors import MedfsadError
+from medfsad_bench.results.run_folder import scores_by_run
 
 FREE_OF_FEATURES = ("chance", "shortcut", "pixel_distance")
 ON_FEATURES = ("mean_distance", "padim", "spade", "patchcore", "anomalydino")
@@ -39,10 +42,17 @@ def backbones(runs: Sequence[Path]) -> str:
     networks = Counter(method for method, _ in aurocs)
     aurocs = {key: by_target for key, by_target in aurocs.items() if networks[key[0]] > 1}
     targets = sorted(set.intersection(*(set(by_target) for by_target in aurocs.values())))
-    means = {key: fmean(by_target[target] for target in targets) for key, by_target in aurocs.items()}
-    text = _grid({key: f"{value:.3f}" for key, value in means.items()})
-    spread = f"between backbones {_spread(means, 1):.3f}, between methods {_spread(means, 0):.3f}"
+    by_pair = {key: fmean(by_target[target] for target in targets) for key, by_target in aurocs.items()}
+    text = _grid({key: f"{value:.3f}" for key, value in by_pair.items()})
+    spread = f"between backbones {_spread(by_pair, 1):.3f}, between methods {_spread(by_pair, 0):.3f}"
     return f"Mean over {', '.join(targets)}\n\n{text}\n\nMean range {spread}"
+
+
+def on_support(runs: Sequence[Path]) -> str:
+    """AUROC with clean and contaminated supports, preset `quick-support`: of each target, and their mean."""
+    rows = [row for folder in runs for row in rows_in_runs(folder) if row.preset == "quick-support"]
+    points = points_of(rows, {run: scores for folder in runs for run, scores in scores_by_run(folder).items()})
+    return markdown_table(*table_of_points([*points, *means(points)]))
 
 
 def costs(methods: Sequence[str]) -> str:
@@ -114,6 +124,7 @@ def main() -> None:
     """Print the part that is asked for."""
     parts: dict[str, Callable[[list[str]], str]] = {
         "backbones": lambda given: backbones([Path(folder) for folder in given]),
+        "on-support": lambda given: on_support([Path(folder) for folder in given]),
         "costs": costs,
         "one-cost": lambda given: one_cost(given[0]),
     }
