@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -111,6 +112,41 @@ def test_a_full_disk_is_said_and_loses_nothing(own_data: Path, tmp_path: Path, u
     assert not folder.finished
     assert_same(ran(cell), unbroken)
     assert all(json.loads(line) for line in (folder.path / "log.jsonl").read_text().splitlines() if line.endswith("}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "read"),
+    [
+        ("scores.parquet", None, RunFolder.scores),
+        ("scores.parquet", b"PAR1", RunFolder.scores),
+        ("config.json", None, RunFolder.config),
+        ("pixels.npz", b"PK", RunFolder.pixels),
+        ("row.json", b"{", RunFolder.row),
+    ],
+)
+def test_what_a_finished_run_has_lost_is_told_with_a_remedy_that_works(
+    own_data: Path,
+    tmp_path: Path,
+    unbroken: RunFolder,
+    name: str,
+    left: bytes | None,
+    read: Callable[[RunFolder], object],
+) -> None:
+    """A finished run is taken as it is: to run its cell again is no remedy while its row is there."""
+    cell = toy_cell(own_data, tmp_path)
+    folder = RunFolder(tmp_path / cell.run_id)
+    shutil.copytree(unbroken.path, folder.path)
+    (folder.path / name).unlink(missing_ok=True)
+    if left is not None:
+        (folder.path / name).write_bytes(left)
+    with pytest.raises(ResultsError, match=rf"{name}.*Remove (the run's folder|it) and run (its|the) cell again"):
+        read(folder)
+    if name == "row.json":
+        (folder.path / name).unlink()
+    else:
+        shutil.rmtree(folder.path)
+    assert read(ran(cell)) is not None
+    pd.testing.assert_frame_equal(folder.scores(), unbroken.scores())
 
 
 @pytest.mark.slow

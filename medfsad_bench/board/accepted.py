@@ -26,6 +26,7 @@ from medfsad_bench.results.reproduction import Reproduction, read_marks
 from medfsad_bench.results.rescore import differences, rescored
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.run_folder import RunFolder, finished_runs, scores_by_run
+from medfsad_bench.results.storage import MADE_ANEW
 
 
 def rows_in_runs(runs: Path) -> list[Row]:
@@ -99,12 +100,10 @@ def accept(run: Path, results: Path) -> Row:
     if faults := identity_faults(row, folder.config(), folder.scores()):
         raise ResultsError(
             f"{run}: its row isn't the one of this run: {', '.join(faults)}. Expected what the run's "
-            "config says, as `medfsad run` writes both; nothing was accepted. Run the cell again."
+            f"config says, as `medfsad run` writes both; nothing was accepted. {MADE_ANEW}"
         )
     if differ := differences(row, rescored(folder)):
-        raise ResultsError(
-            f"{run}: {', '.join(differ)} of its row can't be recomputed from its scores. Run the cell again."
-        )
+        raise ResultsError(f"{run}: {', '.join(differ)} of its row can't be recomputed from its scores. {MADE_ANEW}")
     for check_name, fault in row.failed_checks.items():
         raise ResultsError(f"{run}: kept off the board, as the protocol check {check_name!r} failed: {fault}.")
     if row.run_id in {accepted.run_id for accepted in rows_in_results(results)}:

@@ -190,7 +190,9 @@ def _compare(folder: Path, other: Path, row: Row, other_row: Row) -> TargetCompa
     try:
         paired = paired_with(first, second)
     except ResultsError as error:
-        raise ResultsError(f"{folder} and {other} can't be paired: {error}. Run both cells again.") from error
+        raise ResultsError(
+            f"{folder} and {other} can't be paired: {error}. Remove both folders and run both cells again."
+        ) from error
     try:
         # pixel records stay in the order of their run
         tables = _replicates(first, first.groups, folder), _replicates(paired, second.groups, other)

@@ -123,7 +123,9 @@ def parse_row(text: str, *, where: str) -> Row:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
     except ValueError as error:
         faults = f"no JSON: {error}"
-    raise ResultsError(f"{where}: not a result row of schema {ROW_SCHEMA} or older ({faults}). Run the cell again.")
+    raise ResultsError(
+        f"{where}: not a result row of schema {ROW_SCHEMA} or older ({faults}). Remove it and run the cell again."
+    )
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class RunFolder:
         try:
             return dict(json.loads((self.path / _CONFIG).read_text("utf-8")))
         except (OSError, ValueError) as error:
-            raise ResultsError(f"{self.path}: its {_CONFIG} can't be read ({error}). Run the cell again.") from error
+            raise ResultsError(f"{self.path}: its {_CONFIG} can't be read ({error}). {storage.MADE_ANEW}") from error
 
     def log(self, event: str, **facts: Any) -> None:
         """Append one line per event."""
@@ -220,7 +220,7 @@ class RunFolder:
                 records[draw][name] = values
             return tuple(PixelDraw.of_arrays(records[draw]) for draw in sorted(records))
         except (OSError, ValueError, KeyError) as error:
-            raise ResultsError(f"{path}: the pixel record can't be read ({error}). Run the cell again.") from error
+            raise ResultsError(f"{path}: the pixel record can't be read ({error}). {storage.MADE_ANEW}") from error
 
     def copy_measured(self, path: Path) -> None:
         """Keep elsewhere what the run is and what its figures need: no pixel record, maps or log, poolings as ranks."""

@@ -23,6 +23,7 @@ from medfsad_bench.files import whole
 from medfsad_bench.store.format import open_hdf5
 
 _LOCK = ".lock"
+MADE_ANEW = "Remove the run's folder and run its cell again."  # a finished run is taken as it is
 TORN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # what reading such arrays raises
 
 
@@ -112,14 +113,16 @@ def read_table(path: Path, needed: set[str]) -> pd.DataFrame:
     """A Parquet file that has at least the columns `needed`.
 
     Raises:
-        ResultsError: If it can't be read or lacks one.
+        ResultsError: If it's missing, can't be read or lacks one.
     """
+    if not path.is_file():
+        raise ResultsError(f"{path} doesn't exist. Expected a table that every finished run has. {MADE_ANEW}")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: the file can't be read ({error}). Run the cell again.") from error
+        raise ResultsError(f"{path}: the file can't be read ({error}). {MADE_ANEW}") from error
     if missing := sorted(needed - set(table.columns)):
-        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. Run the cell again.")
+        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. {MADE_ANEW}")
     return table
 
 
