@@ -150,6 +150,22 @@ def test_two_folders_of_one_name_are_two_sets_and_never_overwritten(tmp_path: Pa
     assert (first.name, second.name) == ("images", "site_b")
 
 
+@pytest.mark.parametrize("damage", ["cut short", "of another schema"])
+def test_a_file_that_cant_be_read_stops_with_a_remedy_that_works(ward: Path, tmp_path: Path, damage: str) -> None:
+    """It may be another folder's, so nothing is written over it."""
+    report = prepared(ward, tmp_path / "out")
+    path = Path(report.path)
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:3000])
+    else:
+        with h5py.File(path, "r+") as file:
+            file.attrs["schema"] = 0
+    with pytest.raises(StoreError, match=r"(?i)remove it and prepare the set again"):
+        prepared(ward, tmp_path / "out")
+    path.unlink()
+    assert prepared(ward, tmp_path / "out").content_digest == report.content_digest
+
+
 def test_an_own_lgg_is_not_the_benchmarks(ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "lgg"
     shutil.copytree(ward, mine)

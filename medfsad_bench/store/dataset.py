@@ -217,15 +217,16 @@ def open_store(path: Path) -> Iterator[h5py.File]:
         file = open_hdf5(path, check_format)
     except (OSError, RuntimeError) as error:
         raise StoreError(
-            f"{path} can't be opened as HDF5 ({error}). It is no prepared file or was cut short; prepare it again."
+            f"{path} can't be opened as HDF5 ({error}). It is no prepared file or was cut short; remove it and prepare "
+            "the set again."
         ) from error
     with file:
         try:
             yield file
         except (OSError, RuntimeError) as error:
             raise StoreError(
-                f"{path} can't be read ({error}). It was damaged; `medfsad verify` says where, `medfsad prepare` "
-                "writes it again."
+                f"{path} can't be read ({error}). It was damaged; `medfsad verify` says where. Remove it and prepare "
+                "the set again."
             ) from error
 
 
@@ -253,7 +254,7 @@ def read_table(file: h5py.File) -> pd.DataFrame:
             value = str(table.loc[rows, column].iloc[0])[:40]
             raise StoreError(
                 f"{file.filename}: {int(rows.sum())} row(s) of its table can't be, first {column} {value!r}. It was "
-                "damaged or not written by `medfsad prepare`; prepare the set again."
+                "damaged or not written by `medfsad prepare`; remove it and prepare the set again."
             )
     return table
 
@@ -269,7 +270,7 @@ def read_episodes(file: h5py.File) -> list[Int64[np.ndarray, " k"]]:
     if any(((draw < 0) | (draw >= count)).any() for draw in draws):
         raise StoreError(
             f"{file.filename}: a draw names an image that isn't among its {count}. It was damaged or not written by "
-            "`medfsad prepare`; prepare the set again."
+            "`medfsad prepare`; remove it and prepare the set again."
         )
     return draws
 

@@ -91,11 +91,11 @@ def check_format(path: Path, file: h5py.File) -> None:
     if schema != SCHEMA:
         raise StoreError(
             f"{path}: schema is {schema if schema is not None else 'absent'}, this version reads schema {SCHEMA}. "
-            "Prepare the set again, or install the version that wrote it."
+            "Remove it and prepare the set again, or install the version that wrote it."
         )
     if fault := next(_faults(path, file, attributes), None):
         raise StoreError(
-            f"{path}: {fault}. It was damaged or not written by `medfsad prepare`; don't use it, prepare the set again."
+            f"{path}: {fault}. It was damaged or not written by `medfsad prepare`; remove it and prepare the set again."
         )
 
 
@@ -106,7 +106,10 @@ def plain_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
         StoreError: If there are too many, or one is anything else.
     """
     if len(file.attrs) > _MOST_ATTRIBUTES:
-        raise StoreError(f"{path}: has {len(file.attrs)} attributes, a prepared file has some 17. Prepare it again.")
+        raise StoreError(
+            f"{path}: has {len(file.attrs)} attributes, a prepared file has some 17. Remove it and prepare the set "
+            "again."
+        )
     attributes = {}
     for name in file.attrs:
         try:
@@ -117,7 +120,7 @@ def plain_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
         if not isinstance(value, str | int) or len(str(value)) > _LONGEST_ATTRIBUTE:
             raise StoreError(
                 f"{path}: its attribute {name[:40]!r} is no text or number of a sensible length. It was not written by "
-                "`medfsad prepare`; don't use it, prepare the set again."
+                "`medfsad prepare`; remove it and prepare the set again."
             )
         attributes[name] = value
     return attributes
