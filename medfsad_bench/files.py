@@ -84,8 +84,12 @@ def sweep(folder: Path) -> None:
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
 
 
-def write_advice(error: OSError) -> str:
+def write_advice(error: OSError, option: str = "--out") -> str:
     """What to do about a file or folder that couldn't be written: it depends on why.
+
+    Args:
+        error: Why.
+        option: Of the command, which said where to write.
 
     >>> write_advice(OSError(28, "No space left on device"))
     'Free disk space or choose another --out.'
@@ -93,14 +97,14 @@ def write_advice(error: OSError) -> str:
     'Choose another --out, or get the right to write there.'
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "Free disk space or choose another --out."
+        return f"Free disk space or choose another {option}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Choose another --out, or get the right to write there."
+        return f"Choose another {option}, or get the right to write there."
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-        return "Expected a folder, or a name that is free; choose another --out."
+        return f"Expected a folder, or a name that is free; choose another {option}."
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
-        return "The name is one that the file system doesn't take; choose another --out."
-    return "Choose another --out."
+        return f"The name is one that the file system doesn't take; choose another {option}."
+    return f"Choose another {option}."
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,8 +4,10 @@ SourceImages    all images of all sources by number, and a frozen network's feat
 Training        a network and its optimiser: step after step down a loss, and a state from which training goes on
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -180,6 +182,24 @@ class Training:
                 f"Training diverged by step {self.step} (loss {loss.item()}). The last epoch's checkpoint is kept, if "
                 "there was one; lower the learning rate with --set learning_rate=…"
             )
+
+
+def read_tensors(path: Path) -> Any:
+    """What a file of `torch.save` holds, tensors and plain values alone: nothing in it is run.
+
+    Raises:
+        WeightsError: If it holds anything else. Torch's reason is cut short, as it goes on to advise running the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes of a damaged file lead to
+        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+        raise WeightsError(
+            f"{path} can't be read ({' '.join(reason.split())[:200]}). Expected a file of torch.save that holds "
+            "tensors alone, without code."
+        ) from error
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -58,6 +58,15 @@ def test_the_row_states_the_sources_that_the_weights_saw(
     assert row.ranks
 
 
+def test_a_file_of_weights_that_cant_be_read_is_the_users_to_name(own_data: Path, tmp_path: Path) -> None:
+    """Nothing is said of deleting: the folder is the user's own."""
+    foreign = tmp_path / "mine.pth"
+    foreign.write_bytes(b"no weights")
+    cell = cell_of(method_info("stfpm"), own_data, tmp_path / "runs", draws=1, checkpoint=foreign)
+    with pytest.raises(WeightsError, match=r"--checkpoint .*mine\.pth can't be read .*leave --checkpoint out to train"):
+        Runner("cpu").run(cell)
+
+
 def test_without_a_record_nobody_knows_and_the_row_never_ranks(
     trained: tuple[Cell, Path], own_data: Path, tmp_path: Path
 ) -> None:

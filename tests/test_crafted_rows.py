@@ -176,7 +176,7 @@ def test_check_recomputes_every_figure_of_accepted_rows(run: Path, tmp_path: Pat
     table.assign(score=-table["score"]).to_parquet(kept, index=False)
     assert "image_auroc, which its scores don't give" in " ".join(check(results))
     kept.unlink()
-    assert "scores.parquet doesn't exist" in " ".join(check(results))
+    assert "scores.parquet can't be read (there is none). Restore it from version control" in " ".join(check(results))
 
 
 def evil_board(run: Path) -> list[Any]:

@@ -1,6 +1,8 @@
 """Images of all sources under one number each, and a training that stops, diverges and goes on as it should."""
 
+import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from test_trained_baselines import SOURCES, context
 from torch import nn
 
 from medfsad_bench.errors import MethodError, WeightsError
-from medfsad_bench.learning import Losses, SourceImages, Training, load_weights
+from medfsad_bench.learning import Losses, SourceImages, Training, load_weights, read_tensors
 from medfsad_bench.method import Backbone
+from medfsad_bench.runner.frozen import load_backbone
 
 
 def new_training(kind: str = "adam") -> Training:
@@ -85,3 +88,32 @@ def test_each_number_is_of_one_image_of_one_source() -> None:
     assert torch.equal(images.stages(numbers)[1], torch.cat(alone))
     (second,) = images.stages(numbers, (1,))
     assert torch.equal(second, torch.cat(alone))
+
+
+class Runs:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("content", ["nothing", "junk", "code", "torn"])
+def test_a_file_that_holds_no_tensors_is_told_and_never_run(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(100)}, path)
+    damaged = {
+        "nothing": b"",
+        "junk": b"junk",
+        "code": pickle.dumps(Runs(tmp_path / "ran")),
+        "torn": path.read_bytes()[:300],
+    }
+    path.write_bytes(damaged[content])
+    with pytest.raises(WeightsError, match=r"weights\.pth can't be read .* Expected a file of torch\.save") as told:
+        read_tensors(path)
+    assert "weights_only" not in str(told.value), "no advice to run it"
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(WeightsError, match="can't be read"):
+        load_backbone(Backbone("efficientnet_lite0", weights=str(path)), torch.device("cpu"))

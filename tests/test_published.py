@@ -214,5 +214,5 @@ def test_out_of_memory_is_one_paragraph_in_every_stage_that_computes(
         "influence": lambda: leave_one_out(cell, [0], CPU, FeatureCache(CPU), progress=lambda *_: None),
         "protocols": lambda: compare_protocols(cell, CPU, FeatureCache(CPU), progress=lambda *_: None),
     }
-    with pytest.raises(MethodError, match=r"Out of memory on cpu \(cannot allocate 900 GiB\).*lower"):
+    with pytest.raises(MethodError, match=r"Out of memory on cpu \(cannot allocate 900 GiB\).*Lower"):
         stages[stage]()

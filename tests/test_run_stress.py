@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -121,6 +122,7 @@ def test_a_full_disk_is_said_and_loses_nothing(own_data: Path, tmp_path: Path, u
         ("scores.parquet", b"PAR1", RunFolder.scores),
         ("config.json", None, RunFolder.config),
         ("pixels.npz", b"PK", RunFolder.pixels),
+        ("support.npz", b"PK\x03\x04", partial(RunFolder.support_weights, number=0)),
         ("row.json", b"{", RunFolder.row),
     ],
 )
@@ -139,13 +141,13 @@ def test_what_a_finished_run_has_lost_is_told_with_a_remedy_that_works(
     (folder.path / name).unlink(missing_ok=True)
     if left is not None:
         (folder.path / name).write_bytes(left)
-    with pytest.raises(ResultsError, match=rf"{name}.*Remove (the run's folder|it) and run (its|the) cell again"):
+    with pytest.raises(ResultsError, match=rf"{name}.*Remove (the run's folder|it), and run (its|the) cell"):
         read(folder)
     if name == "row.json":
         (folder.path / name).unlink()
     else:
         shutil.rmtree(folder.path)
-    assert read(ran(cell)) is not None
+    read(ran(cell))
     pd.testing.assert_frame_equal(folder.scores(), unbroken.scores())
 
 
@@ -230,6 +232,17 @@ def test_maps_that_were_asked_for_and_are_not_there_are_mentioned(
         assert ended.value.code == 0
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("no anomaly maps were kept: name another --runs to have them") == 1
+
+
+def test_maps_are_asked_of_a_run_that_may_have_them(own_data: Path, tmp_path: Path, unbroken: RunFolder) -> None:
+    rows = unbroken.scores()["index"].unique()[:1]
+    (unbroken.path / "maps.h5").rename(tmp_path / "maps.h5")
+    with pytest.raises(ResultsError, match=r"no anomaly maps .* with --save-maps"):
+        unbroken.maps(0, rows)
+    (tmp_path / "maps.h5").rename(unbroken.path / "maps.h5")
+    without = ran(cell_of(method_info("shortcut"), own_data, tmp_path, target="ward_b"))
+    with pytest.raises(ResultsError, match=r"no anomaly maps .* gives none; name a run of another"):
+        without.maps(0, rows)
 
 
 @pytest.fixture

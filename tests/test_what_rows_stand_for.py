@@ -166,6 +166,13 @@ def test_a_run_that_can_not_be_planned_as_it_says_is_not_run(
     assert not (tmp_path / "again").exists()
 
 
+def test_a_run_of_given_weights_asks_for_them(run: Path, own_data: Path, tmp_path: Path) -> None:
+    config = RunFolder(run).config() | {"checkpoint": "abc" * 20}
+    (run / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ResultsError, match="Name that file with --checkpoint"):
+        again(run, own_data, tmp_path / "again")
+
+
 def test_reproduce_as_a_user_meets_it(
     medfsad: Medfsad,  # noqa: F811
     run: Path,
@@ -180,7 +187,11 @@ def test_reproduce_as_a_user_meets_it(
     assert (tmp_path / "results" / "reproduced" / f"{run.name}.json").is_file()
     code, _, err = medfsad("reproduce", run, "--data", own_data, "--runs", run.parent)
     assert code == 2
-    assert "name another folder with --runs" in " ".join(err.split())
+    assert "Name another folder with --runs" in " ".join(err.split())
+    assert "delete" not in err, "that is the run itself"
+    code, _, err = medfsad("reproduce", run, "--data", own_data)
+    assert code == 2, "made above"
+    assert "delete that one, or name another folder with --runs" in " ".join(err.split())
     scores = RunFolder(run).scores()
     scores.assign(score=-scores["score"]).to_parquet(run / "scores.parquet", index=False)
     code, out, _ = medfsad("reproduce", run, "--data", own_data, "--runs", "third", "--json")

@@ -26,7 +26,9 @@ from medfsad_bench.results.reproduction import Reproduction, read_marks
 from medfsad_bench.results.rescore import differences, rescored
 from medfsad_bench.results.row import Row, parse_row
 from medfsad_bench.results.run_folder import RunFolder, finished_runs, scores_by_run
-from medfsad_bench.results.storage import MADE_ANEW
+from medfsad_bench.results.storage import MADE_ANEW, DamagedRunError
+
+_RESTORED = "Restore it from version control, or take the row's line out and accept its run again."
 
 
 def rows_in_runs(runs: Path) -> list[Row]:
@@ -107,7 +109,10 @@ def accept(run: Path, results: Path) -> Row:
     for check_name, fault in row.failed_checks.items():
         raise ResultsError(f"{run}: kept off the board, as the protocol check {check_name!r} failed: {fault}.")
     if row.run_id in {accepted.run_id for accepted in rows_in_results(results)}:
-        raise ResultsError(f"{run}: the row {row.run_id} is among the results already. Nothing was added.")
+        raise ResultsError(
+            f"{run}: the row {row.run_id} is among the results already. Nothing was added. To accept it anew, take its "
+            "line out first."
+        )
     kept = _kept(results) / row.run_id
     shutil.rmtree(kept, ignore_errors=True)  # of an acceptance that was interrupted: its row isn't there
     folder.copy_measured(kept)
@@ -152,6 +157,8 @@ def row_faults(row: Row, results: Path) -> list[str]:
         measured = folder.measurements()
         faults = identity_faults(row, folder.config(), measured.scores)
         again = reassembled(row, measured)
+    except DamagedRunError as error:
+        return [f"{row.run_id}: {error.found} {_RESTORED}"]
     except MedfsadError as error:
         return [f"{row.run_id}: {error}"]
     of_pixels = () if row.pixel_mode is None else ("pixel_mode", *PIXEL_METRICS, *BOX_METRICS)
@@ -198,6 +205,6 @@ def _mark_faults(mark: Reproduction, results: Path) -> list[str]:
     """Whether a mark is of the scores that were accepted."""
     try:
         kept = RunFolder(_kept(results) / mark.run_id).scores_digest()
-    except ResultsError as error:
-        return [f"{mark.run_id} bears a mark, but {error}"]
+    except DamagedRunError as error:
+        return [f"{mark.run_id} bears a mark, but {error.found} {_RESTORED}"]
     return [] if kept == mark.scores_sha256 else [f"{mark.run_id} bears a mark of other scores than those accepted"]

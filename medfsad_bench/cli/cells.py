@@ -107,8 +107,16 @@ def existing(plan: "Sequence[Cell]") -> "list[Cell]":
         err.print(f"{title}: no such cell ({reason})", style="dim")
     if len(reasons) == len(plan):
         why = "; ".join(dict.fromkeys(reasons.values()))
-        raise StoreError(f"No cell to run exists: {why}. Choose other targets, --shots or --contaminated.")
+        raise StoreError(f"No cell to run exists: {why}.{_other_episodes(plan)}")
     return [cell for cell in plan if cell.title not in reasons]
+
+
+def _other_episodes(plan: "Sequence[Cell]") -> str:
+    """What to choose where no episodes are to be had; other reasons bring a remedy of their own."""
+    if not all(cell.episodes.why_absent(cell.options.draws) for cell in plan):
+        return ""
+    contaminated = " or --contaminated" if any(cell.options.contaminated for cell in plan) else ""
+    return f" Choose another --target, other --shots{contaminated}."
 
 
 def failures_of(plan: "Sequence[Cell]") -> "Failures":

@@ -124,7 +124,8 @@ def parse_row(text: str, *, where: str) -> Row:
     except ValueError as error:
         faults = f"no JSON: {error}"
     raise ResultsError(
-        f"{where}: not a result row of schema {ROW_SCHEMA} or older ({faults}). Remove it and run the cell again."
+        f"{where}: not a result row of schema {ROW_SCHEMA} or older ({faults}). Remove it, and run the cell or submit "
+        "its scores again."
     )
 
 

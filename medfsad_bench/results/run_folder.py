@@ -32,6 +32,7 @@ import pandas as pd
 from jaxtyping import Float32, Int64
 
 from medfsad_bench.errors import ResultsError
+from medfsad_bench.estimates.image import POOLINGS
 from medfsad_bench.estimates.pixel import PixelDraw
 from medfsad_bench.files import whole_folder, write_json
 from medfsad_bench.results import storage
@@ -99,10 +100,8 @@ class RunFolder:
         Raises:
             ResultsError: If it's missing or damaged.
         """
-        try:
+        with storage.readable(self.path / _CONFIG):
             return dict(json.loads((self.path / _CONFIG).read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            raise ResultsError(f"{self.path}: its {_CONFIG} can't be read ({error}). {storage.MADE_ANEW}") from error
 
     def log(self, event: str, **facts: Any) -> None:
         """Append one line per event."""
@@ -155,15 +154,15 @@ class RunFolder:
         """Smoothed maps of some queries in a draw.
 
         Raises:
-            ResultsError: If none were kept.
+            ResultsError: If none were kept, or can be read.
         """
         try:
             return storage.read_maps(self._maps_of(number), number, rows)
         except (OSError, KeyError) as error:
-            raise ResultsError(
-                f"{self.path}: no anomaly maps were kept there. Run the cell again in another --runs folder with "
-                "--save-maps."
-            ) from error
+            remedy = "Run the cell again in another --runs folder with --save-maps."
+            if not self.scores().columns.isin(POOLINGS).any():
+                remedy = "Its method or protocol gives none; name a run of another."
+            raise ResultsError(f"{self.path} holds no anomaly maps that can be read. {remedy}") from error
 
     def write(self, measured: Measurements, draws: list[DrawScores]) -> None:
         """Write all measurements, and what else is known of the draws."""
@@ -214,13 +213,11 @@ class RunFolder:
         path, records = self.path / _PIXELS, defaultdict[str, dict[str, np.ndarray]](dict)
         if not path.is_file():
             return ()
-        try:
+        with storage.readable(path):
             for key, values in storage.read_arrays(path).items():
                 draw, name = key.split("/")
                 records[draw][name] = values
             return tuple(PixelDraw.of_arrays(records[draw]) for draw in sorted(records))
-        except (OSError, ValueError, KeyError) as error:
-            raise ResultsError(f"{path}: the pixel record can't be read ({error}). {storage.MADE_ANEW}") from error
 
     def copy_measured(self, path: Path) -> None:
         """Keep elsewhere what the run is and what its figures need: no pixel record, maps or log, poolings as ranks."""
@@ -240,12 +237,17 @@ class RunFolder:
         return hashlib.sha256(scores.to_numpy(np.float64).tobytes()).hexdigest()
 
     def support_weights(self, number: int) -> dict[int, np.ndarray]:
-        """How much each support counted in a draw, by the query's row; empty where the method doesn't tell."""
+        """How much each support counted in a draw, by the query's row; empty where the method doesn't tell.
+
+        Raises:
+            ResultsError: If their file is damaged.
+        """
         path = self.path / _SUPPORT
         if not path.is_file():
             return {}
-        arrays = storage.read_arrays(path)
-        return dict(zip(arrays["rows"].tolist(), arrays["weights"][number], strict=True))
+        with storage.readable(path):
+            arrays = storage.read_arrays(path)
+            return dict(zip(arrays["rows"].tolist(), arrays["weights"][number], strict=True))
 
     def write_row(self, row: Row) -> None:
         """Write the row, which finishes the run: its single draws aren't needed any more."""

@@ -23,8 +23,34 @@ from medfsad_bench.files import whole
 from medfsad_bench.store.format import open_hdf5
 
 _LOCK = ".lock"
-MADE_ANEW = "Remove the run's folder and run its cell again."  # a finished run is taken as it is
+MADE_ANEW = "Remove the run's folder, and run its cell or submit its scores again."  # else it is taken as it is
 TORN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # what reading such arrays raises
+
+
+class DamagedRunError(ResultsError):
+    """A file of a finished run is missing or can't be read.
+
+    Attributes:
+        found: What is wrong and where, without the remedy, which is another one for accepted rows.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found} {MADE_ANEW}")
+        self.found = found
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tell in one paragraph that a file of a finished run is missing or damaged.
+
+    Raises:
+        DamagedRunError: For whatever reading it in the block raises.
+    """
+    try:
+        yield
+    except (*TORN, IndexError) as error:
+        why = "there is none" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise DamagedRunError(f"{path} can't be read ({why}).") from error
 
 
 @contextmanager
@@ -113,16 +139,12 @@ def read_table(path: Path, needed: set[str]) -> pd.DataFrame:
     """A Parquet file that has at least the columns `needed`.
 
     Raises:
-        ResultsError: If it's missing, can't be read or lacks one.
+        DamagedRunError: If it's missing, can't be read or lacks one.
     """
-    if not path.is_file():
-        raise ResultsError(f"{path} doesn't exist. Expected a table that every finished run has. {MADE_ANEW}")
-    try:
+    with readable(path):
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: the file can't be read ({error}). {MADE_ANEW}") from error
     if missing := sorted(needed - set(table.columns)):
-        raise ResultsError(f"{path}: column(s) {', '.join(missing)} missing. {MADE_ANEW}")
+        raise DamagedRunError(f"{path}: column(s) {', '.join(missing)} missing.")
     return table
 
 

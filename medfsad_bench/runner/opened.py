@@ -140,7 +140,8 @@ def memory_told(device: torch.device, config: Any) -> Iterator[None]:
         levers = [f"--set {name}=… (now {values[name]})" for name in _COSTLY if values.get(name) is not None]
         detail = text.splitlines()[0] if text else type(error).__name__
         raise MethodError(
-            f"Out of memory on {device} ({detail}). Finished epochs and draws are kept; lower "
-            f"{', '.join(levers) or 'the size of the prepared images (prepare --size)'}, choose a smaller --backbone, "
-            "or take a device with more memory."
+            f"Out of memory on {device} ({detail}). Lower "
+            f"{', '.join(levers) or 'the size of the prepared images (prepare --size)'}, or choose a smaller "
+            "--backbone: either makes another run. Or take a device with more memory, for which finished epochs and "
+            "draws are kept."
         ) from error

@@ -100,7 +100,7 @@ class Cell:
         if self.checkpoint_fault:
             return f"{self.options.checkpoint} {self.checkpoint_fault}"
         if self.trains and not self.sources and self.options.checkpoint is None:
-            return f"no other data set to train on beside {self.target.name}"
+            return f"no other data set to train on beside {self.target.name}; prepare another"
         if self.options.contaminated and self.options.protocol != "strict":
             return "contaminated supports are known to the strict protocol alone"
         return ""

@@ -25,6 +25,7 @@ from medfsad_bench.runner.training import train
 
 SIZE_PX, BATCH, SIGMA_PX = 128, 16, 4.0  # the reference's image size, test batch and smoothing
 DRAW = 0
+_STRICT = "Score it by `medfsad run --protocol strict`"
 
 
 def score_published(run: OpenCell, folder: RunFolder) -> Scored:
@@ -55,7 +56,7 @@ def score_published(run: OpenCell, folder: RunFolder) -> Scored:
     if not epochs:
         raise UnfitMethodError(
             f"Protocol published picks an epoch, and {cell.info.name} never told the end of one (context.epoch_end). "
-            "Run it under --protocol strict."
+            f"{_STRICT}."
         )
     best = max(epochs, key=lambda number: (auroc_score(epochs[number].columns["score"], anomalous), -number))
     run.callback.on_draw(cell, DRAW, auroc_score(epochs[best].columns["score"], anomalous))
@@ -79,7 +80,7 @@ def whole_batches(episodes: Episodes) -> Int64[np.ndarray, " m"]:
     if len(order) < BATCH:
         raise MethodError(
             f"Protocol published scores whole batches of {BATCH} images, and {episodes.dataset.name} has {len(order)} "
-            "queries. Run it under --protocol strict, or choose another target."
+            f"queries. {_STRICT}, or choose another target."
         )
     return episodes.queries[order[: without_last(len(order))]]
 
@@ -94,8 +95,7 @@ def raw_maps(run: OpenCell, draw: int) -> tuple[Float32[torch.Tensor, "n mh mw"]
     maps = [part.pixel.float().cpu() for part in parts if part.pixel is not None]
     if len(maps) < len(parts):
         raise UnfitMethodError(
-            "Protocol published smooths and pools anomaly maps, and this method gives none. Run it under "
-            "--protocol strict."
+            f"Protocol published smooths and pools anomaly maps, and this method gives none. {_STRICT}."
         )
     return torch.cat(maps), timing
 

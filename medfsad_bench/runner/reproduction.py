@@ -44,6 +44,10 @@ def reproduce(
         )
     cell = planned_again(row, config, data=data, runs=runs, checkpoint=checkpoint, where=run)
     again = RunFolder(runs / cell.run_id)
+    if again.path.resolve() == run.resolve():
+        raise ResultsError(
+            f"--runs {runs} is where {run} itself lies, which would be taken as it is. Name another folder with --runs."
+        )
     if again.finished:
         raise ResultsError(
             f"{again.path} is there already, so nothing would be made again. Expected a folder of your own that holds "
@@ -85,6 +89,11 @@ def planned_again(
         name: value for name, value in config.items() if name in cell.identity or name in ("contaminated", "chosen")
     }
     present = json.loads(json.dumps(cell.identity, default=str))
+    if stated.get("checkpoint") and checkpoint is None:
+        raise ResultsError(
+            f"{where} was given trained weights (SHA-256 {stated['checkpoint'][:12]}…). Name that file with "
+            "--checkpoint; nothing was run."
+        )
     if differ := sorted(_different("", stated, present)):
         raise ResultsError(
             f"{where} can't be made again as it says: what is at hand here differs in {'; '.join(differ[:4])}. "

@@ -54,7 +54,7 @@ def trackers(names: Sequence[str], runs: Path) -> RunCallback:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MethodError(
-                f"--track {name}: {folder} can't be made ({error.strerror}). {write_advice(error)}"
+                f"--track {name}: {folder} can't be made ({error.strerror}). {write_advice(error, '--runs')}"
             ) from error
         made.append(kinds[name](folder))
     return Together(made)

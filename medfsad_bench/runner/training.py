@@ -124,7 +124,7 @@ def train_method(
     with locked(folder):
         record = _kept(folder)
         if record.get("state"):
-            method.load_state(_load(folder / record["state"]))
+            method.load_state(load_file(folder / record["state"]))
         if record.get("finished"):
             return Trained(float(record["seconds"]), reused=True, shots=cell.training_shots)
         started = time.monotonic() - float(record.get("seconds", 0.0))
@@ -168,7 +168,7 @@ def _from_checkpoint(method: Method, cell: Training, path: Path) -> Trained:
     if path.suffix != ".safetensors" and callable(foreign):
         foreign(path)
     else:
-        method.load_state(_load(path))
+        method.load_state(_loaded(path))
     if cell.record is None:
         return Trained(0.0, reused=True, shots=None, unknown=unknown_training(path))
     return Trained(0.0, reused=True, shots=cell.record.shots)
@@ -189,12 +189,13 @@ def _record(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _load(path: Path) -> Mapping[str, Tensor]:
+def _loaded(path: Path) -> Mapping[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{path}: the checkpoint can't be read ({error}). Delete its folder to train again."
+            f"--checkpoint {path} can't be read ({error}). Expected a .safetensors file as `medfsad run` writes under "
+            "checkpoints/; name another, or leave --checkpoint out to train."
         ) from error
 
 

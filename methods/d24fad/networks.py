@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d24fad import student, weighting
 from d24fad.config import Config
 from medfsad_bench.errors import WeightsError
-from medfsad_bench.learning import load_weights
+from medfsad_bench.learning import load_weights, read_tensors
 
 
 class Networks(nn.Module):
@@ -84,14 +84,7 @@ def read_reference(path: Path, config: Config) -> Networks:
     Raises:
         WeightsError: If it isn't of that form; the message names the first keys that differ.
     """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(
-            f"{path} can't be read as a checkpoint ({type(error).__name__}: {reason}). Expected a file of torch.save "
-            "that holds tensors alone."
-        ) from error
+    stored = read_tensors(path)
     if not isinstance(stored, dict) or set(stored) != {"decoder", "weight"}:
         content = sorted(map(str, stored))[:3] if isinstance(stored, dict) else type(stored).__name__
         raise WeightsError(f"{path} holds {content}. Expected the two entries 'decoder' and 'weight'.")
