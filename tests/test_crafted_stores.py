@@ -3,9 +3,11 @@
 Each attempt starts from a sound file and changes one thing of it.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -15,7 +17,7 @@ from test_store import HEADER, toy_pixels, toy_table, written  # noqa: F401 - a 
 
 from medfsad_bench.errors import StoreError
 from medfsad_bench.results.run_folder import RunFolder
-from medfsad_bench.store import Dataset
+from medfsad_bench.store import Dataset, verify_store
 from medfsad_bench.store.writer import write_store
 
 Attempt = Callable[[h5py.File, Path], None]
@@ -214,6 +216,25 @@ def test_a_damaged_chunk_is_a_paragraph(written: Path) -> None:  # noqa: F811
         file["images"].id.write_direct_chunk((5, 0, 0, 0), b"no deflated bytes")
     with pytest.raises(StoreError, match=r"can't be read .* was damaged"):
         Dataset(written).images(np.array([5]))
+
+
+@pytest.mark.parametrize("share", [number / 40 for number in range(40)])
+def test_a_flipped_byte_is_read_or_refused_in_one_paragraph(written: Path, share: float) -> None:  # noqa: F811
+    """Most of what it hits is HDF5's bookkeeping, whose checksums fail wherever h5py comes to it first."""
+    content = bytearray(written.read_bytes())
+    content[int(share * len(content))] ^= 1
+    written.write_bytes(content)
+    with suppress(StoreError):
+        assert verify_store(written)
+    refusal = ""
+    try:
+        dataset = Dataset(written)
+        assert dataset.images(np.arange(8)).shape == (8, 32, 32, 3)
+        assert len(dataset.table) == len(dataset.has_mask()) == 8
+        assert all(dataset.mask(row).shape == (40, 50) for row in range(8))
+    except StoreError as error:
+        refusal = str(error)
+    assert re.search(r"remove it and prepare the set again|don't use it|^$", refusal, re.IGNORECASE)
 
 
 def test_a_file_that_is_exchanged_after_it_was_opened_is_looked_at_again(written: Path) -> None:  # noqa: F811

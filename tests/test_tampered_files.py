@@ -111,6 +111,35 @@ def test_verify_run_and_submit_refuse_a_tampered_file(
         assert not (tmp_path / "medfsad-runs").exists()
 
 
+def test_a_damaged_file_is_told_with_the_remedy_by_every_command_that_opens_it(
+    medfsad: Medfsad,  # noqa: F811
+    own_source: Path,
+    store: Path,
+) -> None:
+    """A byte near the beginning, where HDF5 keeps its books."""
+    content = bytearray(store.read_bytes())
+    content[len(content) // 100] ^= 255
+    store.write_bytes(content)
+    code, out, _ = medfsad("verify", store)
+    assert code == 1
+    told = " ".join(out.split())
+    assert told == f"{NAME}: the seal is broken: a byte of the file was changed. Remove it and prepare the set again."
+    again = ("prepare", "--source", own_source / "ward_b", "--size", 64, "--out", "data")
+    for command in (
+        ("inspect", store),
+        ("export", store, "--out", "x.csv"),
+        ("run", "chance", "--data", "data"),
+        again,
+    ):
+        code, _, err = medfsad(*command)
+        assert code == 2
+        assert "can't be opened as HDF5" in " ".join(err.split())
+        assert "remove it and prepare the set again." in " ".join(err.split())
+    store.unlink()
+    assert medfsad(*again)[0] == 0
+    assert medfsad("verify", store)[:2] == (0, f"{NAME}: sound\n")
+
+
 def test_a_proof_costs_once_and_is_made_again_after_any_change(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medfsad_bench.store import proof
 

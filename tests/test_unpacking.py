@@ -100,6 +100,37 @@ def test_odd_members_unknown_methods_and_split_archives_say_what_they_are(tmp_pa
         assert ("damaged" in str(raised.value)) == (name == "split")
 
 
+@pytest.mark.parametrize("command", ["prepare", "score"])
+def test_an_archive_that_can_not_be_read_here_is_unpacked_and_its_folder_named_instead(
+    medfsad: Medfsad,  # noqa: F811
+    tmp_path: Path,
+    command: str,
+) -> None:
+    """The advice suits both commands, of which only one has --source."""
+    write_own_folder(tmp_path / "ward", seed=1, masks=False, normal=5, anomalous=2)
+    zipped(tmp_path / "ward", tmp_path / "odd.zip")
+    whole = (tmp_path / "odd.zip").read_bytes()
+
+    def given(source: str) -> tuple[object, ...]:
+        if command == "prepare":
+            return "--source", source, "--size", 64, "--out", "data"
+        return "pixel_distance", "--support", "ward/normal", "--images", source, "--size", 64
+
+    encrypted = bytearray(whole)
+    encrypted[whole.rfind(b"PK\x01\x02") + 8] |= 1
+    for content, says in ((whole, "Deflate64"), (encrypted, "encrypted")):
+        (tmp_path / "odd.zip").write_bytes(content)
+        if says == "Deflate64":
+            with_method(tmp_path / "odd.zip", 9)
+        code, out, err = medfsad(command, *given("odd.zip"))
+        told = " ".join((out + err).split())
+        assert says in told
+        assert "the folder instead of the zip file" in told
+        assert "--source" not in told.partition("zip file")[0]
+        assert code == 2
+    assert medfsad(command, *given("ward/anomalous" if command == "score" else "ward"))[0] == 0
+
+
 def test_an_out_that_can_not_be_written_is_one_paragraph(medfsad: Medfsad, tmp_path: Path) -> None:  # noqa: F811
     write_own_folder(tmp_path / "ward", seed=1, masks=False, normal=4, anomalous=2)
     (tmp_path / "file").touch()

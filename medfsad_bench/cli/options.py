@@ -1,5 +1,6 @@
 """The options that several commands share: name, help and range of each are written here once."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ import typer
 
 from medfsad_bench import info
 from medfsad_bench.curation.options import IntensityChoice
-from medfsad_bench.errors import MethodError, nearest
+from medfsad_bench.errors import MedfsadError, MethodError, nearest
 
 DATA = Path("medfsad-data")
 RUNS = Path("medfsad-runs")
@@ -42,6 +43,27 @@ def _installed(given: str | list[str]) -> str | list[str]:
         if name.partition(":")[0] not in all_methods():
             method_info(name)  # says so
     return given
+
+
+def drawable(picture: Path | None) -> Path | None:
+    """The picture's name, once it is known that a PNG can be written there: told before the work, not after it.
+
+    Raises:
+        MedfsadError: If it is a folder's, has another suffix, or lies where no file can be written.
+    """
+    if picture is None:
+        return None
+    if picture.is_dir():
+        raise MedfsadError(f"--out {picture} is a folder. Expected the name of a PNG, such as {picture / 'x.png'}.")
+    if picture.suffix.lower() != ".png":
+        raise MedfsadError(
+            f"--out {picture}: pictures are written as PNG. Expected a name that ends in .png, such as "
+            f"{picture.with_suffix('.png')}."
+        )
+    above = next(folder for folder in picture.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise MedfsadError(f"--out {picture}: {above} is no folder that takes files. Choose another --out.")
+    return picture
 
 
 Method = Annotated[str, typer.Argument(help="Name of a method; `medfsad methods` lists them.", callback=_installed)]
@@ -119,7 +141,7 @@ Retries = Annotated[int, typer.Option(min=0, help="How often a task is begun aga
 Format = Literal["table", "md", "json"]
 Shown = Annotated[Format, typer.Option("--format", help="How to print it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Picture = Annotated[Path, typer.Option("--out", help="PNG to write.")]
+Picture = Annotated[Path, typer.Option("--out", help="PNG to write.", callback=drawable)]
 
 
 def settings_of(pairs: list[str] | None, backbone: str | None, weights: Path | None) -> dict[str, Any]:

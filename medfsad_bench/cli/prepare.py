@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 
 from medfsad_bench.cli.console import folded, out, print_json, printable, progress_bars, table_of, unfolded
-from medfsad_bench.cli.options import DATA, Address, Engine, IntensityRule, Json, Size, Workers
+from medfsad_bench.cli.options import DATA, Address, Engine, IntensityRule, Json, Size, Workers, drawable
 from medfsad_bench.cli.reports import composition_table, print_reports
 from medfsad_bench.cluster import joined, require_on_all_nodes
 from medfsad_bench.errors import DownloadError, ManifestError
@@ -110,7 +110,8 @@ def verify(files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
         print_json(faults_of)
     else:
         for path, faults in faults_of.items():
-            out.print(f"{Path(path).name}: " + ("; ".join(faults) if faults else "sound"), markup=False)
+            said = f"{'; '.join(faults)}. Remove it and prepare the set again." if faults else "sound"
+            out.print(f"{Path(path).name}: {said}", markup=False)
             if not faults and (note := version_note(Dataset(Path(path)).attributes)):
                 out.print(f"  {note}", markup=False)
     if any(faults_of.values()):
@@ -119,7 +120,9 @@ def verify(files: Annotated[list[Path], typer.Argument(help="Prepared files.")],
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="A prepared file.")],
-    out_png: Annotated[Path | None, typer.Option("--out", help="Write a contact sheet (PNG) here.")] = None,
+    out_png: Annotated[
+        Path | None, typer.Option("--out", help="Write a contact sheet (PNG) here.", callback=drawable)
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Show what a prepared file holds."""

@@ -172,7 +172,7 @@ def _mask(paths: Sequence[Path], image: RawImage, picture: Picture) -> Mask:
     if mask.pixels.shape != shape:
         raise DownloadError(
             f"{paths[0].name}: the mask is {mask.pixels.shape[1]} × {mask.pixels.shape[0]} px, its image "
-            f"{shape[1]} × {shape[0]}. Expected the same size; download both again."
+            f"{shape[1]} × {shape[0]}. Expected the same size; mend or remove one of the two."
         )
     return mask
 

@@ -1,6 +1,6 @@
 """Who takes part in one set, as it becomes clear: by list or rule, then by what reading the images shows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from medfsad_bench.curation.duplicates import Compare, Fingerprint, compared_her
 from medfsad_bench.curation.load import LoadPlan, load_images
 from medfsad_bench.curation.options import PrepareOptions, Watcher
 from medfsad_bench.curation.own_manifest import own_split
+from medfsad_bench.curation.own_sets import what_to_add
 from medfsad_bench.curation.split import Candidate, choose, choose_smaller, chosen_counts
 from medfsad_bench.curation.staging import Loaded
 from medfsad_bench.curation.warnings import warning_findings
@@ -99,6 +100,12 @@ class Members:
     def compare(self) -> Compare:
         """Who compares fingerprints."""
         return OnCluster(self.plan.staging) if self.options.on_cluster else compared_here
+
+    @property
+    def _unread(self) -> str:
+        """How many images can't be read and why, for messages."""
+        bad = list(self.quarantined.values())
+        return f"; {len(bad)} more can't be read, first {bad[0].rstrip('.')}" if bad else ""
 
     def leave_out(self, problems: dict[str, str]) -> None:
         """Quarantine images, by the reason."""
@@ -185,10 +192,40 @@ class Members:
 
     def _chosen_by_list(self, listed: list[Listed]) -> dict[str, str]:
         chosen = {row.id: row.split for row in listed if row.id in self.images and row.id not in self.quarantined}
+        self._refuse_other_files(listed, chosen)
         if len(chosen) < len(listed):
             first = next(row.id for row in listed if row.id not in chosen)
             self._allow_smaller(f"{len(chosen)} of the {len(listed)} listed images (first missing: {first})")
         return dict(chosen)
+
+    def _refuse_other_files(self, listed: Sequence[Listed], chosen: Mapping[str, str]) -> None:
+        """Refuse files that only bear listed ids, and a download in which a listed class is missing on a side.
+
+        Raises:
+            CurationError: If so, as not even a smaller set can be made of it.
+        """
+        name, labels = self.manifest.name, self.manifest.labels
+        remedy = (
+            f"Take the download that `medfsad datasets {name}` describes; what `medfsad demo` generated takes "
+            "--benchmark demo, and other images are a set of your own (--normal DIR --anomalous DIR)."
+        )
+        stated = {"normal": "normal", "anomalous": "anomalous"}
+        stated |= {**dict.fromkeys(labels.normal, "normal"), **dict.fromkeys(labels.anomalous, "anomalous")}
+        expected = {row.id: "normal" if row.split == "train" else stated.get(row.label, "") for row in listed}
+        held = {i: stated[self.images[i].label] for i in chosen}
+        if wrong := [i for i in held if expected[i] not in ("", held[i])]:
+            first = ", ".join(f"{i} is {held[i]}" for i in wrong[:3]) + (", …" if len(wrong) > 3 else "")
+            raise CurationError(
+                f"{name}: {len(wrong)} of the {len(held)} listed images in {self.download!r} have another label than "
+                f"the committed list gives them ({first}). Expected the files that the list was made from. {remedy}"
+            )
+        there = {f"{side} {held[i]}" for i, side in chosen.items()}
+        lacking = [key for key in ("train normal", "test normal", "test anomalous") if key not in there]
+        if len(chosen) < len(listed) and lacking:
+            raise CurationError(
+                f"{name}: {self.download!r} holds {len(chosen)} of the {len(listed)} listed images, none of them "
+                f"{', '.join(lacking)}{self._unread}. Expected some of each, even for a smaller file. {remedy}"
+            )
 
     def _chosen_by_rule(self) -> dict[str, str]:
         name, candidates = self.manifest.name, self.candidates
@@ -216,14 +253,12 @@ class Members:
         """Why a user's own folder is no set."""
         by_class = [[c.group for c in candidates if c.anomalous == anomalous] for anomalous in (False, True)]
         normal, anomalous = (f"{len(groups)} image(s) of {len(set(groups))} group(s)" for groups in by_class)
-        bad = self.quarantined
-        unread = f" {len(bad)} more can't be read, first {next(iter(bad.values()))}" if bad else ""
         sides = " on the sides that it fixes" if self.split.upstream else ""
         return (
             f"{self.manifest.name}: your folder {self.download!r} holds {normal} that are normal and {anomalous} that "
-            f"are anomalous.{unread} Expected normal images of two groups (patients, joined with near-duplicates) or "
-            f"more, one to train and one to test on, and an anomalous image to test on{sides}. Add images, or tell "
-            "patients apart in a table with the column `patient` if the groups are wrong."
+            f"are anomalous{self._unread}. Expected normal images of two groups (patients, joined with near-"
+            f"duplicates) or more, one to train and one to test on, and an anomalous image to test on{sides}. "
+            f"{what_to_add([c for c in candidates if not c.anomalous], self.images)}"
         )
 
     def _allow_smaller(self, what: str) -> None:
@@ -233,10 +268,8 @@ class Members:
             CurationError: If nobody allowed that.
         """
         if "smaller" not in self.options.allow and self.options.benchmark != "demo":
-            bad = self.quarantined
-            detail = f"; {len(bad)} image(s) can't be read, first {next(iter(bad.items()))}" if bad else ""
             raise CurationError(
-                f"{self.manifest.name}: the download {self.download!r} holds {what}{detail}. Benchmark "
+                f"{self.manifest.name}: the download {self.download!r} holds {what}{self._unread}. Benchmark "
                 f"{self.options.benchmark!r} needs all of them. Complete the download (`medfsad datasets "
                 f"{self.manifest.name}` has the steps), or pass --allow smaller for a scaled-down file that isn't the "
                 "benchmark and says so in its name and in every row."

@@ -2,17 +2,23 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medfsad_bench.curation.own_manifest import reduced_name
+from medfsad_bench.curation.split import Candidate
 from medfsad_bench.errors import CurationError, DownloadError
 from medfsad_bench.layouts import Download, RawImage
+from medfsad_bench.layouts.class_folders import OWN_FORMS
 from medfsad_bench.manifest import OWN, all_manifests
 from medfsad_bench.store import Dataset, prepared_files
 from medfsad_bench.store.prepared import origin_digest
 
 _NAME = re.compile(r"^[a-z0-9_]+$")
+_WHO_IS_WHO = (
+    "put a CSV table with the columns `path` and `patient` beside the folders of the classes, or the column `patient` "
+    "into the table that gives the labels."
+)
 
 
 def own_names(downloads: Sequence[Download], given: str | None) -> list[str]:
@@ -31,10 +37,12 @@ def own_names(downloads: Sequence[Download], given: str | None) -> list[str]:
     if given is not None:
         if not _NAME.match(given) or given in all_manifests():
             taken = ", which is the name of a set of the benchmarks" if given in all_manifests() else ""
-            raise DownloadError(f"--name {given!r}{taken}: expected another name of a–z, 0–9 and _, such as own_{OWN}.")
+            alike = f"own_{reduced_name(given)}"
+            raise DownloadError(f"--name {given!r}{taken}: expected another name of a–z, 0–9 and _, such as {alike}.")
         if len(downloads) != 1:
             there = ", ".join(str(download.origin) for download in downloads) or "none"
-            raise DownloadError(f"--name {given!r} names one own set; there are {len(downloads)} ({there}).")
+            remedy = "Name one of them alone with --source." if downloads else OWN_FORMS
+            raise DownloadError(f"--name {given!r} names one own set; there are {len(downloads)} ({there}). {remedy}")
         return [given]
     names = [reduced_name(download.root.name) for download in downloads]
     shared = {name for name, count in Counter(names).items() if count > 1}
@@ -72,8 +80,28 @@ def check_own(name: str, images: Sequence[RawImage]) -> None:
         raise CurationError(
             f"{name}: all {len(normal)} normal images are of one group ({normal[0].patient}), and a group stands on "
             "one side: as support or as query. Expected normal images of two patients or more; add some, or, if the "
-            "grouping is wrong, tell patients by a table (--column patient=…)."
+            f"grouping is wrong, {_WHO_IS_WHO}"
         )
+
+
+def what_to_add(normal: Sequence[Candidate], images: Mapping[str, RawImage]) -> str:
+    """What would make a set of own images that were read: it depends on what joins the normal ones to one group.
+
+    Args:
+        normal: Those that could be read, with their groups.
+        images: All images by id.
+    """
+    of_normal = [images[candidate.id] for candidate in normal]
+    patients, files = {image.patient for image in of_normal}, {image.path for image in of_normal}
+    one_group = len({candidate.group for candidate in normal}) == 1
+    if one_group and len(patients) > 1:
+        return (
+            f"The normal images are of {len(patients)} patients and near-duplicates of each other, which makes them "
+            "one group; add normal images that differ."
+        )
+    if one_group and len(files) > 1:
+        return f"Add normal images of other patients, or, if these are of several, {_WHO_IS_WHO}"
+    return "Add images, or mend those that can't be read."
 
 
 def refuse_other_origin(name: str, download: Download, out: Path) -> None:

@@ -19,7 +19,7 @@ from medfsad_bench.curation.own_manifest import plain_manifest
 from medfsad_bench.curation.own_sets import check_own, own_names, refuse_other_origin
 from medfsad_bench.curation.report import SetReport
 from medfsad_bench.curation.shared import PrintsByFile
-from medfsad_bench.errors import CurationError, DownloadError, MedfsadError
+from medfsad_bench.errors import CurationError, DownloadError, MedfsadError, nearest
 from medfsad_bench.files import write_advice
 from medfsad_bench.layouts import Download, LeftAlone, recognise
 from medfsad_bench.layouts.class_folders import OWN_FORMS
@@ -83,7 +83,8 @@ def prepare(
     prepared_names = {manifest.name for _, manifests in sets for manifest in manifests}
     failures: list[MedfsadError] = []
     if absent := sorted(set(datasets) - prepared_names):
-        failures.append(DownloadError(_not_there(folder, absent, downloads, left_alone, options.benchmark)))
+        own_ones = [names[number] for number, download in enumerate(downloads) if download.is_own]
+        failures.append(DownloadError(_absent(folder, absent, own_ones, downloads, left_alone, options.benchmark)))
     if not prepared_names:
         raise failures[0] if failures else DownloadError(_nothing(folder, downloads, left_alone, options.benchmark))
     if not options.dry_run:
@@ -213,6 +214,29 @@ def _check_writable(out: Path) -> None:
         ) from error
 
 
+def _absent(
+    folder: Path | None,
+    absent: Sequence[str],
+    own: Sequence[str],
+    downloads: Sequence[Download],
+    left_alone: Sequence[LeftAlone],
+    benchmark: str,
+) -> str:
+    """Why what was asked for by name isn't there: no set bears the name, or its download lies elsewhere."""
+    known = [name for name in absent if name in all_manifests()]
+    paragraphs = [
+        f"--dataset {name!r} is unknown.{nearest(name, [*own, *all_manifests()])}"
+        for name in absent
+        if name not in known
+    ]
+    if paragraphs:
+        held = f"an own set of {folder} ({', '.join(own)})" if own and folder else ", ".join(own)
+        paragraphs.append(f"Expected {held}{' or ' if held else ''}a set that `medfsad datasets` lists.")
+    if known:
+        paragraphs.append(_not_there(folder, known, downloads, left_alone, benchmark))
+    return " ".join(paragraphs)
+
+
 def _not_there(
     folder: Path | None,
     absent: Sequence[str],
@@ -220,8 +244,8 @@ def _not_there(
     left_alone: Sequence[LeftAlone],
     benchmark: str,
 ) -> str:
-    layouts = {name: all_manifests()[name].layout for name in absent if name in all_manifests()}
-    reasons = [f"{item.path}: {item.reason}" for item in left_alone if item.layout in layouts.values()]
+    layouts = {all_manifests()[name].layout for name in absent}
+    reasons = [f"{item.path}: {item.reason}" for item in left_alone if item.layout in layouts]
     reasons += [item.reason for item in left_alone if item.kind == "failed"]
     content = ", ".join(sorted({download.layout for download in downloads})) or "nothing of a known layout"
     return (

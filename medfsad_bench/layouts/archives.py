@@ -124,16 +124,16 @@ def _mistakes_told(archive: Path, target: Path) -> Iterator[None]:
     except NotImplementedError as error:
         raise DownloadError(
             f"{archive.name}: is of a kind of zip file that can't be read here ({error}). Unpack it with another "
-            "program (7-Zip, unzip) and name that folder with --source."
+            "program (7-Zip, unzip) and name the folder instead of the zip file."
         ) from error
     except damaged as error:
         parts = sorted(path.name for path in archive.parent.glob(f"{archive.stem}.[zZ]01"))
-        remedy = f"It goes on in {parts[0]}: unpack both with another program." if parts else "Download it again."
+        remedy = f"It goes on in {parts[0]}: unpack both with another program." if parts else "Get it again."
         raise DownloadError(f"{archive.name}: the zip file is damaged ({error}). {remedy}") from error
     except OSError as error:
         raise CurationError(
             f"{archive.name}: can't be unpacked to {target} ({error.strerror or error}). {write_advice(error)} Or "
-            "unpack it yourself and name that folder with --source."
+            "unpack it yourself and name the folder instead of the zip file."
         ) from error
 
 
@@ -206,8 +206,8 @@ def _checked(file: zipfile.ZipFile, name: str) -> list[tuple[zipfile.ZipInfo, tu
             raise DownloadError(f"{name}: {member.filename!r} is a link. Nothing was unpacked; unpack it yourself.")
         if member.flag_bits & 1:
             raise DownloadError(
-                f"{name}: {member.filename!r} is encrypted. Unpack it yourself with its password, and name that folder "
-                "with --source."
+                f"{name}: {member.filename!r} is encrypted. Unpack it yourself with its password, and name the folder "
+                "instead of the zip file."
             )
         if member.compress_type not in _METHODS:
             method = _METHOD_NAMES.get(member.compress_type, "unknown")

@@ -11,6 +11,7 @@ from medfsad_bench.estimates.thresholds import conformal_threshold, pivots_of
 from medfsad_bench.own_images.threshold import SupportThreshold
 from medfsad_bench.own_images.trained import TrainedMethod
 from medfsad_bench.runner.rerun_checks import reference_tables
+from medfsad_bench.runner.sources import reference_rows
 from medfsad_bench.store import Dataset
 
 _FEWEST = 3  # supports: of two, each is as far from the other as the other from it, and their spread is rounding
@@ -58,7 +59,7 @@ def threshold_with_sources(
         raise MethodError(
             f"--sources gives {len(pivots)} normal images beside {shots} supports of theirs, from "
             f"{', '.join(source.name for source in sources)}; a level of {own.asked:g} takes "
-            f"{int(np.ceil(1 / own.asked)) - 1}. Prepare more or larger sets, raise --level, or leave --sources out."
+            f"{int(np.ceil(1 / own.asked)) - 1}. {_remedy(sources, own.asked, len(pivots), shots)}"
         )
     return dataclasses.replace(
         own,
@@ -67,3 +68,24 @@ def threshold_with_sources(
         sources=tuple(source.name for source in sources),
         source_images=len(pivots),
     )
+
+
+def _remedy(sources: Sequence[Dataset], level: float, normals: int, shots: int) -> str:
+    """What would give a threshold: a draw holds supports and then normals, so fewer supports may leave more normals.
+
+    Args:
+        sources: The sets.
+        level: That was asked for.
+        normals: How many the sets give at this number of supports.
+        shots: The number.
+    """
+
+    def suffices(supports: int) -> bool:
+        count = sum(len(reference_rows(source, supports)[1]) for source in sources)
+        return bool(np.isfinite(conformal_threshold(np.zeros(count), level=level)))
+
+    fewer = next((supports for supports in range(shots - 1, _FEWEST - 1, -1) if suffices(supports)), None)
+    ways = ["prepare more or larger sets"]
+    ways += [f"give {_FEWEST} to {fewer} supports" if fewer > _FEWEST else f"give {_FEWEST} supports"] if fewer else []
+    ways += [f"raise --level to {np.ceil(1000 / (normals + 1)) / 1000:g}"] if normals else []
+    return f"{', '.join(ways).capitalize()}, or leave --sources out."

@@ -50,7 +50,7 @@ class Picture:
 
 
 @contextmanager
-def decoding(name: str, fault: str, *, advice: str = "Download it again.") -> Iterator[None]:
+def decoding(name: str, fault: str, *, advice: str = "Get it again.") -> Iterator[None]:
     """Hush a decoder's warnings; decoders and parsers raise whatever they like, and all of it is the file's fault.
 
     Raises:

@@ -246,4 +246,4 @@ def _palette_notes(image: Image.Image, indices: np.ndarray) -> tuple[str, ...]:
 
 
 def _missing(path: Path) -> DownloadError:
-    return DownloadError(f"{path.name}: the file is missing from {path.parent.name}/. Complete the download.")
+    return DownloadError(f"{path.name}: the file is missing from {path.parent.name}/. Put it there.")

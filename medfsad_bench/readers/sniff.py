@@ -77,13 +77,11 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(_DICOM_MAGIC_AT + 4)
     except FileNotFoundError as error:
-        raise DownloadError(
-            f"{path.name}: the file is missing from {path.parent.name}/. Complete the download."
-        ) from error
+        raise DownloadError(f"{path.name}: the file is missing from {path.parent.name}/. Put it there.") from error
     except OSError as error:
         raise DownloadError(
             f"{path.name}: can't be read ({error}). Check the disk and the file's permissions."
         ) from error
     if not head:
-        raise DownloadError(f"{path.name}: the file is empty. Download it again.")
+        raise DownloadError(f"{path.name}: the file is empty. Get it again, or remove it.")
     return head

@@ -135,23 +135,35 @@ def dataset_names(file: h5py.File) -> list[str]:
 
 def _refuse_foreign(path: Path, file: h5py.File) -> None:
     """Look at every link and at how every data set is stored, without following or reading any."""
+    broken: list[Exception] = []
 
-    def foreign(name: bytes, link: Any) -> str | None:
-        if link.type != h5py.h5l.TYPE_HARD:
-            return f"/{name.decode(errors='replace')[:80]} is a link"
-        item = h5py.h5o.open(file.id, name)
-        if not isinstance(item, h5py.h5d.DatasetID):
-            return None
-        created = item.get_create_plist()
-        if created.get_layout() == h5py.h5d.VIRTUAL or created.get_external_count():
-            return f"/{name.decode(errors='replace')[:80]} takes its data from another file"
-        return None
+    def visited(name: bytes, link: Any) -> str | None:
+        try:
+            return _leads_elsewhere(file, name, link)
+        except Exception as error:  # noqa: BLE001 - raised in here it would come out of h5py as a SystemError
+            broken.append(error)
+            return "damaged"
 
-    if what := file.id.links.visit(foreign, info=True):
+    what = file.id.links.visit(visited, info=True)
+    if broken:
+        raise OSError(*broken[0].args) from broken[0]
+    if what:
         raise StoreError(
             f"{path}: {what}, so that it would show what lies elsewhere on this machine. Expected a file that holds "
             "all of its data itself, as `medfsad` writes them; don't use it."
         )
+
+
+def _leads_elsewhere(file: h5py.File, name: bytes, link: Any) -> str | None:
+    if link.type != h5py.h5l.TYPE_HARD:
+        return f"/{name.decode(errors='replace')[:80]} is a link"
+    item = h5py.h5o.open(file.id, name)
+    if not isinstance(item, h5py.h5d.DatasetID):
+        return None
+    created = item.get_create_plist()
+    if created.get_layout() == h5py.h5d.VIRTUAL or created.get_external_count():
+        return f"/{name.decode(errors='replace')[:80]} takes its data from another file"
+    return None
 
 
 def _faults(path: Path, file: h5py.File, attributes: dict[str, Any]) -> Iterator[str]:
