@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from test_cli import Medfsad, medfsad  # noqa: F401 - a fixture
 from test_runner import TOY, cell_of
 
 from d24fad.config import Config
+from medfsad_bench.board.sections import parts_changed_by_hand
 from medfsad_bench.errors import MethodError, ResultsError
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.results.run_folder import RunFolder
@@ -101,7 +103,7 @@ def test_laptop_is_the_papers_setting_but_the_teacher() -> None:
 def test_curve_writes_its_part_of_a_page(medfsad: Medfsad, own_data: Path, tmp_path: Path) -> None:  # noqa: F811
     settings = [f"{name}={value}" for name, value in (SETTINGS | {"epochs": 1}).items()]
     part = " ".join(["curve d24fad laptop 2 0", *settings, "draws=2"])
-    page, other = tmp_path / "RESULTS.md", "<!-- generated: curve d24fad laptop 2 0 -->\n\nKept.\n\n<!-- end -->\n"
+    page, other = tmp_path / "RESULTS.md", "<!-- generated: curve d24fad laptop 2 0 -->\nKept.\n<!-- end -->\n"
     page.write_text(f"# Ours\n\n{other}\n<!-- generated: {part} -->\n<!-- end -->\n\nMore.\n", "utf-8")
     chosen = [word for setting in settings for word in ("--set", setting)]
     base = ["curve", "d24fad", "--preset", "laptop", "--shots", "2", "--draws", "2", "--data", own_data, *chosen]
@@ -110,7 +112,8 @@ def test_curve_writes_its_part_of_a_page(medfsad: Medfsad, own_data: Path, tmp_p
     (told,) = json.loads(printed)
     text = page.read_text("utf-8")
     assert text.startswith(f"# Ours\n\n{other}")
-    assert text.endswith("<!-- end -->\n\nMore.\n")
+    assert re.search(r"<!-- end [0-9a-f]{16} -->\n\nMore\.\n$", text)
+    assert parts_changed_by_hand(page) == ["curve d24fad laptop 2 0"]
     assert f"| untrained | {told['auroc']['0']['value']:.3f} [" in text
     assert f"| teacher alone | {told['controls']['teacher alone']['value']:.3f} [" in text
     picked = told["published_takes"]

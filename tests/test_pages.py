@@ -1,5 +1,6 @@
 """Pages that commands write: parts made of accepted rows, LEADERBOARD.md, and figures from papers that never rank."""
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -88,11 +89,20 @@ def test_a_script_writes_its_part_or_prints_and_is_told_before_that_it_cant(
     page = tmp_path / "page.md"
     page.write_text("<!-- generated: costs -->\n<!-- end -->\n", "utf-8")
     writer(page, "costs")("| a |\n")
-    assert page.read_text("utf-8") == "<!-- generated: costs -->\n\n| a |\n\n<!-- end -->\n"
+    written = page.read_text("utf-8")
+    digest = hashlib.sha256(b"| a |").hexdigest()[:16]
+    assert written == f"<!-- generated: costs -->\n\n| a |\n\n<!-- end {digest} -->\n"
     writer(None, "costs")("| b |\n")
     assert capsys.readouterr().out == "| b |\n"
     with pytest.raises(ResultsError, match="no part 'other'"):
         writer(page, "other")
+    assert accepted.board_faults(tmp_path / "results", [page]) == []
+    for typed in (written.replace("| a |", "| 0.9 |"), written.replace(f" {digest}", "")):
+        page.write_text(typed, "utf-8")
+        (fault,) = accepted.board_faults(tmp_path / "results", [page])
+        assert "its part 'costs' isn't as a command wrote it" in fault
+    writer(page, "costs")("| a |\n")
+    assert page.read_text("utf-8") == written
 
 
 def test_a_part_of_protocols_has_the_kept_studies_lines(tmp_path: Path) -> None:

@@ -4,7 +4,11 @@ Both outputs of each, the image score and the map, are computed anew in NumPy fr
 """
 
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from medfsad_baselines.late_fusion import fuse
 from medfsad_baselines.parts.maps import top_mean
@@ -23,8 +28,10 @@ from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Backbone, Scores
 from medfsad_bench.registry import configure, method_info
 from medfsad_bench.runner.context import LocalContext
+from medfsad_bench.runner.frozen import load_backbone
 from medfsad_bench.testing import check_method, phantom_images
 
+ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("multistage", "late_fusion", "subspace", "whitened_patch", "pooled_and_patch")
 IMAGES = phantom_images(9, size_px=96)
 SUPPORT, QUERIES = IMAGES[:3], IMAGES[3:]
@@ -235,3 +242,15 @@ def test_the_mean_of_the_highest_takes_one_position_at_least() -> None:
     maps = torch.arange(16.0).view(1, 4, 4)
     assert top_mean(maps, 0.01).tolist() == [15.0]
     assert top_mean(maps, 0.25).tolist() == [13.5]
+
+
+@pytest.mark.parametrize("name", ["multistage", "patchcore"])
+def test_the_cost_of_a_method_is_of_its_network_and_not_of_its_support(name: str) -> None:
+    """Whether it looks at the support when it adapts, or when the first image comes."""
+    command = [sys.executable, str(ROOT / "baselines" / "tables.py"), "one-cost", name]
+    cost = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    network = load_backbone(Backbone("efficientnet_lite0", (2, 3, 4)), torch.device("cpu"))
+    assert cost["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 256, 256))
+    assert 1 <= cost["flops"] / counter.get_total_flops() < 1.3, "and the search"

@@ -23,6 +23,7 @@ from medfsad_bench.method import RunContext, Scorer, Scores
 from medfsad_bench.registry import all_methods, configure, method_info
 from medfsad_bench.results.protocol_checks import check_target
 from medfsad_bench.results.run_folder import RunFolder
+from medfsad_bench.runner import tuning
 from medfsad_bench.runner.context import LocalContext
 from medfsad_bench.runner.plan import Cell, RunOptions, cells
 from medfsad_bench.runner.reproduction import reproduce
@@ -103,6 +104,33 @@ def test_what_was_evaluated_is_kept(own_data: Path, tmp_path: Path) -> None:
     again = choice_of(SIGN, own_data, tmp_path)
     assert Toy.adapted == adapted
     np.testing.assert_array_equal(first.means, again.means)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 30], ids=["made anew", "kept"])
+def test_images_are_shown_to_all_settings_alike(
+    own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Kept or made anew; a method that would change them for the settings after it is refused."""
+    plain = choice_of(SIGN, own_data, tmp_path / "plain")
+    monkeypatch.setattr(tuning, "_SHOWN_BYTES", room)
+    np.testing.assert_array_equal(choice_of(SIGN, own_data, tmp_path / "other").means, plain.means)
+
+    class Careless(Sign):
+        def adapt(self, support: torch.Tensor, context: RunContext) -> Scorer:
+            score = super().adapt(support, context)
+
+            def careless(images: torch.Tensor) -> Scores:
+                images.numpy()[:, 0] *= 0.5  # no version of the tensor tells of this
+                return score(images)
+
+            return careless
+
+    info = dataclasses.replace(SIGN, name="careless", build=Careless)
+    if room:
+        with pytest.raises(MethodError, match=r"careless changes the images .*images\.clone\(\)"):
+            choice_of(info, own_data, tmp_path / "careless")
+    else:
+        assert len(choice_of(info, own_data, tmp_path / "careless").means) == 2
 
 
 def test_the_best_mean_is_taken_and_of_equals_the_first() -> None:

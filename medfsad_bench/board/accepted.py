@@ -168,7 +168,7 @@ def row_faults(row: Row, results: Path) -> list[str]:
 
 
 def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
-    """What's wrong with the accepted rows as a whole: one stands twice, a mark is of none, or a page is stale."""
+    """What's wrong with the accepted rows as a whole: one stands twice, a mark is of none, a page is stale or typed."""
     material = _material(results)
     stale = [other for other in pages if sections.page_text(other) != sections.made_anew(other, material)]
     times = Counter(row.run_id for row in material.rows)
@@ -179,6 +179,8 @@ def board_faults(results: Path, pages: Sequence[Path] = ()) -> list[str]:
     page = _page(results)
     if times and (not page.is_file() or page.read_text("utf-8") != _page_text(results)):
         faults.append(f"{page.name} {advice}`")
+    by_hand = [(other, name) for other in pages for name in sections.parts_changed_by_hand(other)]
+    faults += [f"{other}: its part {name!r} isn't as a command wrote it; run that again" for other, name in by_hand]
     return faults + [f"{other} {advice} --page {other}`" for other in stale]
 
 

@@ -8,9 +8,11 @@ A part that begins with `rows` is made of accepted rows with clean supports: one
 the rows that its conditions choose. One that begins with `robustness` is made of those with contaminated supports and
 of their scores: a line per method, target and K, or, for `robustness means`, per method and K. One that begins with
 `protocols` is made of the studies that `medfsad protocols` left: a line per habit of the published protocol, or, for
-`protocols short`, three. Any other is filled by the command that bears its name.
+`protocols short`, three. Any other is filled by the command that bears its name, and can't be made anew without its
+work; it ends with a digest of its content, `<!-- end 0123456789abcdef -->`, by which a change by hand shows.
 """
 
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -29,7 +31,7 @@ from medfsad_bench.results.habits import HabitStudy
 from medfsad_bench.results.row import Row
 
 R = TypeVar("R", Row, HabitStudy)
-_PART = re.compile(r"(?ms)^<!-- generated: (?P<name>[^\n]*?) -->\n(?P<content>.*?)^<!-- end -->$")
+_PART = re.compile(r"(?ms)^<!-- generated: (?P<name>[^\n]*?) -->\n(?P<content>.*?)^<!-- end(?: \w+)? -->$")
 _CONDITIONS = ("method", "preset", "target", "benchmark", "shots", "seed")
 _MEANS, _SHORT = "means", "short"
 _SMOOTHED_ALONE = "published, but each map smoothed by itself"  # the habit that does nearly all of it
@@ -62,7 +64,7 @@ def fill(page: Path, name: str, content: str) -> None:
         ResultsError: If the page isn't there or hasn't that part.
     """
     text = text_with_part(page, name)
-    write_text(page, _replaced(text, lambda part, before: content if part == name else before))
+    write_text(page, _PART.sub(lambda part: _whole(name, content) if part["name"] == name else part[0], text))
 
 
 def writer(page: Path | None, name: str) -> Callable[[str], object]:
@@ -91,13 +93,22 @@ def made_anew(page: Path, material: Material) -> str:
     Raises:
         ResultsError: If the page isn't there, or a condition is unknown.
     """
-    kinds = {"rows": _rows, "robustness": _robustness, "protocols": _protocols}
 
-    def made(part: str, before: str) -> str:
-        kind, *words = part.split()
-        return kinds[kind](page, material, words) if kind in kinds else before
+    def made(part: re.Match[str]) -> str:
+        kind, *words = part["name"].split()
+        return _whole(part["name"], _OF_RESULTS[kind](page, material, words)) if kind in _OF_RESULTS else part[0]
 
-    return _replaced(page_text(page), made)
+    return _PART.sub(made, page_text(page))
+
+
+def parts_changed_by_hand(page: Path) -> list[str]:
+    """Names of the parts that commands wrote and that aren't as they were written; empty ones are still to come.
+
+    Raises:
+        ResultsError: If the page can't be read.
+    """
+    parts = [part for part in _PART.finditer(page_text(page)) if part["content"].strip()]
+    return [part["name"] for part in parts if part[0] != _whole(part["name"], part["content"])]
 
 
 def text_with_part(page: Path, name: str) -> str:
@@ -132,12 +143,12 @@ def _names(text: str) -> list[str]:
     return [match["name"] for match in _PART.finditer(text)]
 
 
-def _replaced(text: str, content_of: Callable[[str, str], str]) -> str:
-    def part(match: re.Match[str]) -> str:
-        content = content_of(match["name"], match["content"]).strip("\n")
-        return f"<!-- generated: {match['name']} -->\n\n{content}\n\n<!-- end -->"
-
-    return _PART.sub(part, text)
+def _whole(name: str, content: str) -> str:
+    """A part with its two lines; those that aren't made of results bear their digest."""
+    content = content.strip("\n")
+    of_results = name.split()[0] in _OF_RESULTS
+    mark = "" if of_results else f" {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    return f"<!-- generated: {name} -->\n\n{content}\n\n<!-- end{mark} -->"
 
 
 def _rows(page: Path, material: Material, words: Sequence[str]) -> str:
@@ -177,3 +188,6 @@ def _chosen(page: Path, results: Sequence[R], conditions: Sequence[str]) -> list
     return [
         result for result in results if all(str(getattr(result, name)) in values for name, values in wanted.items())
     ]
+
+
+_OF_RESULTS = {"rows": _rows, "robustness": _robustness, "protocols": _protocols}

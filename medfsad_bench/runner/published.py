@@ -19,6 +19,7 @@ from medfsad_bench.errors import MethodError, UnfitMethodError
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
+from medfsad_bench.runner.images import Batches
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.scoring import Scored, score_batches
 from medfsad_bench.runner.training import train
@@ -91,7 +92,8 @@ def raw_maps(run: OpenCell, draw: int) -> tuple[Float32[torch.Tensor, "n mh mw"]
     Raises:
         UnfitMethodError: If it gives no maps.
     """
-    timing, parts = score_batches(run, draw, torch.from_numpy(class_order(run.cell.episodes)).split(BATCH))
+    batches = Batches(run.queries, torch.from_numpy(class_order(run.cell.episodes)).split(BATCH))
+    timing, parts = score_batches(run, draw, batches)
     maps = [part.pixel.float().cpu() for part in parts if part.pixel is not None]
     if len(maps) < len(parts):
         raise UnfitMethodError(

@@ -1,13 +1,12 @@
 """The strict protocol: every query of the target, scored on ten support draws, in shuffled order."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from torch import Tensor
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.method import Images, Scorer, Scores
@@ -16,7 +15,7 @@ from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.results.tables import DrawScores
 from medfsad_bench.runner.answers import scorer_of, scores_of
 from medfsad_bench.runner.digests import chosen
-from medfsad_bench.runner.images import shown, shown_images
+from medfsad_bench.runner.images import Batches, shown_images
 from medfsad_bench.runner.maps import pooled, smooth_maps
 from medfsad_bench.runner.opened import OpenCell
 from medfsad_bench.runner.pixels import PixelTruth
@@ -91,7 +90,8 @@ def score_draw(
     """
     options, count = run.cell.options, len(run.queries)
     order = torch.from_numpy(np.random.default_rng([options.seed, 20]).permutation(count))
-    result, parts = score_batches(run, draw, order.split(options.batch_size), without=without, on_batch=on_batch)
+    batches = Batches(run.queries, order.split(options.batch_size))
+    result, parts = score_batches(run, draw, batches, without=without, on_batch=on_batch)
     image = [part.image for part in parts if part.image is not None]
     pixel = [part.pixel for part in parts if part.pixel is not None]
     support = [part.support for part in parts if part.support is not None]
@@ -112,7 +112,7 @@ def score_draw(
 def score_batches(
     run: OpenCell,
     draw: int,
-    batches: Sequence[Int64[Tensor, " _"]],
+    batches: Iterable[Images],
     *,
     without: int | None = None,
     on_batch: Callable[[int], None] = lambda _: None,
@@ -122,7 +122,7 @@ def score_batches(
     Args:
         run: The open cell, its method trained.
         draw: Which draw.
-        batches: Positions among the queries.
+        batches: Of queries.
         without: Position of a support that is left out.
         on_batch: Told how many queries of the draw are scored.
 
@@ -140,8 +140,7 @@ def score_batches(
     started = _now(device)
     scorer = scorer_of(run.bound(draw), support, run.context)
     result.adapt_s = _now(device) - started
-    for positions in batches:
-        images = shown(run.queries, positions)
+    for images in batches:
         started = _now(device)
         scores = scores_of(scorer, images)
         result.score_s += _now(device) - started

@@ -12,20 +12,22 @@ distances that don't depend on what differs, are computed once.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from medfsad_bench.errors import MethodError
 from medfsad_bench.info import MethodInfo
+from medfsad_bench.method import Images
 from medfsad_bench.metrics.image import auroc_score
 from medfsad_bench.registry import configure
 from medfsad_bench.results.run_folder import RunFolder
 from medfsad_bench.runner.held_out import sources_for
+from medfsad_bench.runner.images import Batches
 from medfsad_bench.runner.opened import OpenCell, Progress, opened
 from medfsad_bench.runner.plan import Cell, cells
 from medfsad_bench.runner.runner import Runner
@@ -35,6 +37,7 @@ from medfsad_bench.store import Dataset
 from medfsad_bench.store.composition import SMALL, is_small, table_compositions
 
 _STAGE = "tuning"
+_SHOWN_BYTES = 1 << 30  # some 1,300 images of 256 px
 Settings = Mapping[str, Any]
 
 
@@ -191,22 +194,35 @@ def _aurocs(candidates: Sequence[Cell], runner: Runner, progress: Progress) -> F
     if missing:
         stage = f"settings on {candidates[0].target.name}"
         with opened(missing[0][0], runner.device, runner.cache, progress) as first:
+            order, batches = _shuffled(first)
+            shown = batches.kept(_SHOWN_BYTES)
             for number, (candidate, folder) in enumerate(missing, start=1):
                 run = dataclasses.replace(first, cell=candidate, method=candidate.info.build(candidate.config))
                 with folder.lock():
                     train(run)
-                    folder.keep(_STAGE, 0, {"auroc": _aurocs_of_draws(run)})
+                    aurocs = _aurocs_of_draws(run, order, shown)
+                    if not batches.are(shown):
+                        raise MethodError(
+                            f"{candidate.info.name} changes the images that it is given, which other settings are "
+                            "given, too. Work on a copy of them (images.clone())."
+                        )
+                    folder.keep(_STAGE, 0, {"auroc": aurocs})
                 progress(stage, number, len(missing), {})
     return np.array([folder.kept(_STAGE)[0]["auroc"].mean() for folder in folders])
 
 
-def _aurocs_of_draws(run: OpenCell) -> Float64[np.ndarray, " draws"]:
-    queries, options = run.cell.episodes.queries, run.cell.options
-    order = np.random.default_rng([options.seed, 20]).permutation(len(queries))
-    anomalous = run.cell.target.table["label"].to_numpy(bool)[queries[order]]
-    batches = torch.from_numpy(order).split(options.batch_size)
+def _shuffled(run: OpenCell) -> tuple[Int64[np.ndarray, " n"], Batches]:
+    """The order in which all settings and draws of a set go through its queries, and these in batches."""
+    order = np.random.default_rng([run.cell.options.seed, 20]).permutation(len(run.queries))
+    return order, Batches(run.queries, torch.from_numpy(order).split(run.cell.options.batch_size))
+
+
+def _aurocs_of_draws(
+    run: OpenCell, order: Int64[np.ndarray, " n"], batches: Iterable[Images]
+) -> Float64[np.ndarray, " draws"]:
+    anomalous = run.cell.target.table["label"].to_numpy(bool)[run.cell.episodes.queries[order]]
     aurocs = []
-    for draw in range(options.draws):
+    for draw in range(run.cell.options.draws):
         _, parts = score_batches(run, draw, batches)
         scores = np.concatenate([pooled_scores(part, run.queries.shape[-1]) for part in parts])
         aurocs.append(auroc_score(scores, anomalous))
