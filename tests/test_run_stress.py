@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -141,8 +142,9 @@ def test_what_a_finished_run_has_lost_is_told_with_a_remedy_that_works(
     (folder.path / name).unlink(missing_ok=True)
     if left is not None:
         (folder.path / name).write_bytes(left)
-    with pytest.raises(ResultsError, match=rf"{name}.*Remove (the run's folder|it), and run (its|the) cell"):
+    with pytest.raises(ResultsError, match=rf"{name}.*Remove (the run's folder|it), and run (its|the) cell") as told:
         read(folder)
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value), "from a process to another"
     if name == "row.json":
         (folder.path / name).unlink()
     else:

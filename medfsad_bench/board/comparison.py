@@ -191,7 +191,8 @@ def _compare(folder: Path, other: Path, row: Row, other_row: Row) -> TargetCompa
         paired = paired_with(first, second)
     except ResultsError as error:
         raise ResultsError(
-            f"{folder} and {other} can't be paired: {error}. Remove both folders and run both cells again."
+            f"{folder} and {other} can't be paired: {error}. Expected scores of the same images in as many draws; of a "
+            "run that was changed, remove the folder and run its cell again."
         ) from error
     try:
         # pixel records stay in the order of their run

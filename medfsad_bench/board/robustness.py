@@ -89,8 +89,8 @@ def point_of(row: Row, other_row: Row, scores: pd.DataFrame, other_scores: pd.Da
     other = score_matrix(other_scores)
     if list(matrix.queries["id"]) != list(other.queries["id"]) or (matrix.anomalous != other.anomalous).any():
         raise ResultsError(
-            f"{row.run_id} doesn't hold scores of all queries of {other_row.run_id}. Remove both runs' folders and run "
-            "both cells again."
+            f"{row.run_id} doesn't hold scores of all queries of {other_row.run_id}. Expected both as `medfsad run` "
+            "writes them; of a run that was changed, remove the folder and run its cell again."
         )
     before, after = (
         replicate(part.scores, part.anomalous, part.groups, replicates=REPLICATES)  # one seed, as families need it

@@ -35,8 +35,11 @@ class DamagedRunError(ResultsError):
     """
 
     def __init__(self, found: str) -> None:
-        super().__init__(f"{found} {MADE_ANEW}")
+        super().__init__(found)  # alone, so that it comes back from another process as it was
         self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.found} {MADE_ANEW}"
 
 
 @contextmanager
