@@ -108,7 +108,7 @@ def test_a_target_that_fails_does_not_keep_the_others_from_being_looked_at(
 
 def test_where_no_cell_exists_only_options_are_named_that_can_help(own_data: Path) -> None:
     assert str(asked("protocols", own_data, "--shots", 99).exception).endswith(
-        "Choose another --target, other --shots."
+        "Choose another --target or other --shots."
     )
     contaminated = asked("run", own_data, "--shots", 99, "--contaminated", 1)
     assert str(contaminated.exception).endswith("Choose another --target, other --shots or --contaminated.")

@@ -115,8 +115,9 @@ def _other_episodes(plan: "Sequence[Cell]") -> str:
     """What to choose where no episodes are to be had; other reasons bring a remedy of their own."""
     if not all(cell.episodes.why_absent(cell.options.draws) for cell in plan):
         return ""
-    contaminated = " or --contaminated" if any(cell.options.contaminated for cell in plan) else ""
-    return f" Choose another --target, other --shots{contaminated}."
+    if any(cell.options.contaminated for cell in plan):
+        return " Choose another --target, other --shots or --contaminated."
+    return " Choose another --target or other --shots."
 
 
 def failures_of(plan: "Sequence[Cell]") -> "Failures":
